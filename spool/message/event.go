@@ -1,0 +1,234 @@
+package message
+
+import (
+	"encoding/json"
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// EventType names a transition. One record is written for each, in the same
+// atomic batch as the transition itself.
+type EventType string
+
+// The event types.
+const (
+	EventAccepted   EventType = "accepted"
+	EventDelivered  EventType = "delivered"
+	EventDeferred   EventType = "deferred"
+	EventBounced    EventType = "bounced"
+	EventExpired    EventType = "expired"
+	EventCancelled  EventType = "cancelled"
+	EventHeld       EventType = "held"
+	EventReleased   EventType = "released"
+	EventSuppressed EventType = "suppressed" // ends as bounced, with this reason
+	EventRejected   EventType = "rejected"   // refused at ingest; not in the ledger
+)
+
+// Event is one record of the event log: one recipient, one transition.
+// Durations are microseconds in JSON.
+type Event struct {
+	Type        EventType
+	Time        time.Time
+	ID          DeliveryID
+	Node        string
+	Tenant      string
+	Stream      string
+	Pool        string
+	Job         string
+	Tags        []string
+	Metadata    []byte // JSON object of the message, or nil
+	RcptMeta    []byte // JSON object of the recipient, or nil
+	Sender      string
+	Recipient   string
+	Destination string
+	Carrier     string
+	Source      string // name of the source
+	SourceAddr  string // its address
+	Host        string // name of the host tried
+	HostAddr    string // its address and port
+	Attempt     uint16
+	Size        uint32
+	Reply       Reply
+	TLS         string // "TLS1.3 TLS_AES_128_GCM_SHA256 verified", "" for plain
+	Via         string // accepted: "smtp", "http", "dsn"
+	From        string // accepted: client address
+	NextDue     time.Time
+	Stages      Stages
+}
+
+// Stages is where the time of an attempt went.
+type Stages struct {
+	Queued  time.Duration // from due to dispatch
+	Resolve time.Duration
+	Connect time.Duration // TCP, banner, EHLO, TLS, AUTH; zero on a reused connection
+	Sign    time.Duration // rendering and signing
+	Mail    time.Duration // MAIL to the answer of RCPT
+	Data    time.Duration // content to the answer of the dot
+	Total   time.Duration // from acceptance to this outcome
+}
+
+// AppendJSON appends the event as one line of JSON ending in "\n". It does not
+// reflect: this is on the path of each message.
+func (e *Event) AppendJSON(b []byte) []byte {
+	b = append(b, `{"type":"`...)
+	b = append(b, e.Type...)
+	b = append(b, `","time":"`...)
+	b = e.Time.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
+	b = append(b, `","id":"`...)
+	b = append(e.ID.AppendText(b), '"')
+	b = appendField(b, "node", e.Node)
+	b = appendField(b, "tenant", e.Tenant)
+	b = appendField(b, "stream", e.Stream)
+	b = appendField(b, "pool", e.Pool)
+	b = appendField(b, "job", e.Job)
+	if len(e.Tags) > 0 {
+		b = append(b, `,"tags":[`...)
+		for i, t := range e.Tags {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendString(b, t)
+		}
+		b = append(b, ']')
+	}
+	b = appendRaw(b, "metadata", e.Metadata)
+	b = appendRaw(b, "recipient_metadata", e.RcptMeta)
+	b = append(b, `,"sender":`...)
+	b = appendString(b, e.Sender)
+	b = appendField(b, "recipient", e.Recipient)
+	b = appendField(b, "destination", e.Destination)
+	b = appendField(b, "carrier", e.Carrier)
+	b = appendField(b, "source", e.Source)
+	b = appendField(b, "source_addr", e.SourceAddr)
+	b = appendField(b, "host", e.Host)
+	b = appendField(b, "host_addr", e.HostAddr)
+	b = appendInt(b, "attempt", int64(e.Attempt))
+	b = appendInt(b, "size", int64(e.Size))
+	if e.Reply.Code != 0 {
+		b = append(b, `,"reply":{"code":`...)
+		b = strconv.AppendUint(b, uint64(e.Reply.Code), 10)
+		b = appendField(b, "enhanced", e.Reply.Enhanced.String())
+		b = append(b, `,"text":`...)
+		b = appendString(b, e.Reply.Text)
+		b = appendField(b, "phase", e.Reply.Phase.String())
+		b = appendField(b, "fault", e.Reply.Fault.String())
+		b = append(b, '}')
+	}
+	b = appendField(b, "tls", e.TLS)
+	b = appendField(b, "via", e.Via)
+	b = appendField(b, "from", e.From)
+	if !e.NextDue.IsZero() {
+		b = append(b, `,"next_due":"`...)
+		b = append(e.NextDue.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z"), '"')
+	}
+	if e.Stages != (Stages{}) {
+		b = append(b, `,"stages_us":{"total":`...)
+		b = strconv.AppendInt(b, e.Stages.Total.Microseconds(), 10)
+		b = appendInt(b, "queued", e.Stages.Queued.Microseconds())
+		b = appendInt(b, "resolve", e.Stages.Resolve.Microseconds())
+		b = appendInt(b, "connect", e.Stages.Connect.Microseconds())
+		b = appendInt(b, "sign", e.Stages.Sign.Microseconds())
+		b = appendInt(b, "mail", e.Stages.Mail.Microseconds())
+		b = appendInt(b, "data", e.Stages.Data.Microseconds())
+		b = append(b, '}')
+	}
+	return append(b, '}', '\n')
+}
+
+// EventRecord is the decoded form of a line of the event log, for readers.
+type EventRecord struct {
+	Type        EventType        `json:"type"`
+	Time        time.Time        `json:"time"`
+	ID          DeliveryID       `json:"id"`
+	Node        string           `json:"node,omitempty"`
+	Tenant      string           `json:"tenant,omitempty"`
+	Stream      string           `json:"stream,omitempty"`
+	Pool        string           `json:"pool,omitempty"`
+	Job         string           `json:"job,omitempty"`
+	Tags        []string         `json:"tags,omitempty"`
+	Metadata    json.RawMessage  `json:"metadata,omitempty"`
+	RcptMeta    json.RawMessage  `json:"recipient_metadata,omitempty"`
+	Sender      string           `json:"sender"`
+	Recipient   string           `json:"recipient,omitempty"`
+	Destination string           `json:"destination,omitempty"`
+	Carrier     string           `json:"carrier,omitempty"`
+	Source      string           `json:"source,omitempty"`
+	SourceAddr  string           `json:"source_addr,omitempty"`
+	Host        string           `json:"host,omitempty"`
+	HostAddr    string           `json:"host_addr,omitempty"`
+	Attempt     uint16           `json:"attempt,omitempty"`
+	Size        uint32           `json:"size,omitempty"`
+	Reply       *Reply           `json:"reply,omitempty"`
+	TLS         string           `json:"tls,omitempty"`
+	Via         string           `json:"via,omitempty"`
+	From        string           `json:"from,omitempty"`
+	NextDue     *time.Time       `json:"next_due,omitempty"`
+	StagesUS    map[string]int64 `json:"stages_us,omitempty"`
+}
+
+func appendField(b []byte, name, value string) []byte {
+	if value == "" {
+		return b
+	}
+	b = append(append(append(b, ',', '"'), name...), '"', ':')
+	return appendString(b, value)
+}
+
+func appendRaw(b []byte, name string, value []byte) []byte {
+	if len(value) == 0 {
+		return b
+	}
+	b = append(append(append(b, ',', '"'), name...), '"', ':')
+	return append(b, value...)
+}
+
+func appendInt(b []byte, name string, v int64) []byte {
+	if v == 0 {
+		return b
+	}
+	b = append(append(append(b, ',', '"'), name...), '"', ':')
+	return strconv.AppendInt(b, v, 10)
+}
+
+const hexDigits = "0123456789abcdef"
+
+// appendString appends s as a JSON string. Control bytes and quotes are
+// escaped; bytes that are not UTF-8 become U+FFFD, so every line is valid JSON
+// whatever a peer said.
+func appendString(b []byte, s string) []byte {
+	b = append(b, '"')
+	start := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= 0x20 && c != '"' && c != '\\' && c < utf8.RuneSelf && c != 0x7f {
+			i++
+			continue
+		}
+		if c >= utf8.RuneSelf {
+			r, n := utf8.DecodeRuneInString(s[i:])
+			if r != utf8.RuneError || n > 1 {
+				i += n
+				continue
+			}
+			b = append(append(b, s[start:i]...), `\ufffd`...)
+			i++
+			start = i
+			continue
+		}
+		b = append(b, s[start:i]...)
+		switch c {
+		case '"', '\\':
+			b = append(b, '\\', c)
+		case '\n':
+			b = append(b, '\\', 'n')
+		case '\t':
+			b = append(b, '\\', 't')
+		default:
+			b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+		}
+		i++
+		start = i
+	}
+	return append(append(b, s[start:]...), '"')
+}
