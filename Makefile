@@ -1,0 +1,55 @@
+# Targets for people: `make build`, `make demo`, `make test`. `make help` lists them all.
+GO      ?= go
+BIN     := bin/hikyaku
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+FUZZTIME ?= 20s
+
+.PHONY: help build demo test test-deps test-long check vet lint docs bench fuzz clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/hikyaku, one static binary
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./tools/hikyaku
+
+demo: build ## start a node and a receiving MTA, send by SMTP and HTTP, balance the ledger
+	$(BIN) demo
+
+test-deps: ## install the real peers that the tests talk to (Debian; elsewhere says what to install)
+	@sh tools/test-deps.sh
+
+test: test-deps build ## everything a change must pass: checks, tests, peers, fuzz seeds; skips nothing
+	@$(MAKE) --no-print-directory check
+	HIKYAKU_REQUIRE_PEERS=1 $(GO) test -count=1 -timeout 20m ./...
+	HIKYAKU_REQUIRE_PEERS=1 $(GO) test -count=1 -short -race -timeout 20m $(RACE_PKGS)
+	@$(MAKE) --no-print-directory fuzz
+
+# The packages with concurrency of their own; the race detector needs cgo and gcc.
+RACE_PKGS := ./spool/... ./scheduler/... ./node/... ./controlplane/...
+
+test-long: test-deps build ## kill -9 rounds, every crash point, a million SMTP steps
+	HIKYAKU_LONG=1 HIKYAKU_REQUIRE_PEERS=1 $(GO) test -count=1 -timeout 80m -v -run 'Long|Crash|Kill|Model|Negative' ./spool/... ./node/ingest/... ./bench/...
+
+check: vet lint ## format, vet, import rules, generated docs
+
+vet:
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not formatted: run gofmt -w on"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+
+lint: ## import rules, house limits; golangci-lint too where it is installed
+	$(GO) test -count=1 ./tools/lint/...
+	@if command -v golangci-lint >/dev/null 2>&1; then golangci-lint run ./...; else echo "golangci-lint is not installed: its extra checks are left out (go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@latest)"; fi
+
+docs: ## write docs/configuration.md and docs/cli.md from the types
+	$(GO) run ./tools/docgen
+
+bench: build test-deps ## the figures of docs/performance.md, beside Postfix in the same run
+	$(GO) test -count=1 -timeout 60m -run '^$$' -bench 'EndToEnd|Backlog' -benchtime 1x ./bench/...
+
+fuzz: ## every fuzzer for FUZZTIME (20 s)
+	@sh tools/fuzz.sh $(FUZZTIME)
+
+clean:
+	rm -rf bin

@@ -1,0 +1,33 @@
+#!/bin/sh
+# Installs the real peers that the tests talk to. Debian or Ubuntu, as root or
+# with sudo; elsewhere it says what is missing and stops.
+set -eu
+missing=""
+need() { # program package
+	PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
+}
+need postfix postfix
+need smtp-source postfix
+need swaks swaks
+need opendkim-testmsg opendkim-tools
+need python3 python3
+need openssl openssl
+missing=$(printf '%s\n' $missing | sort -u | tr '\n' ' ')
+[ -z "${missing# }" ] && exit 0
+echo "test peers to install: $missing"
+if ! command -v apt-get >/dev/null 2>&1; then
+	echo "this is not Debian: install these by hand: Postfix (with smtp-source and smtp-sink), swaks, opendkim-testmsg, python3, openssl" >&2
+	exit 1
+fi
+SUDO=""
+if [ "$(id -u)" != 0 ]; then
+	SUDO=$(command -v sudo) || { echo "not root and no sudo: run as root: apt-get install $missing" >&2; exit 1; }
+fi
+# No daemon is started: policy-rc.d answers "no" for the time of the install.
+if [ ! -e /usr/sbin/policy-rc.d ]; then
+	printf '#!/bin/sh\nexit 101\n' | $SUDO tee /usr/sbin/policy-rc.d >/dev/null
+	$SUDO chmod +x /usr/sbin/policy-rc.d
+	trap '$SUDO rm -f /usr/sbin/policy-rc.d' EXIT
+fi
+$SUDO apt-get update -qq
+DEBIAN_FRONTEND=noninteractive $SUDO apt-get install -y -qq --no-install-recommends $missing >/dev/null
