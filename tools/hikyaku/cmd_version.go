@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the linker from the release tag (Makefile).
+var version = "dev"
+
+// build is what can be told about this binary.
+type build struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit,omitempty"`
+	Time    string `json:"commit_time,omitempty"`
+	Dirty   bool   `json:"dirty,omitempty"`
+	Go      string `json:"go"`
+	OS      string `json:"os"`
+	Arch    string `json:"arch"`
+}
+
+// thisBuild reads what the Go tool wrote into the binary.
+func thisBuild() build {
+	b := build{Version: version, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return b
+	}
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			b.Commit = s.Value
+		case "vcs.time":
+			b.Time = s.Value
+		case "vcs.modified":
+			b.Dirty = s.Value == "true"
+		}
+	}
+	return b
+}
+
+func newVersionCmd(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:     "version",
+		Short:   "Print the version, commit and Go release of this binary",
+		GroupID: groupTools,
+		Args:    wantArgs(0, 0),
+		RunE: func(*cobra.Command, []string) error {
+			b := thisBuild()
+			return c.print(b, func(w io.Writer) error {
+				commit := b.Commit
+				if commit == "" {
+					commit = "unknown"
+				}
+				if b.Dirty {
+					commit += " (with changes)"
+				}
+				_, err := fmt.Fprintf(w, "hikyaku %s\ncommit  %s\ngo      %s %s/%s\n", b.Version, commit, b.Go, b.OS, b.Arch)
+				return err
+			})
+		},
+	}
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/charmbracelet/lipgloss"
+)
+
+// color is an ANSI colour, used only on a terminal.
+type color string
+
+const (
+	bold   color = "1"
+	dim    color = "2"
+	red    color = "31"
+	green  color = "32"
+	yellow color = "33"
+	cyan   color = "36"
+)
+
+// paint colours text on a terminal and leaves it alone elsewhere.
+func (c *cli) paint(text string, col color) string {
+	if !c.color || text == "" {
+		return text
+	}
+	return "\x1b[" + string(col) + "m" + text + "\x1b[0m"
+}
+
+// print shows an answer: v as JSON with --json, else what text writes.
+func (c *cli) print(v any, text func(w io.Writer) error) error {
+	if c.json {
+		return c.printJSON(v)
+	}
+	return text(c.out)
+}
+
+// printJSON shows v as indented JSON.
+func (c *cli) printJSON(v any) error {
+	e := json.NewEncoder(c.out)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return fmt.Errorf("print JSON: %w", err)
+	}
+	return nil
+}
+
+// table shows rows aligned under a header. A header that begins with ">" is
+// aligned to the right (numbers). Cells are cleaned of control bytes; colour a
+// cell with paint before.
+func (c *cli) table(w io.Writer, header []string, rows [][]string) error {
+	width := make([]int, len(header))
+	right := make([]bool, len(header))
+	head := make([]string, len(header))
+	for i, h := range header {
+		head[i], right[i] = strings.CutPrefix(h, ">")
+		width[i] = lipgloss.Width(head[i])
+	}
+	for r, row := range rows {
+		for i := range row {
+			rows[r][i] = c.cell(row[i])
+			width[i] = max(width[i], lipgloss.Width(row[i]))
+		}
+	}
+	var b strings.Builder
+	line := func(cells []string, col color) {
+		for i, cell := range cells {
+			pad := strings.Repeat(" ", max(0, width[i]-lipgloss.Width(cell)))
+			if col != "" {
+				cell = c.paint(cell, col)
+			}
+			switch {
+			case right[i]:
+				b.WriteString(pad + cell)
+			case i == len(cells)-1:
+				b.WriteString(cell)
+			default:
+				b.WriteString(cell + pad)
+			}
+			if i < len(cells)-1 {
+				b.WriteString("  ")
+			}
+		}
+		b.WriteByte('\n')
+	}
+	line(head, bold)
+	for _, row := range rows {
+		line(row, "")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// cell is text fit for one cell: one line, no control bytes but our own
+// colours. Colours in foreign text can do no more than colour it.
+func (c *cli) cell(s string) string {
+	s = strings.ReplaceAll(s, "\n", " ")
+	if !c.color || !strings.Contains(s, "\x1b[") {
+		return clean(s)
+	}
+	var b strings.Builder
+	for {
+		i := strings.Index(s, "\x1b[")
+		if i < 0 {
+			b.WriteString(clean(s))
+			return b.String()
+		}
+		b.WriteString(clean(s[:i]))
+		code, rest, ok := strings.Cut(s[i+2:], "m")
+		switch color(code) {
+		case "0", bold, dim, red, green, yellow, cyan:
+		default:
+			ok = false
+		}
+		if !ok {
+			b.WriteString(`\x1b`)
+			s = s[i+1:]
+			continue
+		}
+		b.WriteString("\x1b[" + code + "m")
+		s = rest
+	}
+}
+
+// clean makes text from elsewhere harmless on a terminal: control bytes but
+// newline and tab are shown as \xNN.
+func clean(s string) string {
+	bad := func(r rune) bool { return (r < 0x20 && r != '\n' && r != '\t') || (r >= 0x7f && r < 0xa0) }
+	if strings.IndexFunc(s, bad) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if bad(r) {
+			fmt.Fprintf(&b, `\x%02x`, r)
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// count is "1 delivery", "2 deliveries".
+func count(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"hikyaku/controlplane/client"
+)
+
+// defaultAPI is where "hikyaku serve" listens unless told otherwise.
+const defaultAPI = "http://127.0.0.1:8080"
+
+// The groups of the command list in the help.
+const (
+	groupRun    = "run"
+	groupMail   = "mail"
+	groupPolicy = "policy"
+	groupTools  = "tools"
+)
+
+// cli is what every command is given: where to ask, how to print.
+type cli struct {
+	api    string
+	token  string
+	caFile string
+	json   bool
+	color  bool // stdout is a terminal and NO_COLOR is not set
+
+	in       io.Reader
+	out, err io.Writer
+}
+
+// exitError ends the process with a code of its own; text may be empty when
+// all has been said.
+type exitError struct {
+	code int
+	text string
+}
+
+func (e *exitError) Error() string { return e.text }
+
+// usageError is a wrong command line: exit code 2.
+func usageError(format string, args ...any) error {
+	return &exitError{code: 2, text: fmt.Sprintf(format, args...)}
+}
+
+// run is the whole program but for the process's own exit.
+func run(args []string, in io.Reader, out, errOut io.Writer) int {
+	// SIGINT and SIGTERM end the command's context. "serve" drains on it; a
+	// second signal ends the process at once, as usual.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+
+	c := &cli{in: in, out: out, err: errOut, color: isTerminal(out) && os.Getenv("NO_COLOR") == ""}
+	root := newRootCmd(c)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	code := 1
+	var exit *exitError
+	if errors.As(err, &exit) {
+		code = exit.code
+	}
+	if text := err.Error(); text != "" {
+		fmt.Fprintf(errOut, "hikyaku: %s\n", clean(text))
+	}
+	return code
+}
+
+// newRootCmd builds the command tree. docgen calls it too.
+func newRootCmd(c *cli) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "hikyaku",
+		Short: "Outbound mail: accept, queue, deliver",
+		Long: `Hikyaku accepts mail by SMTP and HTTP, queues it durably and delivers it to
+the recipients' mail servers.
+
+"hikyaku serve" runs a node; it needs no file to start. The other commands ask
+a running node over its admin API, or work on files.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetIn(c.in)
+	root.SetOut(c.out)
+	root.SetErr(c.err)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError("%v\nRun \"%s --help\" for the flags.", err, cmd.CommandPath())
+	})
+	f := root.PersistentFlags()
+	f.StringVar(&c.api, "api", defaultAPI, "address of the admin API (env HIKYAKU_API)")
+	f.StringVar(&c.token, "token", "", "bearer token for the admin API (env HIKYAKU_TOKEN)")
+	f.StringVar(&c.caFile, "ca", "", "PEM bundle to trust for an https API (env HIKYAKU_CA)")
+	f.BoolVar(&c.json, "json", false, "print JSON")
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		fromEnv(cmd, "api", "HIKYAKU_API", &c.api)
+		fromEnv(cmd, "token", "HIKYAKU_TOKEN", &c.token)
+		fromEnv(cmd, "ca", "HIKYAKU_CA", &c.caFile)
+		return nil
+	}
+	root.AddGroup(
+		&cobra.Group{ID: groupRun, Title: "Run a node:"},
+		&cobra.Group{ID: groupMail, Title: "Look at mail and act on it:"},
+		&cobra.Group{ID: groupPolicy, Title: "Policy:"},
+		&cobra.Group{ID: groupTools, Title: "Tools:"},
+	)
+	root.SetHelpCommandGroupID(groupTools)
+	root.SetCompletionCommandGroupID(groupTools)
+	root.AddCommand(commands(c)...)
+	return root
+}
+
+// fromEnv fills a flag that was not given from the environment. The flag's
+// default stays out of the help, so a token never shows there.
+func fromEnv(cmd *cobra.Command, flag, env string, to *string) {
+	if f := cmd.Flag(flag); f == nil || f.Changed {
+		return
+	}
+	if v := os.Getenv(env); v != "" {
+		*to = v
+	}
+}
+
+// client is the way to the admin API.
+func (c *cli) client() (*client.Client, error) {
+	api := c.api
+	if !strings.Contains(api, "://") {
+		api = "http://" + api
+	}
+	return client.New(api, client.Options{Token: c.token, CAFile: c.caFile})
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// wantArgs is cobra's argument check with an error that says what was wanted.
+func wantArgs(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) >= least && (most < 0 || len(args) <= most) {
+			return nil
+		}
+		return usageError("%q takes %s, not %d\nUsage: %s", cmd.CommandPath(), argCount(least, most), len(args), cmd.UseLine())
+	}
+}
+
+func argCount(least, most int) string {
+	noun := func(n int) string {
+		if n == 1 {
+			return "1 argument"
+		}
+		return fmt.Sprintf("%d arguments", n)
+	}
+	switch {
+	case least == most && least == 0:
+		return "no arguments"
+	case least == most:
+		return noun(least)
+	case most < 0:
+		return "at least " + noun(least)
+	}
+	return fmt.Sprintf("%d to %s", least, noun(most))
+}
