@@ -9,6 +9,7 @@ need() { # program package
 need postfix postfix
 need smtp-source postfix
 need swaks swaks
+need dnsmasq dnsmasq-base
 need opendkim-testmsg opendkim-tools
 need python3 python3
 need openssl openssl
@@ -16,7 +17,7 @@ missing=$(printf '%s\n' $missing | sort -u | tr '\n' ' ')
 [ -z "${missing# }" ] && exit 0
 echo "test peers to install: $missing"
 if ! command -v apt-get >/dev/null 2>&1; then
-	echo "this is not Debian: install these by hand: Postfix (with smtp-source and smtp-sink), swaks, opendkim-testmsg, python3, openssl" >&2
+	echo "this is not Debian: install these by hand: Postfix (with smtp-source and smtp-sink), swaks, dnsmasq, opendkim-testmsg, python3, openssl" >&2
 	exit 1
 fi
 SUDO=""
