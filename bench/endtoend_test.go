@@ -25,12 +25,19 @@ type load struct {
 func endToEnd(tb testing.TB, l load, sinkPort int, target string) float64 {
 	tb.Helper()
 	sinkAddr := net.JoinHostPort("127.0.0.1", strconv.Itoa(sinkPort))
-	sink := peers.Start(tb, peers.Find(tb, "smtp-sink", "postfix"), "-M", strconv.Itoa(l.messages), sinkAddr, "1024")
+	args := []string{"-M", strconv.Itoa(l.messages), sinkAddr, "1024"}
+	if os.Getuid() == 0 { // it refuses to stay root
+		args = append([]string{"-u", "postfix"}, args...)
+	}
+	sink := peers.Start(tb, peers.Find(tb, "smtp-sink", "postfix"), args...)
 	peers.Listening(tb, sinkAddr)
 	start := time.Now()
 	source := exec.Command(peers.Find(tb, "smtp-source", "postfix"), "-d", "-s", strconv.Itoa(l.connections),
 		"-l", strconv.Itoa(l.size), "-m", strconv.Itoa(l.messages), "-f", "sender@source.test", "-t", "rcpt@sink.test", "-M", "source.test", target)
-	if out, err := source.CombinedOutput(); err != nil {
+	out, err := source.CombinedOutput()
+	// The sink ends at its last message, so a source connected straight to it
+	// may lose its connection; anybody else's failure is one.
+	if err != nil && target != sinkAddr {
 		tb.Fatalf("smtp-source: %v\n%s", err, out)
 	}
 	select {

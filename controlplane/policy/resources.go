@@ -12,7 +12,9 @@ const (
 )
 
 // DefaultName is the tenant, stream, pool, source and carrier that always
-// exist; a resource of that name changes their settings.
+// exist; a resource of that name changes their settings. Without one, the
+// default pool holds the default source, and the default source leaves address
+// and name to the node.
 const DefaultName = "default"
 
 // Tenant is an upstream product or customer.
@@ -134,14 +136,14 @@ type Limits struct {
 // Carrier is a mailbox provider, ISP or mobile operator. The carrier named
 // "default" holds the settings of all mail that matches no other.
 type Carrier struct {
-	// MX are suffixes of MX host names, as ".google.com"; all hosts of a site must match.
+	// MX are suffixes of MX host names, as ".google.com", which takes in google.com itself; all hosts of a site must match. The longest match wins.
 	MX []string `json:"mx,omitempty"`
 	// Domains are recipient domains, "docomo.ne.jp" or "*.vodafone.ne.jp". A match here wins over MX.
 	Domains []string `json:"domains,omitempty"`
 	// Limits hold over all sources together.
-	Limits Limits `json:"limits,omitempty"`
-	// PerSource holds for each source on its own. Default of the default carrier: 20 connections.
-	PerSource Limits `json:"per_source,omitempty"`
+	Limits Limits `json:"limits,omitzero"`
+	// PerSource holds for each source on its own. Connections default to 20.
+	PerSource Limits `json:"per_source,omitzero"`
 	// MessagesPerConnection closes a connection after this many messages. Default 1000.
 	MessagesPerConnection int `json:"messages_per_connection,omitempty"`
 	// RecipientsPerConnection closes a connection after this many recipients. 0 is no bound.
@@ -150,7 +152,7 @@ type Carrier struct {
 	RecipientsPerTransaction int `json:"recipients_per_transaction,omitempty"`
 	// IdleTimeout closes a connection that has nothing to send. Default 5s.
 	IdleTimeout Duration `json:"idle_timeout,omitempty"`
-	// Retry is the schedule after a temporary failure.
+	// Retry is the schedule after a temporary failure. Default: that of the default carrier.
 	Retry *Retry `json:"retry,omitempty"`
 	// TLS is none, opportunistic (the default), required (any certificate) or verified (a certificate that names the MX host).
 	TLS string `json:"tls,omitempty"`
@@ -165,7 +167,7 @@ type Carrier struct {
 // Retry is a retry schedule.
 type Retry struct {
 	// Schedule holds the waits after the first, second, … failure; the last repeats until expiry. Default 5m, 15m, 30m, 1h, 2h, 4h.
-	Schedule []Duration `json:"schedule"`
+	Schedule []Duration `json:"schedule,omitempty"`
 	// Jitter moves each wait by a random share of it, up to this many percent either way. 0 to 50. Default 10.
 	Jitter *int `json:"jitter,omitempty"`
 }
@@ -180,10 +182,10 @@ type Route struct {
 	AllowNetworks []Network `json:"allow_networks,omitempty"`
 	// TLS overrides the carrier's setting: none, opportunistic, required, verified or implicit (TLS from the first byte, verified).
 	TLS string `json:"tls,omitempty"`
-	// Username and Password log in with AUTH PLAIN or LOGIN, only over TLS unless auth_plaintext is set.
+	// Username logs in with AUTH PLAIN or LOGIN, only over TLS unless auth_plaintext is set.
 	Username string `json:"username,omitempty"`
-	// Password is never shown in a listing.
-	Password Secret `json:"password,omitempty"`
+	// Password of the login. It is never shown in a listing; left out of a later apply, the stored one stays.
+	Password Secret `json:"password,omitzero"`
 	// AuthPlaintext allows the login without TLS.
 	AuthPlaintext bool `json:"auth_plaintext,omitempty"`
 	// Carrier puts the route's mail under this carrier's limits.
@@ -197,8 +199,8 @@ type SigningKey struct {
 	Domain string `json:"domain"`
 	// Selector is the s= name.
 	Selector string `json:"selector"`
-	// PrivateKey is PEM (PKCS #1 or #8): RSA of at least 1024 bits or Ed25519. It is never shown in a listing.
-	PrivateKey Secret `json:"private_key,omitempty"`
+	// PrivateKey is PEM (PKCS #1 or #8): RSA of at least 1024 bits or Ed25519. It is never shown in a listing; left out of a later apply, the stored one stays.
+	PrivateKey Secret `json:"private_key,omitzero"`
 	// PrivateKeyFile is read instead of private_key, on the node.
 	PrivateKeyFile string `json:"private_key_file,omitempty"`
 	// Disabled stops signing with the key.

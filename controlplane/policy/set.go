@@ -6,8 +6,9 @@ import (
 )
 
 // Set is one immutable snapshot of policy. Maps are keyed by resource name.
-// New makes one complete: the "default" tenant, pool, source and carrier
-// always exist in it.
+// New makes one complete: the tenant, stream, pool, source and carrier named
+// "default" always exist in it, and fields that were left out hold their
+// defaults (resources.go), so a reader needs no second look.
 type Set struct {
 	Revision    int64
 	Tenants     map[string]*Tenant

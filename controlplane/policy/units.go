@@ -142,6 +142,9 @@ type Network struct{ netip.Prefix }
 // UnmarshalText reads "192.0.2.0/24" or "192.0.2.1".
 func (n *Network) UnmarshalText(b []byte) error {
 	s := string(b)
+	if a, err := netip.ParseAddr(strings.SplitN(s, "/", 2)[0]); err == nil && a.Is4In6() {
+		return fmt.Errorf("network %q: write an IPv4 network as IPv4, as in 192.0.2.0/24", s)
+	}
 	if p, err := netip.ParsePrefix(s); err == nil {
 		if p.Masked() != p {
 			return fmt.Errorf("network %q: bits are set beyond the prefix; did you mean %s?", s, p.Masked())
