@@ -112,3 +112,75 @@ func lookup(domain string, exact, suffix map[string]string) string {
 		}
 	}
 }
+
+// StreamFor is the stream of a message: the one asked for, else the tenant's
+// default, else "default". The name is the one to queue under, without the
+// tenant. nil when the stream asked for does not exist.
+func (s *Set) StreamFor(tenant, asked string) (*Stream, string) {
+	if asked == "" {
+		asked = DefaultName
+		if t := s.Tenants[tenant]; t != nil && t.DefaultStream != "" {
+			asked = t.DefaultStream
+		}
+	}
+	st, _ := s.StreamOf(tenant, asked)
+	if st == nil {
+		return nil, ""
+	}
+	return st, asked
+}
+
+// PoolFor is the pool of a message: the one asked for, else the stream's, else
+// the tenant's, else "default". "" when the pool asked for does not exist.
+func (s *Set) PoolFor(tenant string, stream *Stream, asked string) string {
+	switch t := s.Tenants[tenant]; {
+	case asked != "":
+		if s.Pools[asked] == nil {
+			return ""
+		}
+		return asked
+	case stream != nil && stream.Pool != "":
+		return stream.Pool
+	case t != nil && t.Pool != "":
+		return t.Pool
+	}
+	return DefaultName
+}
+
+// RetryFor is the retry schedule in force: the stream's, else the carrier's,
+// else the default carrier's.
+func (s *Set) RetryFor(stream *Stream, carrier string) *Retry {
+	if stream != nil && stream.Retry != nil {
+		return stream.Retry
+	}
+	if c := s.Carriers[carrier]; c != nil && c.Retry != nil {
+		return c.Retry
+	}
+	return s.Carriers[DefaultName].Retry
+}
+
+// CarrierFor is CarrierOf with a route's own word for it, and the settings.
+func (s *Set) CarrierFor(route *Route, domain string, mx []string) (*Carrier, string) {
+	name := ""
+	if route != nil {
+		name = route.Carrier
+	}
+	if name == "" {
+		name = s.CarrierOf(domain, mx)
+	}
+	return s.Carriers[name], name
+}
+
+// SenderAllowed reports whether a tenant may send as a domain (lower case,
+// A-label).
+func (t *Tenant) SenderAllowed(domain string) bool {
+	if len(t.SenderDomains) == 0 {
+		return true
+	}
+	for _, p := range t.SenderDomains {
+		if MatchDomain(p, domain) {
+			return true
+		}
+	}
+	return false
+}
