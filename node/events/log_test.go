@@ -251,8 +251,8 @@ func recordedLog(t *testing.T, n int, perFlush int) (*memFS, []cutPoint, map[uin
 // and replaying gives every line exactly once, and no acked line is missing.
 func TestTornAtEveryByte(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const n = 12
-		fs, points, sent := recordedLog(t, n, 4)
+		const n = 6
+		fs, points, sent := recordedLog(t, n, 3)
 		name := fs.names(segmentSuffix)[0]
 		whole := fs.files[name].data
 		for cut := range len(whole) + 1 {
@@ -275,7 +275,7 @@ func TestTornAtEveryByte(t *testing.T) {
 				images[2] = hole
 			}
 			for k, image := range images {
-				if image == nil {
+				if image == nil || (k > 0 && cut%5 != 0) {
 					continue
 				}
 				crashed := newMemFS()
