@@ -118,6 +118,8 @@ type Template struct {
 	Missing string `json:"missing,omitempty"`
 	// Static marks content without template tags, copied as it is.
 	Static bool `json:"static,omitempty"`
+	// Job is the message's job, for the built-in variable of that name.
+	Job string `json:"job,omitempty"`
 	// Date and MessageIDDomain fix what must not differ between attempts.
 	Date            time.Time `json:"date"`
 	MessageIDDomain string    `json:"message_id_domain"`
