@@ -104,7 +104,7 @@ func (s *Server) SetZone(text string) error {
 }
 
 // SetFault makes questions for a name fail; kind is a record type as "MX", or
-// "" for all. A nil fault ends it.
+// "" for all types; the name "*" is all names. A nil fault ends it.
 func (s *Server) SetFault(name, kind string, f *Fault) {
 	key := question(name, kind)
 	s.mu.Lock()
