@@ -390,6 +390,18 @@ func TestUnitsRoundTrip(t *testing.T) {
 	}
 }
 
+func TestNearest(t *testing.T) {
+	words := []string{"default", "max", "name", "port"}
+	for word, want := range map[string]string{
+		"nmae": "name", "prot": "port", "Name": "name", "defalt": "default", "defuatl": "default", "x": "", "zzzz": "", "": "", "mx": "max",
+		strings.Repeat("a", 100): "",
+	} {
+		if got := policy.Nearest(word, words); got != want {
+			t.Errorf("%q: %q, want %q", word, got, want)
+		}
+	}
+}
+
 func FuzzUnits(f *testing.F) {
 	for _, s := range []string{"3d", "1h30m", "5000/h,burst=50", "10.0.0.0/8", "::/0", "[2001:db8::1]:25", "mx:25", goodHash} {
 		f.Add(s)

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -155,45 +156,10 @@ func refers[T any](v *validation, path, kind, name string, in map[string]*T) {
 		return
 	}
 	hint := ""
-	if near := nearest(name, in); near != "" {
+	if near := Nearest(name, slices.Sorted(maps.Keys(in))); near != "" {
 		hint = fmt.Sprintf("; did you mean %q?", near)
 	}
 	v.bad(path, "there is no %s %s%s", kind, quote(name), hint)
-}
-
-// nearest is the key of m that a slip of one or two letters could have turned
-// into name; "" when there is none.
-func nearest[T any](name string, m map[string]*T) string {
-	best, least := "", 3
-	for k := range m {
-		if d := distance(name, k); d < least || (d == least && best != "" && k < best) {
-			best, least = k, d
-		}
-	}
-	return best
-}
-
-// distance is the Levenshtein distance of two short words.
-func distance(a, b string) int {
-	if len(a) > maxNameLen*2 || len(b) > maxNameLen*2 {
-		return max(len(a), len(b))
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		last := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			last, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, last+cost)
-		}
-	}
-	return row[len(b)]
 }
 
 // bounded reports a list that nobody wrote by hand.
