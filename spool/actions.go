@@ -1,0 +1,116 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"hikyaku/spool/message"
+)
+
+// maxActions bounds the actions in force: the scheduler asks them all.
+const maxActions = 10_000
+
+// Action is an order over a scope that stays in force until it is taken back
+// or expires, through restarts: a hold, a cancel.
+type Action struct {
+	ID      string        `json:"id"` // chosen by the caller, unique, 1 to 128 bytes
+	Kind    string        `json:"kind"`
+	Scope   message.Scope `json:"scope"`
+	Reason  string        `json:"reason,omitempty"`
+	Author  string        `json:"author,omitempty"`
+	Created time.Time     `json:"created"`
+	Expires time.Time     `json:"expires,omitzero"` // zero: never
+}
+
+// Actions lists those in force, in the order of their ids.
+func (s *Store) Actions() ([]Action, error) {
+	if err := s.enter(); err != nil {
+		return nil, err
+	}
+	defer s.leave()
+	now := s.now()
+	var as []Action
+	err := s.eachAction(func(_ []byte, a Action) {
+		if a.Expires.IsZero() || a.Expires.After(now) {
+			as = append(as, a)
+		}
+	})
+	return as, err
+}
+
+func (s *Store) eachAction(fn func(key []byte, a Action)) error {
+	prefix := []byte{kindAction}
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: keyEnd(prefix)})
+	if err != nil {
+		return fmt.Errorf("read actions: %w", err)
+	}
+	for ok := it.First(); ok; ok = it.Next() {
+		key := append([]byte(nil), it.Key()...)
+		var a Action
+		if err := decodeJSON(key, it.Value(), &a); err != nil {
+			s.quarantine(key, it.Value(), err)
+			continue
+		}
+		fn(key, a)
+	}
+	return errors.Join(it.Error(), it.Close())
+}
+
+// PutAction stores or replaces an action and returns when it is durable.
+func (s *Store) PutAction(ctx context.Context, a Action) error {
+	if len(a.ID) == 0 || len(a.ID) > 128 {
+		return fmt.Errorf("%w: action id of %d bytes", ErrInvalid, len(a.ID))
+	}
+	return s.write(ctx, func(b *pebble.Batch) error {
+		key := append([]byte{kindAction}, a.ID...)
+		n := 0
+		it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{kindAction}, UpperBound: []byte{kindAction + 1}})
+		if err != nil {
+			return fmt.Errorf("count actions: %w", err)
+		}
+		for ok := it.First(); ok; ok = it.Next() {
+			n++
+		}
+		if err := errors.Join(it.Error(), it.Close()); err != nil {
+			return fmt.Errorf("count actions: %w", err)
+		}
+		if n >= maxActions {
+			return fmt.Errorf("%w: there are %d actions, which is the limit", ErrInvalid, n)
+		}
+		v, err := encodeJSON(key, &a)
+		if err != nil {
+			return err
+		}
+		return b.Set(key, v, nil)
+	})
+}
+
+// DeleteAction takes an action back. Deleting one that is not there is harmless.
+func (s *Store) DeleteAction(ctx context.Context, id string) error {
+	return s.write(ctx, func(b *pebble.Batch) error {
+		return b.Delete(append([]byte{kindAction}, id...), nil)
+	})
+}
+
+// expireActions removes those that are no longer in force.
+func (s *Store) expireActions(now time.Time) error {
+	var dead [][]byte
+	err := s.eachAction(func(key []byte, a Action) {
+		if !a.Expires.IsZero() && !a.Expires.After(now) {
+			dead = append(dead, key)
+		}
+	})
+	if err != nil || len(dead) == 0 {
+		return err
+	}
+	return s.housekeepingWrite(func(b *pebble.Batch) error {
+		for _, key := range dead {
+			must(b.Delete(key, nil))
+		}
+		return nil
+	})
+}

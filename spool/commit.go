@@ -1,0 +1,547 @@
+package spool
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"hikyaku/spool/message"
+)
+
+// Group commit. Callers encode their records into a fragment and queue a
+// request; one goroutine (build) merges what waits into one Pebble batch and
+// applies it; another (settle) waits for the WAL sync and answers, in order.
+// While one batch syncs, the next is built: unsynced bounds how many.
+//
+// One builder, because a transition reads the state that it changes, and
+// because the outbox has one order. See BenchmarkCommitPipeline for what that
+// costs against handing each caller's batch to Pebble's own pipeline.
+const (
+	unsynced = 2
+	// gatherDelay is how long outcomes wait for company when nobody who would
+	// have to wait with them is there. Nothing waits for an outcome's sync but
+	// memory and the next attempt of the same delivery.
+	gatherDelay = 2 * time.Millisecond
+	// gatherEnough ends the gathering early.
+	gatherEnough = 128
+	// maxBatchBytes ends a batch; what is left goes into the next.
+	maxBatchBytes = 4 << 20
+	// maxWaiting bounds the queue. Only bulk administration can reach it.
+	maxWaiting = 1 << 16
+)
+
+type requestKind uint8
+
+const (
+	kindAppend  requestKind = iota // has ack
+	kindMove                       // has done
+	kindWrite                      // has ack; write adds to the batch itself
+	kindBarrier                    // has ack; answered when all before it is durable
+)
+
+// request is one caller's part of a batch. It belongs to the caller until
+// enqueue, then to the committer until the answer; after the answer to ack, to
+// the caller again, and after done returned, to the pool.
+type request struct {
+	kind  requestKind
+	frag  *pebble.Batch // encoded by the caller
+	write func(b *pebble.Batch) error
+	ack   chan error // capacity 1
+	done  func(error)
+	err   error // the builder's verdict, when it refused
+
+	id       message.DeliveryID // kindMove: the delivery and its two keys
+	from, to []byte
+	idem     *Idempotency
+	ids      []message.DeliveryID // to hide until synced
+	shared   []sharedContent
+	tallies  []tally
+	jobs     []jobDelta
+	events   []byte
+
+	key, index, value, names []byte // scratch; names is what tallies and jobs point into
+}
+
+// tally is a change of the number of deliveries in one queue.
+type tally struct {
+	from, to int // of request.names: the queue's prefix
+	n        int32
+}
+
+var requestPool = sync.Pool{New: func() any { return &request{ack: make(chan error, 1)} }}
+
+// newRequest takes a request from the pool, with a fragment of about size bytes.
+func (s *Store) newRequest(kind requestKind, size int) *request {
+	r := requestPool.Get().(*request)
+	r.kind = kind
+	if kind == kindAppend || kind == kindMove {
+		r.frag = s.db.NewBatchWithSize(size)
+	}
+	return r
+}
+
+// maxPooled is the largest scratch that goes back into the pool.
+const maxPooled = 64 << 10
+
+// recycle is the owner's last act.
+func (r *request) recycle() {
+	if r.frag != nil {
+		_ = r.frag.Close() // gives the buffer back to Pebble; it cannot fail
+	}
+	if cap(r.value)+cap(r.events)+cap(r.names)+32*cap(r.ids) > maxPooled {
+		return
+	}
+	*r = request{
+		ack: r.ack, from: r.from[:0], to: r.to[:0],
+		ids: r.ids[:0], shared: r.shared[:0], tallies: r.tallies[:0], jobs: r.jobs[:0], events: r.events[:0],
+		key: r.key[:0], index: r.index[:0], value: r.value[:0], names: r.names[:0],
+	}
+	requestPool.Put(r)
+}
+
+// set adds value under key to the fragment.
+func (r *request) set() { r.setAt(r.key) }
+
+func (r *request) setAt(key []byte) { must(r.frag.Set(key, r.value, nil)) }
+
+func (r *request) tally(prefix []byte, n int32) {
+	from := len(r.names)
+	r.names = append(r.names, prefix...)
+	r.tallies = append(r.tallies, tally{from, len(r.names), n})
+}
+
+func (r *request) size() int {
+	n := len(r.events) + 512
+	if r.frag != nil {
+		n += r.frag.Len()
+	}
+	return n
+}
+
+type committer struct {
+	s    *Store
+	wake chan struct{} // capacity 1: look at mu again
+	mu   struct {
+		sync.Mutex
+		waiting []*request
+		urgent  int // of waiting, those with somebody who waits
+		closed  bool
+	}
+	room    *sync.Cond // on mu: waiting is below maxWaiting
+	slots   chan struct{}
+	flights chan *flight
+	wg      sync.WaitGroup // build and settle
+
+	// The builder's own.
+	seq               uint64
+	shared            map[message.ID]int32
+	jobs              map[string]jobCounts
+	key, index, value []byte
+}
+
+// flight is a batch between its building and its answer.
+type flight struct {
+	seq     uint64 // of its outbox record, if it has events
+	batch   *pebble.Batch
+	reqs    []*request
+	events  []byte
+	applied time.Time
+	err     error
+}
+
+func (c *committer) init(s *Store) {
+	c.s = s
+	c.wake = make(chan struct{}, 1)
+	c.slots = make(chan struct{}, unsynced)
+	c.flights = make(chan *flight, unsynced)
+	c.room = sync.NewCond(&c.mu)
+	c.shared = map[message.ID]int32{}
+	c.jobs = map[string]jobCounts{}
+	s.pending.deliveries = map[message.DeliveryID]uint64{}
+	s.pending.keys = map[string]uint64{}
+}
+
+func (c *committer) start() {
+	c.wg.Add(2)
+	go func() {
+		defer c.wg.Done()
+		c.build()
+	}()
+	go func() {
+		defer c.wg.Done()
+		c.settle()
+	}()
+}
+
+// close commits what waits and ends both goroutines.
+func (c *committer) close() {
+	c.mu.Lock()
+	c.mu.closed = true
+	c.mu.Unlock()
+	c.room.Broadcast()
+	c.signal()
+	if c.s.Failed() == nil {
+		c.wg.Wait()
+	}
+}
+
+func (c *committer) signal() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// enqueue hands r to the builder. After an error r is still the caller's.
+func (c *committer) enqueue(r *request) error {
+	c.mu.Lock()
+	for len(c.mu.waiting) >= maxWaiting && !c.mu.closed {
+		c.room.Wait()
+	}
+	if c.mu.closed {
+		c.mu.Unlock()
+		return ErrClosed
+	}
+	c.mu.waiting = append(c.mu.waiting, r)
+	n := len(c.mu.waiting)
+	first := n == 1 || n == gatherEnough
+	if r.kind != kindMove {
+		c.mu.urgent++
+		first = first || c.mu.urgent == 1
+	}
+	c.mu.Unlock()
+	if first {
+		c.signal()
+	}
+	return nil
+}
+
+// await queues r and waits for its answer.
+func (s *Store) await(ctx context.Context, r *request) error {
+	if err := s.commits.enqueue(r); err != nil {
+		return err
+	}
+	select {
+	case err := <-r.ack:
+		r.recycle()
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the spool: %w", context.Cause(ctx))
+	}
+}
+
+// write runs fn on the builder and returns when what it wrote is durable.
+func (s *Store) write(ctx context.Context, fn func(b *pebble.Batch) error) error {
+	if err := s.enterWrite(); err != nil {
+		return err
+	}
+	defer s.leave()
+	r := s.newRequest(kindWrite, 0)
+	r.write = fn
+	return s.await(ctx, r)
+}
+
+// barrier returns when all that was applied before is durable.
+func (s *Store) barrier() error {
+	return s.await(context.Background(), s.newRequest(kindBarrier, 0))
+}
+
+// gather waits until there is something worth a batch and takes it; nil when
+// the committer is closed and empty.
+func (c *committer) gather(timer *time.Timer) []*request {
+	late, armed := false, false
+	for {
+		c.mu.Lock()
+		n := len(c.mu.waiting)
+		ready := c.mu.urgent > 0 || n >= gatherEnough || c.mu.closed || late
+		if n > 0 && ready {
+			return c.takeLocked()
+		}
+		closed := c.mu.closed
+		c.mu.Unlock()
+		if closed {
+			return nil
+		}
+		if n > 0 && !armed {
+			timer.Reset(gatherDelay)
+			armed = true
+		}
+		select {
+		case <-c.wake:
+		case <-timer.C:
+			late = true
+		}
+	}
+}
+
+// takeLocked takes from the front what fits a batch, and unlocks.
+func (c *committer) takeLocked() []*request {
+	bytes, n := 0, 0
+	for n < len(c.mu.waiting) && (n == 0 || bytes < maxBatchBytes) {
+		r := c.mu.waiting[n]
+		bytes += r.size()
+		if r.kind != kindMove {
+			c.mu.urgent--
+		}
+		n++
+	}
+	taken := c.mu.waiting[:n:n]
+	rest := c.mu.waiting[n:]
+	if len(rest) == 0 {
+		c.mu.waiting = nil
+	} else {
+		c.mu.waiting = append(make([]*request, 0, 2*len(rest)), rest...)
+	}
+	c.mu.Unlock()
+	c.room.Broadcast()
+	if len(rest) > 0 {
+		c.signal()
+	}
+	return taken
+}
+
+// giveBack puts requests that could not go into this batch before all others.
+func (c *committer) giveBack(rs []*request) {
+	if len(rs) == 0 {
+		return
+	}
+	c.mu.Lock()
+	c.mu.waiting = append(rs, c.mu.waiting...)
+	for _, r := range rs {
+		if r.kind != kindMove {
+			c.mu.urgent++
+		}
+	}
+	c.mu.Unlock()
+	c.signal()
+}
+
+// build is the first stage.
+func (c *committer) build() {
+	defer close(c.flights)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	var ordinal uint64
+	for {
+		c.slots <- struct{}{} // first, so that the batch is as full as it can be
+		reqs := c.gather(timer)
+		if reqs == nil {
+			return
+		}
+		ordinal++
+		f := &flight{}
+		c.apply(f, reqs, ordinal)
+		c.flights <- f
+	}
+}
+
+// apply makes one batch of reqs and writes it to Pebble. A panic in there is a
+// failure of the commit path: Pebble panics when it cannot write a large
+// batch to its log.
+func (c *committer) apply(f *flight, reqs []*request, ordinal uint64) {
+	f.reqs = reqs
+	defer func() {
+		if p := recover(); p != nil {
+			f.err = fmt.Errorf("commit: %v\n%s", p, debug.Stack())
+			c.s.fail(f.err)
+		}
+	}()
+	if f.err = c.s.Failed(); f.err != nil {
+		return
+	}
+	c.merge(f, reqs, ordinal)
+	f.applied = time.Now()
+	switch {
+	case f.batch.Empty():
+	case c.s.opt.UnsafeNoSync:
+		f.err = c.s.db.Apply(f.batch, pebble.NoSync)
+	default:
+		f.err = c.s.db.ApplyNoSyncWait(f.batch, pebble.Sync)
+	}
+	if f.err != nil {
+		c.s.fail(f.err)
+	}
+}
+
+// merge fills the flight's batch.
+func (c *committer) merge(f *flight, reqs []*request, ordinal uint64) {
+	size := 4 << 10
+	for _, r := range reqs {
+		size += r.size()
+	}
+	f.batch = c.s.db.NewBatchWithSize(size)
+	c.trimShared()
+	clear(c.jobs)
+	kept := reqs[:0:len(reqs)]
+	var later []*request
+	for _, r := range reqs {
+		if !c.claim(r, ordinal) {
+			later = append(later, r)
+			continue
+		}
+		kept = append(kept, r)
+		if r.err = c.add(f.batch, r); r.err != nil {
+			continue
+		}
+		f.events = append(f.events, r.events...)
+		for i := range r.jobs {
+			j := &r.jobs[i]
+			name := r.names[j.from:j.to]
+			sum := c.jobs[string(name)]
+			sum.add(&j.counts)
+			c.jobs[string(name)] = sum
+		}
+	}
+	f.reqs = kept
+	c.giveBack(later)
+	c.addOutbox(f)
+	c.addJobs(f.batch)
+}
+
+// claim hides the deliveries and the idempotency key of r until they are
+// durable. It fails when this same batch already holds a change of one of
+// them: what the second change finds must be what the first one left, and
+// reads do not see into the batch.
+func (c *committer) claim(r *request, ordinal uint64) bool {
+	p := &c.s.pending
+	p.Lock()
+	defer p.Unlock()
+	if r.kind == kindMove && p.deliveries[r.id] == ordinal {
+		return false
+	}
+	if r.idem != nil {
+		c.key = appendPairKey(c.key[:0], kindIdempotency, r.idem.Tenant, r.idem.Key)
+		if p.keys[string(c.key)] == ordinal {
+			return false
+		}
+		p.keys[string(c.key)] = ordinal
+	}
+	for _, id := range r.ids {
+		p.deliveries[id] = ordinal
+	}
+	return true
+}
+
+// add puts one request into the batch.
+func (c *committer) add(b *pebble.Batch, r *request) error {
+	switch r.kind {
+	case kindAppend:
+		if r.idem != nil {
+			if err := c.addIdempotency(b, r.idem); err != nil {
+				return err
+			}
+		}
+		must(b.Apply(r.frag, nil))
+	case kindMove:
+		if err := c.applyMove(b, r); err != nil {
+			return err
+		}
+	case kindWrite:
+		return r.write(b)
+	}
+	for _, sc := range r.shared {
+		c.shared[sc.id] = sc.n
+	}
+	return nil
+}
+
+// settle is the second stage.
+func (c *committer) settle() {
+	var ordinal uint64
+	for f := range c.flights {
+		ordinal++
+		if f.err == nil && !f.batch.Empty() && !c.s.opt.UnsafeNoSync {
+			if f.err = f.batch.SyncWait(); f.err != nil {
+				c.s.fail(fmt.Errorf("sync write-ahead log: %w", f.err))
+			}
+		}
+		// Pebble may have called Fatalf and gone on: the latch decides.
+		if err := c.s.Failed(); err != nil {
+			f.err = err
+		}
+		<-c.slots
+		c.answer(f, ordinal)
+	}
+}
+
+// answer tells everybody in the flight, those who wait first.
+func (c *committer) answer(f *flight, ordinal uint64) {
+	s := c.s
+	if f.err == nil {
+		s.stats.commits.Add(1)
+		s.stats.committed.Add(uint64(len(f.reqs)))
+		s.stats.syncs.observe(time.Since(f.applied))
+		s.counts.apply(f.reqs)
+	}
+	s.reveal(f, ordinal)
+	for i, r := range f.reqs {
+		if r.kind != kindMove {
+			f.reqs[i] = nil // it is the waiter's now, or nobody's
+			r.ack <- r.verdict(f.err)
+		}
+	}
+	for _, r := range f.reqs {
+		if r != nil {
+			r.done(r.verdict(f.err))
+			r.recycle()
+		}
+	}
+	if f.err == nil {
+		s.outbox.deliver(f.seq, f.events)
+		if err := f.batch.Close(); err != nil {
+			s.log.Error("close batch", "err", err)
+		}
+	}
+}
+
+func (r *request) verdict(err error) error {
+	if err != nil {
+		return err
+	}
+	return r.err
+}
+
+// reveal ends the hiding of what the flight made durable, unless a later
+// flight changes it again. After a failure all stays hidden.
+func (s *Store) reveal(f *flight, ordinal uint64) {
+	if f.err != nil {
+		return
+	}
+	p := &s.pending
+	p.Lock()
+	defer p.Unlock()
+	var key []byte
+	for _, r := range f.reqs {
+		for _, id := range r.ids {
+			if p.deliveries[id] == ordinal {
+				delete(p.deliveries, id)
+			}
+		}
+		if r.idem != nil {
+			key = appendPairKey(key[:0], kindIdempotency, r.idem.Tenant, r.idem.Key)
+			if p.keys[string(key)] == ordinal {
+				delete(p.keys, string(key))
+			}
+		}
+	}
+}
+
+// addOutbox adds one record with the events of the whole batch.
+func (c *committer) addOutbox(f *flight) {
+	if len(f.events) == 0 {
+		return
+	}
+	c.seq++
+	f.seq = c.seq
+	c.key = appendOutboxKey(c.key[:0], f.seq)
+	c.value = append(append(c.value[:0], recordVersion), f.events...)
+	c.value = seal(c.value, 0, c.key)
+	must(f.batch.Set(c.key, c.value, nil))
+	if cap(c.value) > maxBatchBytes {
+		c.value = nil
+	}
+}
