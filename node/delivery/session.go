@@ -1,0 +1,286 @@
+package delivery
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"net/netip"
+	"time"
+
+	"hikyaku/controlplane/policy"
+	"hikyaku/node/smtp"
+	"hikyaku/spool/message"
+)
+
+// Session is one connection of a lane. It belongs to the goroutine that calls
+// Run.
+type Session struct {
+	client *Client
+	target *Target
+	work   Work
+	times  Timeouts
+
+	ctx  context.Context // of Run
+	conn *connection
+	wire *wire
+	caps smtp.Capabilities
+
+	hostAddr, sourceAddr string
+
+	waiting    []*Result      // jobs with recipients that are not in a transaction yet
+	spare      []*transaction // two at most are in use at once
+	head       *transaction   // the one whose answers are being read
+	begun      int            // transactions
+	ended      int            // transactions that the peer answered to the end
+	recipients int            // RCPT commands
+	mostRcpt   int            // what the peer was seen to bear in one transaction
+	dirty      bool           // the peer may hold an open transaction: RSET first
+	closing    bool           // no further job
+	last421    message.Reply  // what the peer said when it announced the end
+	lost       message.Reply  // why the connection cannot be used any more
+}
+
+// Ended is how a session ended.
+type Ended struct {
+	// Connected says that a host was ready to take mail. Otherwise no job was
+	// taken, Failures says what each host tried answered, and Reply what that
+	// comes to: the node lets the site rest, and may charge one delivery.
+	Connected bool
+	Failures  []HostFailure // also those before the host that took the connection
+	// Reply is why the connection was lost, or the peer's 421. Its Code is 0
+	// when we ended the session ourselves.
+	Reply        message.Reply
+	Host         string
+	HostAddr     string
+	Transactions int
+}
+
+// NewSession makes a session. The target must not change while it runs.
+func (c *Client) NewSession(t *Target, work Work) *Session {
+	return &Session{client: c, target: t, work: work, times: t.Timeouts.withDefaults(), mostRcpt: math.MaxInt}
+}
+
+// Run connects, carries jobs and quits. When ctx ends it stops at once: jobs
+// whose content has not ended are given back as not attempted. To end a
+// session in peace, let Work say that there is no job.
+func (s *Session) Run(ctx context.Context) Ended {
+	s.ctx = ctx
+	s.client.count.sessions.Add(1)
+	defer s.client.count.sessions.Add(-1)
+	conn, failures, why := s.client.connect(ctx, s.target, s.client.lastID.Add(1))
+	if conn == nil {
+		return Ended{Failures: failures, Reply: why}
+	}
+	defer conn.close()
+	s.conn, s.wire, s.caps = conn, conn.wire, conn.caps
+	s.hostAddr = conn.to.String()
+	s.sourceAddr = addressOnly(conn.wire)
+	if s.target.NoPipelining {
+		s.caps.Pipelining = false
+	}
+	if s.target.NoChunking {
+		s.caps.Chunking = false
+	}
+	s.pump()
+	s.giveBack()
+	if s.lost.Code == 0 {
+		s.quit()
+	} else {
+		s.client.count.broken[s.lost.Fault].Add(1)
+	}
+	return Ended{
+		Connected: true, Failures: failures, Reply: cmp.Or(s.last421, s.lost),
+		Host: conn.host.Name, HostAddr: s.hostAddr, Transactions: s.begun,
+	}
+}
+
+func addressOnly(w *wire) string {
+	a := w.conn.LocalAddr()
+	if t, ok := a.(interface{ AddrPort() netip.AddrPort }); ok {
+		return t.AddrPort().Addr().Unmap().String()
+	}
+	return a.String()
+}
+
+// pump carries transactions until there are no more or the connection is lost.
+func (s *Session) pump() {
+	var tx *transaction
+	for {
+		if tx == nil {
+			warm := true
+			if tx = s.take(true); tx == nil {
+				warm = false
+				if tx = s.take(false); tx == nil {
+					return
+				}
+			}
+			s.wire.limit = s.limitOf(tx)
+			if !s.quiet() {
+				s.end(tx)
+				return
+			}
+			s.offer(tx, warm)
+			s.wire.flush()
+		}
+		next := s.exchange(tx)
+		if s.lost.Code != 0 {
+			if next != nil {
+				s.settleLost(next)
+				s.end(next)
+			}
+			return
+		}
+		tx = next
+	}
+}
+
+// take prepares the next transaction: of a job that has recipients left, else
+// of a new job. now says not to wait for one.
+func (s *Session) take(now bool) *transaction {
+	for s.mayBegin() {
+		if len(s.waiting) == 0 {
+			job, ok := s.pull(now)
+			if !ok {
+				return nil
+			}
+			if r := s.prepare(job); len(r.todo) == 0 {
+				s.done(r)
+			} else {
+				s.wait(r)
+			}
+			continue
+		}
+		r := s.waiting[0]
+		tx := s.newTransaction(r, s.batch(r))
+		if len(r.todo) == 0 {
+			s.waiting = s.waiting[1:]
+			r.waiting = false
+		}
+		return tx
+	}
+	return nil
+}
+
+func (s *Session) pull(now bool) (*Job, bool) {
+	if now {
+		return s.work.TryNext()
+	}
+	return s.work.Next(s.ctx, cmp.Or(s.target.IdleTimeout, policy.DefaultIdleTimeout))
+}
+
+// mayBegin reports whether the connection may carry one more transaction.
+func (s *Session) mayBegin() bool {
+	if s.closing || s.lost.Code != 0 || s.wire.stopped.Load() || s.wire.writeErr != nil {
+		return false
+	}
+	most := cmp.Or(s.target.MessagesPerConnection, policy.DefaultMessagesPerConnection)
+	if s.caps.MailMax > 0 {
+		most = min(most, s.caps.MailMax)
+	}
+	return s.begun < most && s.room() > 0
+}
+
+// room is how many recipients the connection may still name.
+func (s *Session) room() int {
+	if s.target.RecipientsPerConnection <= 0 {
+		return math.MaxInt
+	}
+	return s.target.RecipientsPerConnection - s.recipients
+}
+
+// batch is how many of the job's recipients go into the next transaction.
+func (s *Session) batch(r *Result) int {
+	n := min(len(r.todo), r.Job.maxRecipients(), s.mostRcpt, s.room())
+	if s.caps.RcptMax > 0 {
+		n = min(n, s.caps.RcptMax)
+	}
+	return n
+}
+
+func (s *Session) wait(r *Result) {
+	r.waiting = true
+	s.waiting = append(s.waiting, r)
+}
+
+// done fills in what all results of the connection share and hands it over.
+func (s *Session) done(r *Result) {
+	r.close()
+	r.Host, r.HostAddr, r.SourceAddr, r.TLS = s.conn.host.Name, s.hostAddr, s.sourceAddr, s.conn.tls
+	r.Stages.Connect = s.conn.opened
+	s.conn.opened = 0
+	r.pieces = nil
+	s.client.count.result(r)
+	s.work.Done(r)
+}
+
+// giveBack ends the jobs whose remaining recipients found no transaction.
+func (s *Session) giveBack() {
+	for _, r := range s.waiting {
+		s.done(r)
+	}
+	s.waiting = nil
+}
+
+// limitOf is when the exchange of a transaction must be over.
+func (s *Session) limitOf(tx *transaction) time.Time {
+	limit := time.Now().Add(s.times.Attempt)
+	if d := tx.r.Job.Deadline; !d.IsZero() && d.Before(limit) {
+		return d
+	}
+	return limit
+}
+
+// hear reads one reply; false means that the connection is lost.
+func (s *Session) hear(phase message.Phase, wait time.Duration) bool {
+	if err := s.wire.hear(phase, wait); err != nil {
+		s.lose(faultReply(err, phase))
+		return false
+	}
+	if s.wire.reply.Code == 421 {
+		s.last421 = s.wire.reply.Keep(phase)
+		s.closing, s.wire.closing = true, true
+	}
+	return true
+}
+
+// lose marks the connection as lost. When the peer had announced the end, its
+// own words are the reason.
+func (s *Session) lose(reply message.Reply) {
+	if s.last421.Code != 0 && reply.Fault != message.FaultLocal {
+		reply = s.last421
+	}
+	s.lost = reply
+	s.closing = true
+}
+
+// confused gives the connection up: the peer answered something that has no
+// meaning at this place.
+func (s *Session) confused(phase message.Phase, text string) {
+	s.lose(message.Fail(451, enhProtocol, phase, message.FaultProtocol, text))
+}
+
+// quiet looks for words that nobody asked for, before a transaction begins
+// with nothing outstanding: 421 is a farewell, all else is nonsense.
+func (s *Session) quiet() bool {
+	if s.wire.in.Buffered() == 0 {
+		return true
+	}
+	if s.hear(message.PhaseMail, s.times.Closing) {
+		if s.last421.Code != 0 {
+			s.lose(s.last421)
+		} else {
+			s.confused(message.PhaseMail, "the host talks out of turn")
+		}
+	}
+	return false
+}
+
+// quit says farewell. The answer is waited for briefly, so that the peer sees
+// an orderly end; it changes nothing any more.
+func (s *Session) quit() {
+	if s.last421.Code != 0 || s.wire.stopped.Load() {
+		return
+	}
+	s.wire.limit = time.Time{}
+	_ = s.wire.command("QUIT\r\n", message.PhaseQuit, s.times.Quit)
+}

@@ -1,0 +1,191 @@
+package delivery
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hikyaku/node/smtp"
+	"hikyaku/spool/message"
+)
+
+// writeBlock is the most bytes of one write, and the size of a write buffer:
+// a peer that takes less than this within Timeouts.Block is stuck.
+const writeBlock = 32 << 10
+
+var writeBuffers = sync.Pool{New: func() any {
+	b := make([]byte, 0, writeBlock)
+	return &b
+}}
+
+// wire is one connection with its two buffers. Bytes to send are counted, so
+// that after a failure it is known whether the end of a message had left us.
+//
+// A write error is kept, not returned: what the peer said before it closed is
+// the better reason, so the reader goes on for a moment and then reports it.
+type wire struct {
+	client   *Client
+	id       uint64
+	host     string
+	conn     net.Conn
+	stopped  atomic.Bool
+	in       smtp.ReplyReader
+	reply    smtp.RemoteReply
+	out      []byte // from writeBuffers; nil when nothing is waiting
+	outOwner *[]byte
+	written  int64 // bytes that the connection took
+	dropped  int64 // bytes given up after writeErr
+	writeErr error
+	limit    time.Time // no wait goes beyond; zero is none
+	wait     time.Duration
+	armed    bool
+	times    Timeouts
+	closing  bool // the peer said 421: what else it says must come soon
+}
+
+func newWire(c *Client, id uint64, host string, conn net.Conn, times Timeouts) *wire {
+	w := &wire{client: c, id: id, host: host, conn: conn, times: times}
+	w.in.Reset(w)
+	return w
+}
+
+// past is a deadline that ends waiting at once.
+var past = time.Unix(1, 0)
+
+// stopWith ends all I/O on the connection when ctx ends. The returned function
+// takes that back.
+func (w *wire) stopWith(ctx context.Context) func() bool {
+	conn := w.conn // TLS is put around it later; its deadline is the same
+	return context.AfterFunc(ctx, func() {
+		w.stopped.Store(true)
+		_ = conn.SetDeadline(past)
+	})
+}
+
+// buffer is where commands are appended; give it back with putBuffer.
+func (w *wire) buffer() []byte {
+	if w.out == nil {
+		w.outOwner = writeBuffers.Get().(*[]byte)
+		w.out = (*w.outOwner)[:0]
+	}
+	return w.out
+}
+
+// putBuffer takes commands appended to buffer and traces them.
+func (w *wire) putBuffer(b []byte) {
+	w.said(b[len(w.out):])
+	w.out = b
+	if len(b) > writeBlock*3/4 {
+		w.flush()
+	}
+}
+
+// put queues content. Large pieces are not copied.
+func (w *wire) put(p []byte) {
+	b := w.buffer()
+	if len(b)+len(p) <= writeBlock {
+		w.out = append(b, p...)
+		return
+	}
+	w.flush()
+	for len(p) > writeBlock {
+		w.write(p[:writeBlock])
+		p = p[writeBlock:]
+	}
+	w.out = append(w.buffer(), p...)
+}
+
+// flush sends what is queued and gives the buffer back.
+func (w *wire) flush() {
+	if w.out == nil {
+		return
+	}
+	w.write(w.out)
+	if cap(w.out) == writeBlock {
+		*w.outOwner = w.out[:0]
+		writeBuffers.Put(w.outOwner)
+	}
+	w.out, w.outOwner = nil, nil
+}
+
+func (w *wire) write(p []byte) {
+	if len(p) == 0 {
+		return
+	}
+	if w.writeErr != nil {
+		w.dropped += int64(len(p))
+		return
+	}
+	_ = w.conn.SetWriteDeadline(w.deadline(w.times.Block))
+	if w.stopped.Load() {
+		_ = w.conn.SetDeadline(past)
+	}
+	n, err := w.conn.Write(p)
+	w.written += int64(n)
+	w.client.count.bytesOut.Add(uint64(n))
+	if err != nil {
+		w.dropped += int64(len(p) - n)
+		w.writeErr = err
+	}
+}
+
+// offset counts all bytes queued so far. When written has reached it, they
+// have all been handed to the system.
+func (w *wire) offset() int64 { return w.written + w.dropped + int64(len(w.out)) }
+
+// gone reports whether the bytes up to the offset were handed to the system.
+func (w *wire) gone(offset int64) bool { return w.written >= offset }
+
+func (w *wire) deadline(wait time.Duration) time.Time {
+	d := time.Now().Add(wait)
+	if !w.limit.IsZero() && w.limit.Before(d) {
+		return w.limit
+	}
+	return d
+}
+
+// Read is for the reply reader. The deadline is set once for a reply, when it
+// first has to wait: a peer that sends a byte a minute gains nothing by it.
+func (w *wire) Read(p []byte) (int, error) {
+	if !w.armed {
+		w.armed = true
+		_ = w.conn.SetReadDeadline(w.deadline(w.wait))
+		if w.stopped.Load() {
+			_ = w.conn.SetDeadline(past)
+		}
+	}
+	n, err := w.conn.Read(p)
+	w.client.count.bytesIn.Add(uint64(n))
+	return n, err
+}
+
+// hear reads the next reply into w.reply, waiting at most this long.
+func (w *wire) hear(phase message.Phase, wait time.Duration) error {
+	if w.closing || w.writeErr != nil {
+		wait = min(wait, w.times.Closing)
+	}
+	w.wait, w.armed = wait, false
+	if err := w.in.Read(&w.reply); err != nil {
+		if w.stopped.Load() {
+			return errStopped
+		}
+		if w.writeErr != nil && !smtp.IsReplyError(err) {
+			return w.writeErr
+		}
+		return err
+	}
+	w.heard(phase)
+	return nil
+}
+
+// command sends one line and reads its reply.
+func (w *wire) command(line string, phase message.Phase, wait time.Duration) error {
+	w.putBuffer(append(w.buffer(), line...))
+	w.flush()
+	return w.hear(phase, wait)
+}
+
+// is reports whether the reply's code has this first digit.
+func (w *wire) is(class uint16) bool { return w.reply.Code/100 == class }
