@@ -316,5 +316,18 @@ func (c *Content) Finish(dst []byte) []byte {
 	return dst
 }
 
+// Abandon gives the message up as too large: its end is still found, and
+// nothing more is appended.
+func (c *Content) Abandon() { c.note(TooLarge) }
+
 // Size is the bytes of content so far.
 func (c *Content) Size() int { return c.size }
+
+// Growth bounds what Scan may append for n more bytes of input: repaired, a
+// bare LF becomes two bytes and a long line gets folds.
+func (c *Content) Growth(n int) int {
+	if !c.rules.Repair {
+		return n + 8
+	}
+	return min(2*n+64+3*(c.lineLen+n)/max(c.rules.MaxLine-4, 1), c.rules.MaxSize)
+}

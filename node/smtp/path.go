@@ -301,11 +301,11 @@ func scanLiteral(b []byte) (int, bool) {
 // literal. What stands there ends up in the Received header, so it must be one
 // clean token; whether it is true nobody can say.
 func ParseHello(arg []byte) ([]byte, *SyntaxError) {
-	n, _, ok := scanDomain(arg)
+	n, wide, ok := scanDomain(arg)
 	if ok && n < len(arg) && arg[n] == '.' && n+1 == len(arg) {
 		n++ // a fully qualified name with its root dot
 	}
-	if !ok || n != len(arg) || n > MaxDomain {
+	if !ok || wide || n != len(arg) || n > MaxDomain {
 		return nil, errHello
 	}
 	return arg, nil
