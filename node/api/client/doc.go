@@ -1,0 +1,6 @@
+// Package client asks a node's admin API, with the types of node/api. How
+// requests travel (address, token, certificates) is left to a Caller, so one
+// connection serves both halves of the admin API.
+//
+// Read client.go; there is nothing else.
+package client
