@@ -85,6 +85,25 @@ func Secrets(spec any) map[string]*Secret {
 	return found
 }
 
+// KeepSecrets copies into a new spec the secrets that it leaves out and that the
+// spec it replaces has, so that a listing, which hides them, can be edited and
+// applied again. A route's password stays only while it would go to the same
+// place: who may edit routes must not be able to have a password sent elsewhere.
+func KeepSecrets(spec, old any) {
+	switch s := spec.(type) {
+	case *Route:
+		o, ok := old.(*Route)
+		if ok && s.Password.IsZero() && s.Username == o.Username && slices.Equal(s.Hosts, o.Hosts) && s.TLS == o.TLS && s.AuthPlaintext == o.AuthPlaintext {
+			s.Password = o.Password
+		}
+	case *SigningKey:
+		o, ok := old.(*SigningKey)
+		if ok && s.PrivateKey.IsZero() && s.PrivateKeyFile == "" {
+			s.PrivateKey = o.PrivateKey
+		}
+	}
+}
+
 // Problem is one thing wrong with a set of resources.
 type Problem struct {
 	Kind   string `json:"kind"`

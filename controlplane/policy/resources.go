@@ -184,7 +184,7 @@ type Route struct {
 	TLS string `json:"tls,omitempty"`
 	// Username logs in with AUTH PLAIN or LOGIN, only over TLS unless auth_plaintext is set.
 	Username string `json:"username,omitempty"`
-	// Password of the login. It is never shown in a listing; left out of a later apply, the stored one stays.
+	// Password of the login. It is never shown in a listing; left out of a later apply, the stored one stays as long as hosts, tls, username and auth_plaintext do.
 	Password Secret `json:"password,omitzero"`
 	// AuthPlaintext allows the login without TLS.
 	AuthPlaintext bool `json:"auth_plaintext,omitempty"`

@@ -134,7 +134,7 @@ func (v *validation) routeLogin(r *Route) {
 	case r.Username == "" && !r.Password.IsZero():
 		v.bad("spec.username", "there is a password but no username")
 	case r.Username != "" && r.Password.IsZero():
-		v.bad("spec.password", "there is a username but no password")
+		v.bad("spec.password", "there is a username but no password; it has to be given again when hosts, tls, username or auth_plaintext change")
 	case r.Username == "" && r.AuthPlaintext:
 		v.bad("spec.auth_plaintext", "there is no username; leave auth_plaintext out")
 	case r.Username == "":
