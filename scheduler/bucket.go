@@ -41,7 +41,9 @@ func (i instant) time() time.Time { return time.Unix(0, int64(i)).UTC() }
 //
 // The level is whole tokens and a rest in units of 1/Per token, of which N come
 // each nanosecond. So 3/s is three a second after a year too, and no rate is
-// too high for a nanosecond.
+// too high for a nanosecond. (What comes in a part of a nanosecond is kept where
+// the burst has room for it. With a burst of 1 the tokens of 3/s are 333333334 ns
+// apart, since 333333333 would break the bound.)
 type bucket struct {
 	rate  policy.Rate // Per is 0 where there is no limit
 	burst int64
