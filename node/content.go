@@ -94,6 +94,16 @@ func (cc *contentCache) get(id message.ID) *content {
 	return e.Value.(*cached).c
 }
 
+// peek is get without counting or moving it up.
+func (cc *contentCache) peek(id message.ID) *content {
+	cc.mu.Lock()
+	defer cc.mu.Unlock()
+	if e, ok := cc.mu.byID[id]; ok {
+		return e.Value.(*cached).c
+	}
+	return nil
+}
+
 // drop forgets a message whose last delivery in memory is done.
 func (cc *contentCache) drop(id message.ID) {
 	cc.mu.Lock()

@@ -1,0 +1,252 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"hikyaku/controlplane/policy"
+	"hikyaku/node/ingest"
+	"hikyaku/spool"
+	"hikyaku/spool/message"
+)
+
+// Admit is ingest.Acceptor: whether new mail of the tenant is welcome now.
+func (n *Node) Admit(tenant string) error {
+	if n.draining.Load() {
+		return &ingest.Refusal{Code: 421, Enhanced: message.Enhanced{Class: 4, Subject: 3, Detail: 2}, HTTP: 503, RetryAfter: 30 * time.Second,
+			Text: "this node is shutting down; try another or again later"}
+	}
+	if err := n.spool.Admit(); err != nil {
+		return refusalOf(err)
+	}
+	if t := n.policy.Load().Tenants[tenant]; t != nil {
+		if t.Disabled {
+			return &ingest.Refusal{Code: 550, Enhanced: message.Enhanced{Class: 5, Subject: 7, Detail: 1}, HTTP: 403, Text: "this tenant is disabled"}
+		}
+		if t.MaxQueued > 0 && n.spool.TenantQueued(tenant) >= t.MaxQueued {
+			return &ingest.Refusal{Code: 452, Enhanced: message.Enhanced{Class: 4, Subject: 3, Detail: 1}, HTTP: 429, RetryAfter: 10 * time.Second,
+				Text: "too much of this tenant's mail is queued; try again later"}
+		}
+	}
+	return nil
+}
+
+// refusalOf is what a client is told of a spool that does not take mail. The
+// reason itself goes to the log and the metrics, not to the client.
+func refusalOf(err error) *ingest.Refusal {
+	if errors.Is(err, spool.ErrLowSpace) {
+		return &ingest.Refusal{Code: 452, Enhanced: message.Enhanced{Class: 4, Subject: 3, Detail: 1}, HTTP: 503, RetryAfter: 30 * time.Second,
+			Text: "insufficient system storage; try again later"}
+	}
+	return &ingest.Refusal{Code: 451, Enhanced: message.Enhanced{Class: 4, Subject: 3, Detail: 0}, HTTP: 503, RetryAfter: 30 * time.Second,
+		Text: "the message could not be stored; try again later"}
+}
+
+// NewID is ingest.Acceptor.
+func (n *Node) NewID(now time.Time) message.ID { return n.ids.New(now) }
+
+// Policy is ingest.Acceptor: the snapshot in force.
+func (n *Node) Policy() *policy.Set { return n.policy.Load() }
+
+// Accept is ingest.Acceptor: it makes the submission durable and hands it on.
+func (n *Node) Accept(ctx context.Context, s *ingest.Submission) error {
+	m := s.Message
+	if err := n.Admit(m.Tenant); err != nil {
+		return err
+	}
+	now := n.now()
+	if m.ID.IsZero() {
+		m.ID = n.ids.New(now)
+	}
+	if m.Accepted.IsZero() {
+		m.Accepted = now
+	}
+	ds, err := n.plan(s, n.policy.Load(), now)
+	if err != nil {
+		return err
+	}
+	m.Deliveries = uint16(len(ds))
+	buf := eventBuffers.Get().(*[]byte)
+	*buf = n.acceptedEvents((*buf)[:0], m, ds, now)
+	err = n.spool.Append(ctx, &spool.Submission{Message: m, Deliveries: ds, Idempotency: s.Idempotency, Events: *buf})
+	putEventBuffer(buf)
+	if err != nil {
+		return n.appendRefused(err)
+	}
+	n.count.acceptedMessages.Add(1)
+	n.count.acceptedBytes.Add(uint64(m.Size()))
+	n.handOver(m, ds)
+	return nil
+}
+
+func (n *Node) appendRefused(err error) error {
+	switch {
+	case errors.Is(err, spool.ErrDuplicate):
+		return err // HTTP answers with what the first request was told
+	case errors.Is(err, spool.ErrInvalid):
+		n.log.Error("a submission that ingest let through was refused by the spool", "error", err)
+		return &ingest.Refusal{Code: 550, Enhanced: message.Enhanced{Class: 5, Subject: 6, Detail: 0}, HTTP: 422, Text: "the message cannot be stored as it is"}
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	}
+	n.log.Error("accept message", "error", err)
+	return refusalOf(err)
+}
+
+// handOver gives durable deliveries to the scheduler, with their content for
+// the first attempt.
+func (n *Node) handOver(m *message.Message, ds []*message.Delivery) {
+	n.content.put(m)
+	if !n.dispatch.add(ds) {
+		n.content.drop(m.ID)
+	}
+}
+
+// plan turns a submission into deliveries: which stream, which pool, until when.
+func (n *Node) plan(s *ingest.Submission, set *policy.Set, now time.Time) ([]*message.Delivery, error) {
+	m := s.Message
+	tenant := set.Tenants[m.Tenant]
+	if m.Stream == "" && tenant != nil {
+		m.Stream = tenant.DefaultStream
+	}
+	stream, _ := set.StreamOf(m.Tenant, m.Stream)
+	expires := policy.DefaultExpires
+	if stream != nil {
+		expires = stream.Expires.Or(policy.DefaultExpires)
+		if p, ok := message.ParsePriority(stream.Priority); ok && !s.PriorityGiven {
+			m.Priority = p
+		}
+	} else if !s.PriorityGiven {
+		m.Priority = message.Normal
+	}
+	m.Pool = poolOf(m.Pool, stream, tenant)
+	p := planned{m: m, set: set, accepted: now, due: now, expires: now.Add(expires)}
+	if s.SendAt.After(now) {
+		p.due = s.SendAt.UTC().Truncate(time.Microsecond)
+		p.expires = p.due.Add(expires) // waiting for its hour does not use up its life
+	}
+	if !s.Expires.IsZero() {
+		p.expires = s.Expires.UTC().Truncate(time.Microsecond)
+	}
+	if s.OneEach {
+		return p.oneEach(s.Recipients)
+	}
+	return p.byDestination(s.Recipients)
+}
+
+func poolOf(given string, stream *policy.Stream, tenant *policy.Tenant) string {
+	switch {
+	case given != "":
+		return given
+	case stream != nil && stream.Pool != "":
+		return stream.Pool
+	case tenant != nil && tenant.Pool != "":
+		return tenant.Pool
+	}
+	return policy.DefaultName
+}
+
+// planned is what all deliveries of a submission share.
+type planned struct {
+	m                      *message.Message
+	set                    *policy.Set
+	accepted, due, expires time.Time
+}
+
+func (p *planned) delivery(destination string, index int) *message.Delivery {
+	m := p.m
+	due := p.due
+	// Some carriers punish bursts (docomo names the top of the hour), so a
+	// job's first attempts are spread where the carrier asks for it. Only the
+	// domain is known here; carriers known by MX name spread nothing.
+	if m.Job != "" {
+		if c := p.set.Carriers[p.set.CarrierOf(destination, nil)]; c != nil && c.StartJitter > 0 {
+			due = due.Add(time.Duration(rand.Int64N(int64(c.StartJitter)))).Truncate(time.Microsecond)
+		}
+	}
+	return &message.Delivery{
+		ID:    message.DeliveryID{Message: m.ID, Index: uint16(index)},
+		Queue: message.QueueKey{Destination: destination, Priority: m.Priority, Tenant: m.Tenant, Stream: m.Stream, Pool: m.Pool, Job: m.Job},
+		Due:   due, Accepted: p.accepted, Expires: p.expires, Size: uint32(m.Size()),
+	}
+}
+
+func badDestination(err error) *ingest.Refusal {
+	return &ingest.Refusal{Code: 553, Enhanced: message.Enhanced{Class: 5, Subject: 1, Detail: 2}, HTTP: 422, Text: "recipient: " + err.Error()}
+}
+
+// oneEach makes a delivery of each recipient, numbered in order.
+func (p *planned) oneEach(rs []message.Recipient) ([]*message.Delivery, error) {
+	ds := make([]*message.Delivery, 0, len(rs))
+	for i := range rs {
+		dest, err := ingest.Destination(rs[i].Address)
+		if err != nil {
+			return nil, badDestination(err)
+		}
+		d := p.delivery(dest, i)
+		d.Recipients = rs[i : i+1 : i+1]
+		ds = append(ds, d)
+	}
+	return ds, nil
+}
+
+// byDestination makes a delivery of each destination's recipients.
+func (p *planned) byDestination(rs []message.Recipient) ([]*message.Delivery, error) {
+	var ds []*message.Delivery
+	var known map[string]*message.Delivery
+	for i := range rs {
+		dest, err := ingest.Destination(rs[i].Address)
+		if err != nil {
+			return nil, badDestination(err)
+		}
+		d := known[dest]
+		if d == nil {
+			d = p.delivery(dest, len(ds))
+			ds = append(ds, d)
+			if len(rs) > 1 {
+				if known == nil {
+					known = make(map[string]*message.Delivery)
+				}
+				known[dest] = d
+			}
+		}
+		d.Recipients = append(d.Recipients, rs[i])
+	}
+	return ds, nil
+}
+
+// eventBuffers hold encoded events until the spool has copied them.
+var eventBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }}
+
+// putEventBuffer gives a buffer back unless it grew past its class.
+func putEventBuffer(b *[]byte) {
+	if cap(*b) <= 64<<10 {
+		eventBuffers.Put(b)
+	}
+}
+
+func (n *Node) acceptedEvents(b []byte, m *message.Message, ds []*message.Delivery, now time.Time) []byte {
+	e := n.eventOf(message.EventAccepted, m, now)
+	e.Via, e.From = m.Via, m.From
+	for _, d := range ds {
+		e.ID, e.Destination = d.ID, d.Queue.Destination
+		e.NextDue = time.Time{}
+		if d.Due.After(now) {
+			e.NextDue = d.Due
+		}
+		for i := range d.Recipients {
+			e.Recipient, e.RcptMeta = d.Recipients[i].Address, d.Recipients[i].Metadata
+			b = e.AppendJSON(b)
+		}
+	}
+	return b
+}
+
+// eventOf fills in what all events of a message share.
+func (n *Node) eventOf(typ message.EventType, m *message.Message, now time.Time) message.Event {
+	return message.Event{Type: typ, Time: now, Node: n.name, Tenant: m.Tenant, Stream: m.Stream, Pool: m.Pool, Job: m.Job,
+		Tags: m.Tags, Metadata: m.Metadata, Sender: m.Sender, Size: uint32(m.Size())}
+}

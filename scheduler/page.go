@@ -1,0 +1,325 @@
+package scheduler
+
+import (
+	"time"
+
+	"hikyaku/spool/message"
+)
+
+// sweepEvery is how long a due delivery that does not move may outlive its
+// expiry, at most, when nothing is known of when it expires.
+const sweepEvery = time.Minute
+
+// minPage keeps a page worth its seek when very many queues wait.
+const minPage = 8
+
+// wantPage asks for the queue's next deliveries, once.
+func (s *Scheduler) wantPage(q *queue, now instant) {
+	if q.page == pageNone && q.more && q.next <= now {
+		q.page = pageWanted
+		s.paging.push(q)
+	}
+}
+
+// feedPages turns wanted pages into actions while there is room. Queues that
+// do not move give up their heads to those that would.
+func (s *Scheduler) feedPages(now instant) {
+	for s.asked < s.cfg.MaxPaging && s.paging.len() > 0 {
+		limit := s.pageSize()
+		if s.count.Loaded+s.promised+limit > s.cfg.MaxLoaded && !s.makeRoom(limit, now) {
+			return
+		}
+		q, _ := s.paging.pop()
+		if q.page != pageWanted {
+			continue
+		}
+		if _, blocked := s.blocked(q, now); blocked || !q.more || q.next > now {
+			q.page = pageNone
+			s.place(q, now)
+			continue
+		}
+		q.page, q.asked = pageReading, int32(limit)
+		s.asked++
+		s.promised += limit
+		s.out = append(s.out, Action{Kind: Page, Queue: q.key, After: q.cursor.cursor(), Until: now.time(), Limit: limit})
+	}
+}
+
+// pageSize shrinks when many queues wait, so that the room goes round.
+func (s *Scheduler) pageSize() int {
+	return min(s.cfg.Page, max(minPage, s.cfg.MaxLoaded/(2*(s.paging.len()+1))))
+}
+
+// Paged answers a Page action: the deliveries read, whether there are more
+// after them at whatever due time, and when the first of those is due.
+func (s *Scheduler) Paged(now time.Time, key message.QueueKey, ds []*message.Delivery, more bool, nextDue time.Time) {
+	q := s.endPage(key)
+	if q == nil {
+		return
+	}
+	t := at(now)
+	dirty := q.page == pageDirty
+	q.page = pageNone
+	s.count.Paged += uint64(len(ds))
+	for _, d := range ds {
+		q.cursor = positionOf(d)
+		if _, gone := q.gone[d.ID]; gone {
+			continue // it ended after the page was read
+		}
+		if _, known := s.items[d.ID]; known {
+			continue // handed over at acceptance, or given out
+		}
+		it := &item{d: d, q: q}
+		s.items[d.ID] = it
+		q.pushBack(it)
+		s.count.Loaded++
+		q.sweep = min(q.sweep, at(d.Expires))
+	}
+	q.gone = nil
+	// What was noted while the page was read may lie before the new cursor;
+	// note has moved the cursor back, so keep the earlier of the two.
+	switch {
+	case dirty:
+		q.more, q.next = true, q.dirtyFrom
+		if more {
+			q.next = min(q.next, at(nextDue))
+		}
+		if from := (position{due: q.dirtyFrom}).before(); from.compare(q.cursor) < 0 {
+			q.cursor = from
+		}
+	case more:
+		q.more, q.next = true, at(nextDue)
+	default:
+		q.more, q.next = false, never
+	}
+	q.dirtyFrom = never
+	if q.loaded() > 0 {
+		s.recent.touch(q)
+	}
+	s.place(q, t)
+}
+
+// PageFailed answers a Page action that could not be done; it is tried again
+// after a second.
+func (s *Scheduler) PageFailed(now time.Time, key message.QueueKey) {
+	q := s.endPage(key)
+	if q == nil {
+		return
+	}
+	q.page = pageNone
+	q.gone, q.dirtyFrom = nil, never
+	q.more, q.next = true, at(now)+instant(time.Second)
+	s.place(q, at(now))
+}
+
+func (s *Scheduler) endPage(key message.QueueKey) *queue {
+	q := s.queues[key]
+	if q == nil || !q.reading() {
+		return nil
+	}
+	s.asked--
+	s.promised -= int(q.asked)
+	q.asked = 0
+	return q
+}
+
+// makeRoom unloads heads that have not moved for longest until n more fit.
+func (s *Scheduler) makeRoom(n int, now instant) bool {
+	for s.count.Loaded+s.promised+n > s.cfg.MaxLoaded {
+		q := s.recent.oldest()
+		if q == nil || q.flow != nil && s.moving(q) {
+			return false
+		}
+		s.unload(q, now)
+	}
+	return true
+}
+
+// moving reports whether a queue's site takes mail at the moment.
+func (s *Scheduler) moving(q *queue) bool {
+	st := q.dest.site
+	return st != nil && st.open > 0
+}
+
+// unload drops a head from memory; the disk still has it. A queue that could
+// go asks again, behind those that wait now.
+func (s *Scheduler) unload(q *queue, now instant) {
+	first := never
+	p := position{due: never}
+	for q.loaded() > 0 {
+		it := q.popFront()
+		if ip := positionOf(it.d); ip.compare(p) < 0 {
+			p, first = ip, ip.due
+		}
+		delete(s.items, it.d.ID)
+		s.count.Loaded--
+		s.count.Unloaded++
+	}
+	s.recent.remove(q)
+	if first != never {
+		s.note(q, p)
+		if c := p.before(); c.compare(q.cursor) < 0 {
+			q.cursor = c
+		}
+	}
+	s.place(q, now)
+}
+
+// expire gives out what has expired in memory and asks for a sweep of the disk.
+func (s *Scheduler) expire(q *queue, now instant) {
+	q.sweep = never
+	for i := q.first; i < len(q.head); {
+		it := q.head[i]
+		if e := at(it.d.Expires); e > now {
+			q.sweep = min(q.sweep, e)
+			i++
+			continue
+		}
+		q.remove(it)
+		s.outFlight(it, Expire, message.Reply{})
+	}
+	if q.loaded() == 0 {
+		s.recent.remove(q)
+	}
+	s.recount(q)
+	if q.more && q.next <= now && !q.sweeping {
+		q.sweeping = true
+		s.out = append(s.out, Action{Kind: Sweep, Queue: q.key, Until: now.time()})
+	}
+}
+
+// Swept answers a Sweep action: the earliest expiry among the due deliveries
+// that stay, the zero time if none stays. A sweep that took long is not done
+// again soon: took bounds the share of time that sweeping may use to a tenth.
+func (s *Scheduler) Swept(now time.Time, key message.QueueKey, earliest time.Time, took time.Duration) {
+	q := s.queues[key]
+	if q == nil {
+		return
+	}
+	q.sweeping = false
+	t := at(now)
+	if !earliest.IsZero() {
+		q.sweep = min(q.sweep, max(at(earliest), t+instant(10*took)))
+	}
+	if q.more && earliest.IsZero() && q.sweep == never {
+		q.sweep = t + instant(sweepEvery)
+	}
+	s.place(q, t)
+}
+
+// Take claims a delivery for something other than an attempt: a cancel, an
+// expiry, a retry now. false means that an attempt has it; its outcome comes
+// first. After true the caller owns it until Done.
+func (s *Scheduler) Take(now time.Time, d *message.Delivery) bool {
+	t := at(now)
+	q := s.queueFor(d.Queue)
+	it := s.items[d.ID]
+	switch {
+	case it == nil:
+		it = &item{d: d, q: q}
+		s.items[d.ID] = it
+	case it.flight:
+		return false
+	default:
+		q.remove(it)
+		s.count.Loaded--
+		if q.loaded() == 0 {
+			s.recent.remove(q)
+		}
+	}
+	it.flight = true
+	q.flying++
+	s.count.InFlight++
+	s.place(q, t)
+	return true
+}
+
+// Done tells that a delivery's transition is durable. next is nil when nothing
+// is left of it, else how it stands on disk now.
+func (s *Scheduler) Done(now time.Time, d, next *message.Delivery) {
+	t := at(now)
+	it := s.items[d.ID]
+	if it == nil {
+		return
+	}
+	q := it.q
+	delete(s.items, d.ID)
+	if it.flight {
+		q.flying--
+		s.count.InFlight--
+	}
+	if q.reading() {
+		if q.gone == nil {
+			q.gone = map[message.DeliveryID]struct{}{}
+		}
+		q.gone[d.ID] = struct{}{}
+	}
+	if next != nil {
+		nq := q
+		if next.Queue != q.key {
+			nq = s.queueFor(next.Queue)
+		}
+		s.note(nq, positionOf(next))
+		nq.sweep = min(nq.sweep, at(next.Expires))
+		if nq != q {
+			s.place(nq, t)
+		}
+	}
+	s.place(q, t)
+}
+
+// PutBack returns a delivery that was not attempted: it stands first again,
+// and its tokens go back.
+func (s *Scheduler) PutBack(now time.Time, d *message.Delivery) {
+	it := s.items[d.ID]
+	if it == nil || !it.flight {
+		return
+	}
+	t := at(now)
+	it.flight = false
+	it.q.flying--
+	s.count.InFlight--
+	if it.lane != nil {
+		s.limits.giveBack(t, it)
+		it.lane = nil
+	}
+	it.q.pushFront(it)
+	s.count.Loaded++
+	s.recent.touch(it.q)
+	s.place(it.q, t)
+}
+
+// lru orders queues with a loaded head by when they last moved.
+type lru struct{ root lruLinks }
+
+type lruLinks struct {
+	prev, next *lruLinks
+	q          *queue
+}
+
+func (l *lru) touch(q *queue) {
+	if l.root.next == nil {
+		l.root.next, l.root.prev = &l.root, &l.root
+	}
+	l.remove(q)
+	n := &q.lru
+	n.q = q
+	n.prev, n.next = l.root.prev, &l.root
+	n.prev.next, n.next.prev = n, n
+}
+
+func (l *lru) remove(q *queue) {
+	n := &q.lru
+	if n.next == nil {
+		return
+	}
+	n.prev.next, n.next.prev = n.next, n.prev
+	n.prev, n.next = nil, nil
+}
+
+func (l *lru) oldest() *queue {
+	if l.root.next == nil || l.root.next == &l.root {
+		return nil
+	}
+	return l.root.next.q
+}

@@ -1,0 +1,305 @@
+package scheduler
+
+import (
+	"time"
+
+	"hikyaku/controlplane/policy"
+	"hikyaku/spool/message"
+)
+
+// Config bounds what the scheduler keeps and does at once. Zero fields are
+// the defaults.
+type Config struct {
+	MaxLoaded    int // deliveries in memory; 100,000
+	Page         int // deliveries read at once from one queue; 256
+	MaxPaging    int // pages being read at once; 8
+	MaxResolving int // destinations being resolved at once; 256
+	MaxSessions  int // connections in all; 5,000
+}
+
+func (c Config) withDefaults() Config {
+	def := func(v *int, d int) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	def(&c.MaxLoaded, 100_000)
+	def(&c.Page, 256)
+	def(&c.MaxPaging, 8)
+	def(&c.MaxResolving, 256)
+	def(&c.MaxSessions, 5_000)
+	return c
+}
+
+// Scheduler is the whole state. Not safe for concurrent use.
+type Scheduler struct {
+	cfg Config
+	set *policy.Set
+
+	queues map[message.QueueKey]*queue
+	dests  map[string]*dest
+	sites  map[string]*site
+	lanes  map[Lane]*lane
+	items  map[message.DeliveryID]*item // loaded or given out
+
+	limits  limitTable
+	windows map[string]windows // by stream name
+	holds   map[string]Hold
+
+	timers   timerHeap
+	out      []Action
+	resolve  fifo[*dest]  // want a resolution
+	paging   fifo[*queue] // want a page
+	hungry   fifo[*site]  // may want a connection
+	woken    []*site      // have something for waiting sessions
+	recent   lru          // queues with a loaded head, least recently moved first
+	count    Counts
+	asked    int // pages being read
+	asking   int // destinations being resolved
+	promised int // deliveries those pages may bring
+}
+
+// Counts are the scheduler's gauges and counters.
+type Counts struct {
+	Queues, Destinations, Sites, Lanes int
+	Loaded, InFlight, Sessions         int
+	Paging, PageWaiting                int
+	Resolving, ResolveWaiting          int
+	Dispatched, Paged, Unloaded        uint64
+}
+
+// New makes an empty scheduler under the policy.
+func New(now time.Time, cfg Config, set *policy.Set) *Scheduler {
+	s := &Scheduler{
+		cfg:    cfg.withDefaults(),
+		queues: map[message.QueueKey]*queue{}, dests: map[string]*dest{}, sites: map[string]*site{},
+		lanes: map[Lane]*lane{}, items: map[message.DeliveryID]*item{}, holds: map[string]Hold{},
+	}
+	s.limits.init()
+	s.SetPolicy(now, set)
+	return s
+}
+
+// Counts reads the gauges.
+func (s *Scheduler) Counts() Counts {
+	c := s.count
+	c.Queues, c.Destinations, c.Sites, c.Lanes = len(s.queues), len(s.dests), len(s.sites), len(s.lanes)
+	c.Paging, c.PageWaiting = s.asked, s.paging.len()
+	c.Resolving, c.ResolveWaiting = s.asking, s.resolve.len()
+	return c
+}
+
+// Kind says what an Action asks for.
+type Kind uint8
+
+// The kinds of action.
+const (
+	// Resolve: look Destination up and answer with Resolved or ResolveFailed.
+	Resolve Kind = iota
+	// Page: read at most Limit deliveries of Queue after After with due ≤
+	// Until, and answer with Paged or PageFailed.
+	Page
+	// Sweep: read all of Queue with due ≤ Until, Take and end what has
+	// expired, and answer with Swept.
+	Sweep
+	// Open: start a session of Lane for Destination's site; it calls
+	// SessionOpened and SessionClosed.
+	Open
+	// Expire: Delivery's time is over; end it.
+	Expire
+	// Fail: Delivery's destination does not exist; bounce it with Reply.
+	Fail
+	// Defer: Delivery could not be attempted; reschedule it with Reply.
+	Defer
+)
+
+// Action is something the node must do.
+type Action struct {
+	Kind        Kind
+	Destination string
+	Lane        Lane
+	Carrier     string
+	Queue       message.QueueKey
+	After       Cursor
+	Until       time.Time
+	Limit       int
+	Delivery    *message.Delivery
+	Reply       message.Reply
+}
+
+// Cursor is a place in a queue: after the delivery with this due time and id.
+type Cursor struct {
+	Due time.Time
+	ID  message.DeliveryID
+}
+
+// Actions fires what has come due and returns at most max actions; the rest
+// comes with the next call. The slice is the caller's until then.
+func (s *Scheduler) Actions(now time.Time, max int) []Action {
+	t := at(now)
+	s.fire(t)
+	s.feed(t)
+	n := min(max, len(s.out))
+	acts := make([]Action, n)
+	copy(acts, s.out)
+	rest := copy(s.out, s.out[n:])
+	clear(s.out[rest:])
+	s.out = s.out[:rest]
+	return acts
+}
+
+// feed turns waiting wishes into actions, as far as the bounds allow.
+func (s *Scheduler) feed(now instant) {
+	for s.asking < s.cfg.MaxResolving {
+		d, ok := s.resolve.pop()
+		if !ok {
+			break
+		}
+		s.askResolve(d)
+	}
+	s.feedPages(now)
+	s.feedSessions(now)
+}
+
+// Pending reports whether Actions has something to say at once. It may say yes
+// when there is nothing after all.
+func (s *Scheduler) Pending(now time.Time) bool {
+	if len(s.out) > 0 || s.hungry.len() > 0 && s.count.Sessions < s.cfg.MaxSessions ||
+		s.resolve.len() > 0 && s.asking < s.cfg.MaxResolving || s.paging.len() > 0 && s.asked < s.cfg.MaxPaging {
+		return true
+	}
+	t := s.timers.first()
+	return t != nil && t.at <= at(now)
+}
+
+// Wake is the earliest time at which Actions could say something new without
+// any other call; now if it can at once, the zero time if never.
+func (s *Scheduler) Wake(now time.Time) time.Time {
+	if len(s.out) > 0 {
+		return now
+	}
+	if t := s.timers.first(); t != nil {
+		return t.at.time()
+	}
+	return time.Time{}
+}
+
+// Woken calls fn for each site that has had something new for its sessions
+// since the last call, once each.
+func (s *Scheduler) Woken(fn func(site string)) {
+	for i, st := range s.woken {
+		st.wokenFlag = false
+		fn(st.name)
+		s.woken[i] = nil
+	}
+	s.woken = s.woken[:0]
+}
+
+// SetPolicy puts a new snapshot in force, between two dispatches. Buckets keep
+// their debt.
+func (s *Scheduler) SetPolicy(now time.Time, set *policy.Set) {
+	t := at(now)
+	s.set = set
+	s.windows = map[string]windows{}
+	for name, stream := range set.Streams {
+		// Validate has refused windows that do not compile.
+		if w, err := compileWindows(stream.Windows); err == nil && len(stream.Windows) > 0 {
+			s.windows[name] = w
+		}
+	}
+	s.limits.apply(t, set)
+	// Routes and carriers may differ: every destination is looked at again
+	// when it is next due. The DNS answers are cached by the node.
+	for _, d := range s.dests {
+		d.until = 0
+	}
+	for _, st := range s.sites {
+		st.rebuild(s, t)
+	}
+	for _, q := range s.queues {
+		s.place(q, t)
+	}
+}
+
+// Hold keeps deliveries from being dispatched until it is released.
+type Hold struct {
+	ID     string
+	Scope  message.Scope
+	Reason string
+}
+
+// Hold stops what the scope matches. What is in flight goes on.
+func (s *Scheduler) Hold(now time.Time, h Hold) {
+	s.holds[h.ID] = h
+	s.replace(at(now), h.Scope)
+}
+
+// Release ends a hold.
+func (s *Scheduler) Release(now time.Time, id string) bool {
+	h, ok := s.holds[id]
+	if !ok {
+		return false
+	}
+	delete(s.holds, id)
+	s.replace(at(now), h.Scope)
+	return true
+}
+
+// replace looks at all queues that a scope may match again.
+func (s *Scheduler) replace(now instant, scope message.Scope) {
+	for _, q := range s.queues {
+		if scope.MatchesQueue(&q.key) {
+			s.place(q, now)
+		}
+	}
+	for _, st := range s.sites {
+		st.full = false
+		s.beHungry(st)
+		s.wakeSite(st)
+	}
+}
+
+// heldBy is the hold that stops a queue, or nil.
+func (s *Scheduler) heldBy(q *queue) *Hold {
+	for id, h := range s.holds {
+		if h.Scope.Source != "" || !h.Scope.MatchesQueue(&q.key) {
+			continue
+		}
+		if h.Scope.Carrier != "" && (q.dest == nil || q.dest.carrier != h.Scope.Carrier) {
+			continue
+		}
+		h := s.holds[id]
+		return &h
+	}
+	return nil
+}
+
+// sourceHeld is the hold on a source at a site, or nil.
+func (s *Scheduler) sourceHeld(source, carrier string) *Hold {
+	for id, h := range s.holds {
+		if h.Scope.Source == source && (h.Scope.Carrier == "" || h.Scope.Carrier == carrier) {
+			h := s.holds[id]
+			return &h
+		}
+	}
+	return nil
+}
+
+// JobControl is what an operator said of a job.
+type JobControl struct {
+	Paused bool
+	Rate   *policy.Rate
+}
+
+// SetJob pauses, resumes or slows a job. The zero JobControl forgets it.
+func (s *Scheduler) SetJob(now time.Time, tenant, job string, c JobControl) {
+	t := at(now)
+	s.limits.setJob(t, jobKey{tenant, job}, c)
+	for _, q := range s.queues {
+		if f := q.flow; f != nil && q.key.Tenant == tenant && q.key.Job == job {
+			s.setTimer(&f.timer, f, never) // it may wait for the old rate
+			f.unpark()
+		}
+	}
+	s.replace(t, message.Scope{Tenant: tenant, Job: job})
+}
