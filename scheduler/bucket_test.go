@@ -213,6 +213,7 @@ func TestBucketGiveBack(t *testing.T) {
 		{"of the one that emptied it", "5/h", []step{{time.Hour, take}, {time.Hour, take}, {0, back}, {0, back}}, 1, 12 * time.Minute},
 		{"with room for all", "10/s,burst=100", []step{{time.Second, take}, {0, take}, {0, take}, {time.Second, back}, {0, back}, {0, back}}, 20, 100 * time.Millisecond},
 		{"with part of a token lost to the brim", "1/m,burst=2", []step{{time.Hour, take}, {30 * time.Second, take}, {0, back}}, 1, 60 * time.Second},
+		{"with nothing lost of a later one", "1/m,burst=2", []step{{time.Hour, take}, {30 * time.Second, back}, {0, take}, {0, back}}, 2, 60 * time.Second},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

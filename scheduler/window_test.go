@@ -158,7 +158,7 @@ func TestWindowsAgreeWithTheClockOnTheWall(t *testing.T) {
 				t.Fatal(err)
 			}
 			rnd := rand.New(rand.NewPCG(6, 7))
-			for range 25 {
+			for range 8 {
 				in := randomWindows(rnd, walk.zone)
 				walkWindows(t, in, zone, mustInstant(t, walk.from))
 			}
