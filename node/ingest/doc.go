@@ -15,14 +15,14 @@
 //
 // The states of a session (phase in smtp_session.go):
 //
-//	            EHLO, HELO               MAIL              RCPT
-//	  start ───────────────▶ ready ───────────▶ mail ───────────▶ rcpt ◀─┐
-//	    ▲                    ▲ ▲ ▲               │                 │ │ └──┘ RCPT
-//	    │                    │ │ └─ RSET, EHLO ──┘                 │ │
-//	    │ STARTTLS,          │ └─── RSET, EHLO, DATA (any end) ────┘ │ BDAT
-//	    │ XCLIENT            │                                       ▼
-//	 every state             └── RSET, EHLO, BDAT LAST, ────────── chunk ◀─┐
-//	                             any refused BDAT                     └────┘ BDAT
+//	           EHLO, HELO               MAIL              RCPT
+//	 start ───────────────▶ ready ───────────▶ mail ───────────▶ rcpt ◀─┐
+//	   ▲                    ▲ ▲ ▲               │                 │ │ └──┘ RCPT
+//	   │                    │ │ └─ RSET, EHLO ──┘                 │ │
+//	   │ STARTTLS,          │ └─── RSET, EHLO, DATA (any end) ────┘ │ BDAT
+//	   │ XCLIENT            │                                       ▼
+//	every state             └── RSET, EHLO, BDAT LAST, ────────── chunk ◀─┐
+//	                            any refused BDAT                     └────┘ BDAT
 //
 // A refused MAIL or RCPT changes nothing. A refused BDAT, in whatever state,
 // leads to ready (or stays at start). AUTH is taken in ready only.

@@ -11,11 +11,11 @@ import (
 
 // Bounds on X-Hikyaku headers, as the words of package message have them.
 const (
-	maxJobName  = 128
-	maxName     = 64
-	maxTags     = 16
-	maxTag      = 64
-	maxMetadata = 16 << 10
+	controlMaxJob      = 128
+	controlMaxName     = 64
+	controlMaxTags     = 16
+	controlMaxTag      = 64
+	controlMaxMetadata = 16 << 10
 )
 
 // obeyHeaders applies the X-Hikyaku headers to the submission; they win over
@@ -40,7 +40,7 @@ func (s *session) obey(sub *Submission, c int, value []byte, now time.Time) (ok 
 	switch c {
 	case controlJob:
 		m.Job = string(value)
-		return visible(value, maxJobName)
+		return visible(value, controlMaxJob)
 	case controlStream:
 		m.Stream = string(value)
 		return resourceName(value)
@@ -48,13 +48,13 @@ func (s *session) obey(sub *Submission, c int, value []byte, now time.Time) (ok 
 		m.Pool = string(value)
 		return resourceName(value)
 	case controlTags:
-		m.Tags, ok = parseTags(value)
+		m.Tags, ok = parseTagList(value)
 		return ok
 	case controlSendAt:
-		sub.SendAt, ok = parseTime(value)
+		sub.SendAt, ok = parseControlTime(value)
 		return ok && sub.SendAt.Sub(now) <= s.l.MaxFutureRelease.D()
 	case controlExpires:
-		sub.Expires, ok = parseTime(value)
+		sub.Expires, ok = parseControlTime(value)
 		if !ok {
 			var d policy.Duration
 			ok = len(value) <= 20 && d.UnmarshalText(value) == nil
@@ -65,7 +65,7 @@ func (s *session) obey(sub *Submission, c int, value []byte, now time.Time) (ok 
 		m.Priority, sub.PriorityGiven = message.ParsePriority(string(value))
 		return sub.PriorityGiven && len(value) > 0
 	case controlMetadata:
-		m.Metadata, ok = compactObject(value)
+		m.Metadata, ok = compactMetadata(value)
 		return ok
 	}
 	panic("BUG: an X-Hikyaku header without a meaning")
@@ -103,14 +103,14 @@ func resourceName(b []byte) bool {
 			return false
 		}
 	}
-	return len(b) > 0 && len(b) <= maxName
+	return len(b) > 0 && len(b) <= controlMaxName
 }
 
-// parseTags reads a list separated by commas.
-func parseTags(value []byte) (tags []string, ok bool) {
+// parseTagList reads a list separated by commas.
+func parseTagList(value []byte) (tags []string, ok bool) {
 	for t := range bytes.SplitSeq(value, []byte(",")) {
 		t = bytes.Trim(t, " \t")
-		if len(t) == 0 || len(t) > maxTag || len(tags) == maxTags || !json.Valid(append(append([]byte{'"'}, t...), '"')) {
+		if len(t) == 0 || len(t) > controlMaxTag || len(tags) == controlMaxTags || !json.Valid(append(append([]byte{'"'}, t...), '"')) {
 			return nil, false
 		}
 		tags = append(tags, string(t))
@@ -118,7 +118,7 @@ func parseTags(value []byte) (tags []string, ok bool) {
 	return tags, true
 }
 
-func parseTime(value []byte) (time.Time, bool) {
+func parseControlTime(value []byte) (time.Time, bool) {
 	if len(value) > 40 {
 		return time.Time{}, false
 	}
@@ -126,10 +126,10 @@ func parseTime(value []byte) (time.Time, bool) {
 	return t, err == nil
 }
 
-// compactObject is the JSON object in value without white space between its
+// compactMetadata is the JSON object in value without white space between its
 // tokens.
-func compactObject(value []byte) ([]byte, bool) {
-	if len(value) > maxMetadata || len(value) == 0 || value[0] != '{' || !json.Valid(value) {
+func compactMetadata(value []byte) ([]byte, bool) {
+	if len(value) > controlMaxMetadata || len(value) == 0 || value[0] != '{' || !json.Valid(value) {
 		return nil, false
 	}
 	var out bytes.Buffer

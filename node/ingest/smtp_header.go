@@ -31,7 +31,7 @@ type header struct {
 	hasFrom    bool
 	control    [controlHeaders]span // values of X-Hikyaku headers
 	hasControl [controlHeaders]bool
-	remove     []span               // their fields, in the order of the text; at most MaxHeaders
+	remove     []span // their fields, in the order of the text; at most MaxHeaders
 	fromDomain string
 }
 

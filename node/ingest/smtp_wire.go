@@ -82,9 +82,7 @@ func (w *wire) fill(deadline time.Time) error {
 	if err := w.flush(); err != nil {
 		return err
 	}
-	if w.r == w.w {
-		w.r, w.w = 0, 0
-	} else if w.w == len(w.in) {
+	if w.r > 0 { // what is left is the start of a line
 		w.w = copy(w.in, w.in[w.r:w.w])
 		w.r = 0
 	}

@@ -30,7 +30,7 @@ func (s *session) vrfy(arg []byte) {
 		s.refuse(errSyntax, 501, "5.5.4", "Syntax: VRFY address")
 		return
 	}
-	s.decline(errSyntax, 252, "2.1.5", "Cannot verify, but will try delivery")
+	s.reply(252, "2.1.5", "Cannot verify, but will try delivery")
 }
 
 // help names the commands (RFC 5321 4.1.1.8).
