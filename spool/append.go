@@ -81,8 +81,7 @@ func (r *request) encodeSubmission(sub *Submission) {
 	r.value = appendMeta(r.value[:0], r.key, m)
 	r.set()
 	r.key[0] = kindContent
-	r.value = appendContent(r.value[:0], r.key, m)
-	r.set()
+	r.setContent(m)
 	sole := len(sub.Deliveries) == 1
 	for _, d := range sub.Deliveries {
 		r.setDelivery(d, sole, +1)
@@ -92,6 +91,21 @@ func (r *request) encodeSubmission(sub *Submission) {
 		r.shared = append(r.shared, sharedContent{m.ID, int32(len(sub.Deliveries))})
 	}
 	r.events = append(r.events, sub.Events...)
+}
+
+// setContent writes the content record. Raw content goes straight into the
+// fragment: it is most of what is written, and one copy of 4 KiB less is 5 % of
+// the time that Append takes.
+func (r *request) setContent(m *message.Message) {
+	if m.Template != nil {
+		r.value = appendContent(r.value[:0], r.key, m)
+		r.set()
+		return
+	}
+	op := r.frag.SetDeferred(len(r.key), contentHead+len(m.Raw)+sumLen)
+	copy(op.Key, r.key)
+	appendContent(op.Value[:0], r.key, m)
+	must(op.Finish())
 }
 
 // setDelivery writes the queue record of d and its index entry.

@@ -69,6 +69,8 @@ func decodeMeta(key, value []byte, id message.ID) (*message.Message, error) {
 const (
 	contentRaw      = 0
 	contentTemplate = 1
+
+	contentHead = 2 // version and kind
 )
 
 func contentSize(m *message.Message) int {
