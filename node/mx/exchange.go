@@ -88,8 +88,8 @@ var packets = sync.Pool{New: func() any { b := make([]byte, 4096); return &b }}
 
 // exchangeOver opens a socket for each question: its port, which the kernel
 // picks at random, and the random ID are what a forger has to guess (RFC 5452).
-// Keeping UDP sockets open would save about 8 µs of the 60 a cached answer of
-// a local resolver takes, and give the port away.
+// Keeping UDP sockets open would save about 20 µs of the 90 an answer of a
+// local resolver takes, and give the port away.
 func (r *Resolver) exchangeOver(ctx context.Context, network, server string, k key, edns bool) (*records, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.config.Timeout)
 	defer cancel()
