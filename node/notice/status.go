@@ -161,7 +161,8 @@ func originalRecipient(orcpt string) (kind, addr string, ok bool) {
 		return "", "", false
 	}
 	for i := range len(kind) {
-		if c := kind[i] | 0x20; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+		c := kind[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' {
 			return "", "", false
 		}
 	}
