@@ -348,4 +348,3 @@ func TestTraceShowsTheDialog(t *testing.T) {
 		}
 	})
 }
-

@@ -236,7 +236,7 @@ func AppendBDAT(dst []byte, size int) []byte {
 // "HELO name\r\n". The name is a host name or an address literal; anything
 // else is an error.
 func AppendHello(dst []byte, verb, name string) ([]byte, error) {
-	if !cleanDomain(name) && !cleanLiteral(name) {
+	if !cleanHost(name) {
 		return dst, errors.New("the EHLO name must be a host name or an address literal")
 	}
 	dst = append(append(append(dst, verb...), ' '), name...)

@@ -225,8 +225,8 @@ func number(b []byte, i int) (uint16, int) {
 }
 
 // appendClean appends text without anything that could steer a terminal or
-// break a log line: control bytes, C1 controls and bytes that are not UTF-8
-// become '?', a tab becomes a space.
+// break a log line: control bytes, C1 controls, Unicode line ends and bytes that
+// are not UTF-8 become '?', a tab becomes a space.
 func appendClean(dst, text []byte) []byte {
 	plain := true
 	for _, c := range text {
@@ -243,7 +243,7 @@ func appendClean(dst, text []byte) []byte {
 		switch {
 		case c == '\t':
 			dst = append(dst, ' ')
-		case c < 0x20 || (c >= 0x7f && c < 0xa0) || (c == utf8.RuneError && n == 1):
+		case c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x2028 || c == 0x2029 || (c == utf8.RuneError && n == 1):
 			dst = append(dst, '?')
 		default:
 			dst = append(dst, text[:n]...)
