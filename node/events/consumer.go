@@ -226,7 +226,7 @@ func (r *Reader) place() *segment {
 	}
 	s := l.mu.segments[i]
 	if !found {
-		if r.at.Seq+1 < s.First && s.Records > 0 && s.Store == l.o.Store {
+		if r.at.Seq+1 < s.First && s.Records > 0 && s.Store == l.store {
 			l.mu.consumers[r.name].lost += s.First - r.at.Seq - 1
 		}
 		r.at = offset{Segment: s.base, Seq: r.at.Seq}

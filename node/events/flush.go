@@ -231,7 +231,7 @@ func (l *Log) writeBlock(first, last uint64, lines []byte) error {
 	l.mu.Lock()
 	acked := l.mu.acked
 	l.mu.Unlock()
-	h := header{store: l.o.Store, first: first, last: last, prev: w.last, acked: acked}
+	h := header{store: l.store, first: first, last: last, prev: w.last, acked: acked}
 	w.out = w.enc.append(w.out[:0], &h, lines, now)
 	if _, err := w.f.WriteAt(w.out, w.off); err != nil {
 		return fmt.Errorf("write segment %s: %w", w.seg.base, err)
@@ -262,7 +262,7 @@ func (l *Log) newSegment(first uint64, now time.Time) error {
 		start = l.mu.segments[n-1].start.Add(time.Microsecond)
 	}
 	l.mu.Unlock()
-	s := &segment{base: segmentBase(start, first), start: start, summary: summary{Store: l.o.Store, First: first}}
+	s := &segment{base: segmentBase(start, first), start: start, summary: summary{Store: l.store, First: first}}
 	f, err := l.o.FS.OpenWrite(segmentPath(l.o.Dir, s.base))
 	if err != nil {
 		return fmt.Errorf("begin segment: %w", err)
@@ -378,7 +378,7 @@ func (l *Log) durableSegmentLocked() *segment {
 	if n > 0 && l.mu.segments[n-1].base == s.base {
 		s = *l.mu.segments[n-1]
 	} else {
-		s.summary = summary{Store: l.o.Store, First: s.First}
+		s.summary = summary{Store: l.store, First: s.First}
 	}
 	return &s
 }

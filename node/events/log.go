@@ -16,9 +16,9 @@ type Options struct {
 	Dir string
 	FS  FS // nil is the system's
 	// Store tells whose sequence numbers these are, for the case that the spool
-	// is replaced and counts from 1 again beside an old log. Any number that
-	// stays with the spool; 0 when it has none.
-	Store uint64
+	// is replaced and counts from 1 again beside an old log. Any name that stays
+	// with the spool, as spool.Store.NodeID; "" when it has none.
+	Store string
 	// Refill reads the outbox: all records after a number, in order. The log
 	// calls it from its own goroutine when it lags (spool.Store.Outbox).
 	Refill func(after uint64, fn func(seq uint64, lines []byte) error) error
@@ -83,10 +83,12 @@ func (o *Options) withDefaults() error {
 type Log struct {
 	o    Options
 	lock io.Closer
-	wake chan struct{} // capacity 1: the buffer holds a block's worth
-	stop chan struct{}
-	done chan struct{}
-	w    writer // owned by the flusher
+	// store is Options.Store as the format keeps it.
+	store uint64
+	wake  chan struct{} // capacity 1: the buffer holds a block's worth
+	stop  chan struct{}
+	done  chan struct{}
+	w     writer // owned by the flusher
 
 	mu struct {
 		sync.Mutex
@@ -142,6 +144,9 @@ func Open(o Options) (*Log, error) {
 	l := &Log{
 		o: o, lock: lock,
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+	}
+	if o.Store != "" {
+		l.store = hashID([]byte(o.Store))
 	}
 	l.mu.changed = make(chan struct{})
 	l.mu.consumers = map[string]*consumerState{}

@@ -527,13 +527,13 @@ func TestNewSpoolBesideOldLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fs := newMemFS()
 		o := newOutbox()
-		l := o.open(t, fs, func(o *Options) { o.Store = 1 })
+		l := o.open(t, fs, func(o *Options) { o.Store = "01jd-a" })
 		for i := range 5 {
 			o.commit(event(i, nil))
 		}
 		closeLog(t, l)
 		o = newOutbox()
-		l = o.open(t, fs, func(o *Options) { o.Store = 2 })
+		l = o.open(t, fs, func(o *Options) { o.Store = "01jd-b" })
 		if l.LastSeq() != 0 {
 			t.Errorf("LastSeq of another store = %d", l.LastSeq())
 		}

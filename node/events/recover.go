@@ -42,7 +42,7 @@ func (l *Log) recover() error {
 	}
 	var acked uint64
 	for _, s := range segs {
-		if s.Store == l.o.Store {
+		if s.Store == l.store {
 			acked = max(acked, s.Last)
 		}
 	}
@@ -59,7 +59,7 @@ func (l *Log) resume() error {
 		return nil
 	}
 	last := *l.mu.segments[n-1]
-	if last.sealed || last.Store != l.o.Store || last.Bytes >= l.o.SegmentBytes ||
+	if last.sealed || last.Store != l.store || last.Bytes >= l.o.SegmentBytes ||
 		l.o.Now().Sub(last.start) >= l.o.SegmentAge {
 		last.sealed = true
 		l.mu.segments[n-1] = &last

@@ -109,7 +109,12 @@ func TestSearch(t *testing.T) {
 func TestSearchDirOffline(t *testing.T) {
 	dir := t.TempDir()
 	o := newOutbox()
-	l := o.open(t, nil, func(o *Options) { o.Dir = dir; o.SegmentBytes = 3000; o.BlockBytes = 1000; o.SyncInterval = time.Millisecond })
+	l := o.open(t, nil, func(o *Options) {
+		o.Dir = dir
+		o.SegmentBytes = 3000
+		o.BlockBytes = 1000
+		o.SyncInterval = time.Millisecond
+	})
 	searchLog(t, o, l)
 	closeLog(t, l)
 	var got []string

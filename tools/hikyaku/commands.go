@@ -5,6 +5,14 @@ import "github.com/spf13/cobra"
 // commands lists every command, one constructor a line.
 func commands(c *cli) []*cobra.Command {
 	return []*cobra.Command{
+		newQueueCmd(c),
+		newMessageCmd(c),
+		newJobCmd(c),
+		newActionsCmd(c),
+		newEventsCmd(c),
+		newTraceCmd(c),
+		newTopCmd(c),
+		newSpoolCmd(c),
 		newVersionCmd(c),
 	}
 }

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"hikyaku/node/api"
+	nodeclient "hikyaku/node/api/client"
+	"hikyaku/node/events"
+	"hikyaku/spool/message"
+)
+
+func newEventsCmd(c *cli) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "events",
+		Short:   "Follow and search the event log",
+		GroupID: groupMail,
+	}
+	cmd.AddCommand(newEventsTailCmd(c), newEventsSearchCmd(c))
+	return cmd
+}
+
+// eventFlags are the flags that pick events.
+type eventFlags struct {
+	q            api.EventQuery
+	since, until string
+}
+
+func (f *eventFlags) add(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&f.q.ID, "id", "", "message or delivery id")
+	fl.StringVar(&f.q.Recipient, "recipient", "", "recipient, or @domain")
+	fl.StringVar(&f.q.Sender, "sender", "", "envelope sender, or @domain")
+	fl.StringVar(&f.q.Tenant, "tenant", "", "tenant")
+	fl.StringVar(&f.q.Stream, "stream", "", "stream")
+	fl.StringVar(&f.q.Job, "job", "", "job")
+	fl.StringVar(&f.q.Tag, "tag", "", "tag")
+	fl.StringVar(&f.q.Type, "type", "", "event types, as in bounced,expired")
+	fl.StringVar(&f.q.Destination, "destination", "", "recipient domain")
+	fl.StringVar(&f.q.Carrier, "carrier", "", "carrier")
+	fl.StringVar(&f.q.Source, "source", "", "source")
+	fl.StringVar(&f.since, "since", "", "from then on: a span back (2h, 3d) or a time")
+}
+
+// query reads the flags and the one argument, which may be an id, an address
+// or a domain.
+func (f *eventFlags) query(args []string) (api.EventQuery, error) {
+	q := f.q
+	var err error
+	now := time.Now()
+	if q.Since, err = when("since", f.since, now); err != nil {
+		return q, err
+	}
+	if q.Until, err = when("until", f.until, now); err != nil {
+		return q, err
+	}
+	if len(args) == 0 {
+		return q, nil
+	}
+	field, flag := &q.Destination, "destination"
+	switch {
+	case isID(args[0]):
+		field, flag = &q.ID, "id"
+	case strings.Contains(args[0], "@"):
+		field, flag = &q.Recipient, "recipient"
+	}
+	if *field != "" {
+		return q, usageError("the %s is given twice: %q and --%s %q", flag, args[0], flag, *field)
+	}
+	*field = args[0]
+	return q, nil
+}
+
+func isID(s string) bool {
+	s = strings.ToLower(s)
+	if _, err := message.ParseID(s); err == nil {
+		return true
+	}
+	_, err := message.ParseDeliveryID(s)
+	return err == nil
+}
+
+func newEventsTailCmd(c *cli) *cobra.Command {
+	var f eventFlags
+	var d time.Duration
+	cmd := &cobra.Command{
+		Use:     "tail [ID|ADDRESS|DOMAIN]",
+		Short:   "Follow the event log",
+		Example: "  hikyaku events tail --type bounced,deferred --destination docomo.ne.jp",
+		Args:    wantArgs(0, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			q, err := f.query(args)
+			if err != nil {
+				return err
+			}
+			n, err := c.node()
+			if err != nil {
+				return err
+			}
+			return ended(cmd.Context(), n.TailEvents(cmd.Context(), q, d, c.eventLine))
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().IntVar(&f.q.Limit, "limit", 1_000_000, "end after this many")
+	cmd.Flags().DurationVar(&d, "for", 24*time.Hour, "end after this time")
+	return cmd
+}
+
+// ended takes the user's Ctrl-C for what it is: the wanted end of a stream.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	if errors.Is(err, nodeclient.ErrCut) {
+		return hint(err, "the node may have stopped; \"hikyaku top --once\" shows whether it is back")
+	}
+	return err
+}
+
+func newEventsSearchCmd(c *cli) *cobra.Command {
+	var f eventFlags
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "search [ID|ADDRESS|DOMAIN]",
+		Short: "Search the event log, oldest first",
+		Example: `  hikyaku events search user@example.com --since 2d
+  hikyaku events search --type bounced --job news-1 --json
+  hikyaku events search 01jd3q8v5x2m9k7c4t6r0w1yza --dir /backup/events`,
+		Args: wantArgs(0, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			q, err := f.query(args)
+			if err != nil {
+				return err
+			}
+			found, err := c.searchEvents(cmd.Context(), dir, q)
+			if err = ended(cmd.Context(), err); err != nil {
+				return err
+			}
+			c.searchNotes(found)
+			return nil
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().StringVar(&f.until, "until", "", "up to then: a span back (1h) or a time")
+	cmd.Flags().IntVar(&f.q.Limit, "limit", 1000, "end after this many")
+	cmd.Flags().StringVar(&dir, "dir", "", "search this directory instead of asking a node")
+	return cmd
+}
+
+func (c *cli) searchEvents(ctx context.Context, dir string, q api.EventQuery) (*api.EventsFound, error) {
+	if dir == "" {
+		n, err := c.node()
+		if err != nil {
+			return nil, err
+		}
+		return n.SearchEvents(ctx, q, c.eventLine)
+	}
+	found, err := events.SearchDir(ctx, dir, events.Query(q), func(_ *message.EventRecord, line []byte) error { return c.eventLine(line) })
+	out := api.EventsFound(found)
+	return &out, err
+}
+
+// searchNotes says on stderr what the lines do not: they go to a pipe.
+func (c *cli) searchNotes(f *api.EventsFound) {
+	if f == nil {
+		return
+	}
+	if f.Matches == 0 {
+		fmt.Fprintln(c.err, "no event matches")
+	}
+	if f.Limited {
+		fmt.Fprintf(c.err, "ended after %s; --limit shows more\n", count(int64(f.Matches), "event", "events"))
+	}
+	if f.DamagedBytes > 0 {
+		fmt.Fprintf(c.err, "%s of the log are damaged and were left out\n", size(f.DamagedBytes))
+	}
+}
+
+// eventLine prints one line of the log: as it is with --json.
+func (c *cli) eventLine(line []byte) error {
+	if c.json {
+		_, err := fmt.Fprintf(c.out, "%s\n", strings.TrimSuffix(string(line), "\n"))
+		return err
+	}
+	r, err := nodeclient.DecodeEvent(line)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(c.out, c.eventText(r)+"\n")
+	return err
+}
+
+// eventText is one event on one line.
+func (c *cli) eventText(r *message.EventRecord) string {
+	var b strings.Builder
+	kind := c.paint(fmt.Sprintf("%-9s", r.Type), stateColor(string(r.Type)))
+	fmt.Fprintf(&b, "%s %s %s", r.Time.Local().Format("2006-01-02 15:04:05.000"), kind, r.ID)
+	if r.Recipient != "" {
+		fmt.Fprintf(&b, " %s", clean(r.Recipient))
+	}
+	if r.Type == message.EventAccepted {
+		fmt.Fprintf(&b, " from %s", clean(orNull(r.Sender)))
+		if r.Via != "" {
+			fmt.Fprintf(&b, " by %s", clean(strings.TrimSpace(r.Via+" "+r.From)))
+		}
+	}
+	if r.Source != "" || r.Host != "" {
+		fmt.Fprintf(&b, " %s → %s", clean(r.Source), clean(r.Host))
+	}
+	if r.Attempt > 0 {
+		fmt.Fprintf(&b, " try %d", r.Attempt)
+	}
+	if us := r.StagesUS["total"]; us > 0 {
+		fmt.Fprintf(&b, " after %s", span(time.Duration(us)*time.Microsecond))
+	}
+	if text := replyText(r.Reply); text != "" {
+		fmt.Fprintf(&b, ": %s", clean(text))
+	}
+	if r.NextDue != nil {
+		fmt.Fprintf(&b, ", next %s", r.NextDue.Local().Format("15:04:05"))
+	}
+	return b.String()
+}
+
+func orNull(sender string) string {
+	if sender == "" {
+		return "<>"
+	}
+	return sender
+}

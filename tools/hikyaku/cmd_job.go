@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"hikyaku/controlplane/policy"
+	"hikyaku/node/api"
+)
+
+func newJobCmd(c *cli) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "job",
+		Short:   "Watch, pause, slow or cancel bulk submissions",
+		Long:    "A job is named TENANT/JOB, as \"hikyaku job ls\" shows it.",
+		GroupID: groupMail,
+	}
+	cmd.AddCommand(newJobLsCmd(c), newJobShowCmd(c), newJobRateCmd(c), newJobCancelCmd(c),
+		newJobStateCmd(c, "pause", "paused", "Stop sending a job until it is resumed"),
+		newJobStateCmd(c, "resume", "active", "Go on sending a paused job"))
+	return cmd
+}
+
+func newJobLsCmd(c *cli) *cobra.Command {
+	var f api.JobFilter
+	cmd := &cobra.Command{
+		Use:   "ls",
+		Short: "List jobs",
+		Args:  wantArgs(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			n, err := c.node()
+			if err != nil {
+				return err
+			}
+			jobs, more, err := collectJobs(cmd.Context(), n.Jobs, f)
+			if err != nil {
+				return err
+			}
+			return c.print(jobs, func(w io.Writer) error {
+				if err := c.showJobs(w, jobs); err != nil {
+					return err
+				}
+				if more {
+					fmt.Fprintln(c.err, "there are more; --limit shows them")
+				}
+				return nil
+			})
+		},
+	}
+	cmd.Flags().StringVar(&f.Tenant, "tenant", "", "tenant")
+	cmd.Flags().StringVar(&f.State, "state", "", "active, paused or cancelled")
+	cmd.Flags().IntVar(&f.Limit, "limit", 50, "how many")
+	return cmd
+}
+
+func collectJobs(ctx context.Context, ask func(context.Context, api.JobFilter) (*api.JobList, error), f api.JobFilter) (jobs []api.Job, more bool, err error) {
+	if f.Limit < 1 {
+		return nil, false, usageError("--limit %d: want at least 1", f.Limit)
+	}
+	want := f.Limit
+	jobs = []api.Job{}
+	for {
+		f.Limit = min(want-len(jobs), maxPage)
+		l, err := ask(ctx, f)
+		if err != nil {
+			return nil, false, err
+		}
+		jobs = append(jobs, l.Jobs...)
+		if f.Page = l.Next; f.Page == "" || len(jobs) >= want {
+			return jobs, f.Page != "", nil
+		}
+	}
+}
+
+func (c *cli) showJobs(w io.Writer, jobs []api.Job) error {
+	var rows [][]string
+	for _, j := range jobs {
+		rows = append(rows, []string{
+			j.Tenant + "/" + j.ID, c.state(j.State), j.Rate, number(j.Accepted), number(j.Queued), number(j.Delivered),
+			number(j.Bounced), number(j.Expired), number(j.Cancelled), progress(&j), since(&j.Created),
+		})
+	}
+	return c.table(w, []string{"JOB", "STATE", "RATE", ">ACCEPTED", ">QUEUED", ">DELIVERED", ">BOUNCED", ">EXPIRED", ">CANCELLED", ">DONE", ">AGE"}, rows)
+}
+
+// progress is how many recipients of a job have come to an end.
+func progress(j *api.Job) string {
+	if j.Accepted == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d%%", (j.Delivered+j.Bounced+j.Expired+j.Cancelled)*100/j.Accepted)
+}
+
+// jobArg splits TENANT/JOB. A tenant's name has no slash; a job's may.
+func jobArg(s string) (tenant, id string, err error) {
+	tenant, id, ok := strings.Cut(s, "/")
+	if !ok || tenant == "" || id == "" {
+		return "", "", usageError("job %q: want TENANT/JOB, as \"hikyaku job ls\" shows it", s)
+	}
+	return tenant, id, nil
+}
+
+func newJobShowCmd(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:   "show TENANT/JOB",
+		Short: "Show a job",
+		Args:  wantArgs(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			tenant, id, err := jobArg(args[0])
+			if err != nil {
+				return err
+			}
+			n, err := c.node()
+			if err != nil {
+				return err
+			}
+			j, err := n.Job(cmd.Context(), tenant, id)
+			return c.showJob(j, err)
+		},
+	}
+}
+
+func (c *cli) showJob(j *api.Job, err error) error {
+	if notFound(err) {
+		return hint(err, "\"hikyaku job ls\" lists the jobs")
+	}
+	if err != nil {
+		return err
+	}
+	return c.print(j, func(w io.Writer) error { return c.showJobs(w, []api.Job{*j}) })
+}
+
+// changeJob changes a job and shows it as it stands after.
+func (c *cli) changeJob(ctx context.Context, arg string, change api.JobChange) error {
+	tenant, id, err := jobArg(arg)
+	if err != nil {
+		return err
+	}
+	n, err := c.node()
+	if err != nil {
+		return err
+	}
+	j, err := n.ChangeJob(ctx, tenant, id, change)
+	return c.showJob(j, err)
+}
+
+func newJobStateCmd(c *cli, name, state, short string) *cobra.Command {
+	return &cobra.Command{
+		Use:   name + " TENANT/JOB",
+		Short: short,
+		Args:  wantArgs(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.changeJob(cmd.Context(), args[0], api.JobChange{State: &state})
+		},
+	}
+}
+
+func newJobRateCmd(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:     "rate TENANT/JOB RATE",
+		Short:   "Bound a job's messages per time, or remove the bound",
+		Example: "  hikyaku job rate shop/news-1 100/s\n  hikyaku job rate shop/news-1 none",
+		Args:    wantArgs(2, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			rate := args[1]
+			if rate == "none" {
+				rate = ""
+			} else if _, err := policy.ParseRate(rate); err != nil {
+				return usageError("%v\nhint: \"none\" removes the bound", err)
+			}
+			return c.changeJob(cmd.Context(), args[0], api.JobChange{Rate: &rate})
+		},
+	}
+}
+
+func newJobCancelCmd(c *cli) *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   "cancel TENANT/JOB",
+		Short: "Cancel what is still queued of a job, for good",
+		Args:  wantArgs(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if _, _, err := jobArg(args[0]); err != nil {
+				return err
+			}
+			if !yes {
+				if err := c.confirm(fmt.Sprintf("This cancels job %s for good.", clean(args[0]))); err != nil {
+					return err
+				}
+			}
+			state := "cancelled"
+			return c.changeJob(cmd.Context(), args[0], api.JobChange{State: &state})
+		},
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return cmd
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"hikyaku/node/api"
+)
+
+func newMessageCmd(c *cli) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "message",
+		Short:   "Show a message and where its recipients stand; cancel it",
+		GroupID: groupMail,
+	}
+	cmd.AddCommand(newMessageShowCmd(c), newMessageCancelCmd(c))
+	return cmd
+}
+
+func newMessageShowCmd(c *cli) *cobra.Command {
+	o := api.MessageOptions{Limit: 100}
+	cmd := &cobra.Command{
+		Use:   "show ID",
+		Short: "Show a message, given its id or that of one of its deliveries",
+		Args:  wantArgs(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			n, err := c.node()
+			if err != nil {
+				return err
+			}
+			m, err := n.Message(cmd.Context(), args[0], o)
+			if notFound(err) {
+				return hint(err, "a message is kept for a while after its end; \"hikyaku events search --id %s\" has its whole story", args[0])
+			}
+			if err != nil {
+				return err
+			}
+			return c.print(m, func(w io.Writer) error { return c.showMessage(w, m, o.Content) })
+		},
+	}
+	cmd.Flags().BoolVar(&o.Content, "content", false, "with the stored content")
+	cmd.Flags().IntVar(&o.From, "from", 0, "first delivery shown")
+	cmd.Flags().IntVar(&o.Limit, "limit", 100, "how many deliveries, at most 1000")
+	return cmd
+}
+
+func (c *cli) showMessage(w io.Writer, m *api.Message, content bool) error {
+	sender := m.Sender
+	if sender == "" {
+		sender = "<> (null sender)"
+	}
+	for _, f := range []struct{ name, v string }{
+		{"message", m.ID}, {"sender", sender}, {"tenant", m.Tenant}, {"stream", m.Stream}, {"pool", m.Pool}, {"job", m.Job},
+		{"priority", m.Priority}, {"tags", strings.Join(m.Tags, " ")}, {"accepted", stamp(m.Accepted) + ", " + since(&m.Accepted) + " ago"},
+		{"via", strings.TrimSpace(m.Via + " " + m.From)}, {"size", size(m.Size)},
+	} {
+		if f.v != "" {
+			fmt.Fprintf(w, "%-9s %s\n", f.name, clean(f.v))
+		}
+	}
+	fmt.Fprintln(w)
+	if err := c.showDeliveries(w, m.Deliveries); err != nil {
+		return err
+	}
+	if m.Next > 0 {
+		fmt.Fprintf(c.err, "%s in all; --from %d shows the next\n", count(int64(m.Count), "delivery", "deliveries"), m.Next)
+	}
+	if !content {
+		return nil
+	}
+	switch {
+	case m.Template != nil:
+		fmt.Fprintln(w, "\nTemplate:")
+		return c.printJSON(m.Template)
+	case len(m.Raw) > 0:
+		// Mail is text from elsewhere: control bytes must not reach a terminal.
+		_, err := fmt.Fprintf(w, "\n%s", clean(strings.ReplaceAll(string(m.Raw), "\r\n", "\n")))
+		return err
+	}
+	_, err := fmt.Fprintln(w, "\nThe content is no longer stored.")
+	return err
+}
+
+func newMessageCancelCmd(c *cli) *cobra.Command {
+	var f actFlags
+	cmd := &cobra.Command{
+		Use:   "cancel ID",
+		Short: "Cancel what is still queued of a message or of one delivery",
+		Args:  wantArgs(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f.Verb, f.Message = api.VerbCancel, args[0]
+			return c.act(cmd.Context(), verb{name: api.VerbCancel, done: "cancelled", final: true}, &f)
+		},
+	}
+	cmd.Flags().StringVar(&f.Reason, "reason", "", "why, for those who come after")
+	cmd.Flags().BoolVar(&f.yes, "yes", false, "do not ask")
+	return cmd
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+
+	"hikyaku/node/api"
+	"hikyaku/spool"
+)
+
+func newSpoolCmd(c *cli) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "spool",
+		Short: "Check, count and dump a spool that no node has open",
+		Long: `Work on the spool of a stopped node, or on a copy of one. Nothing in it is
+changed. A running node is asked with "hikyaku queue".`,
+		GroupID: groupTools,
+	}
+	cmd.AddCommand(newSpoolVerifyCmd(c), newSpoolStatsCmd(c), newSpoolDumpCmd(c))
+	return cmd
+}
+
+const spoolHint = "stop the node or work on a copy; the directory is \"spool\" in the node's data_dir"
+
+// spoolDir checks that there is something to open, for a plain error.
+func spoolDir(dir string) error {
+	st, err := os.Stat(dir)
+	if err == nil && !st.IsDir() {
+		err = fmt.Errorf("%s is not a directory", dir)
+	}
+	return hint(err, spoolHint)
+}
+
+// spoolError adds the hint where it helps.
+func spoolError(err error) error {
+	if errors.Is(err, spool.ErrInUse) {
+		return hint(err, spoolHint)
+	}
+	return err
+}
+
+func newSpoolVerifyCmd(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:   "verify DIR",
+		Short: "Read every record and check that they agree; exit code 1 if not",
+		Args:  wantArgs(1, 1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := spoolDir(args[0]); err != nil {
+				return err
+			}
+			bar, finish := c.progress("records")
+			r, err := spool.Verify(args[0], bar)
+			finish()
+			if err != nil {
+				return spoolError(err)
+			}
+			if err := c.print(&r, func(w io.Writer) error { return c.showReport(w, &r) }); err != nil {
+				return err
+			}
+			if !r.OK() {
+				return &exitError{code: 1, text: count(r.ProblemCount, "problem", "problems") + " found"}
+			}
+			return nil
+		},
+	}
+}
+
+// progress shows a counter on stderr if that is a terminal.
+func (c *cli) progress(what string) (step func(int64), finish func()) {
+	if !isTerminal(c.err) {
+		return nil, func() {}
+	}
+	bar := progressbar.NewOptions64(-1, progressbar.OptionSetWriter(c.err), progressbar.OptionSetDescription("reading"),
+		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString(what),
+		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
+	// The bar is decoration: a terminal that does not take it changes nothing.
+	return func(n int64) { _ = bar.Set64(n) }, func() { _ = bar.Finish() }
+}
+
+func (c *cli) showReport(w io.Writer, r *spool.Report) error {
+	rows := [][]string{
+		{"deliveries queued", number(r.Deliveries)}, {"recipients queued", number(r.Recipients)}, {"queues", number(r.Queues)},
+		{"destinations", number(r.Destinations)}, {"messages", number(r.Messages)}, {"content", size(r.ContentBytes)},
+		{"end states kept", number(r.EndStates)}, {"jobs", number(r.Jobs)}, {"actions", number(r.Actions)},
+		{"events to be written", number(r.Outbox)}, {"in quarantine", number(r.Quarantined)}, {"problems", number(r.ProblemCount)},
+	}
+	if err := c.table(w, []string{"WHAT", ">COUNT"}, rows); err != nil {
+		return err
+	}
+	for _, p := range r.Problems {
+		fmt.Fprintf(w, "%s %s\n", c.paint("problem:", red), clean(p))
+	}
+	if more := r.ProblemCount - int64(len(r.Problems)); more > 0 {
+		fmt.Fprintf(w, "and %d more\n", more)
+	}
+	if r.OK() {
+		_, err := fmt.Fprintln(w, c.paint("All records are sound.", green))
+		return err
+	}
+	return nil
+}
+
+func newSpoolStatsCmd(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:   "stats DIR",
+		Short: "Count what is queued, by destination and tenant",
+		Args:  wantArgs(1, 1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := spoolDir(args[0]); err != nil {
+				return err
+			}
+			s, err := spool.OfflineStats(args[0])
+			if err != nil {
+				return spoolError(err)
+			}
+			return c.print(&s, func(w io.Writer) error { return c.showSummary(w, &s) })
+		},
+	}
+}
+
+func (c *cli) showSummary(w io.Writer, s *spool.Summary) error {
+	first := ""
+	if !s.FirstDue.IsZero() {
+		first = ", first due " + stamp(s.FirstDue)
+	}
+	fmt.Fprintf(w, "%s in %s for %s%s\n", count(s.Deliveries, "delivery", "deliveries"), count(s.Queues, "queue", "queues"),
+		count(s.Destinations, "destination", "destinations"), first)
+	fmt.Fprintf(w, "%s on disk, %d in quarantine, %d events to be written\n\n", size(s.DiskBytes), s.Quarantined, s.Outbox)
+	var rows [][]string
+	for _, d := range s.Top {
+		rows = append(rows, []string{d.Destination, number(d.Deliveries)})
+	}
+	if err := c.table(w, []string{"DESTINATION", ">QUEUED"}, rows); err != nil {
+		return err
+	}
+	rows = rows[:0]
+	for _, t := range s.Tenants {
+		rows = append(rows, []string{t.Tenant, number(t.Deliveries)})
+	}
+	fmt.Fprintln(w)
+	return c.table(w, []string{"TENANT", ">QUEUED"}, rows)
+}
+
+func newSpoolDumpCmd(c *cli) *cobra.Command {
+	var s api.Scope
+	cmd := &cobra.Command{
+		Use:   "dump DIR",
+		Short: "Print what is queued, one JSON object a line",
+		Args:  wantArgs(1, 1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := spoolDir(args[0]); err != nil {
+				return err
+			}
+			w := bufio.NewWriter(c.out)
+			err := spool.Dump(args[0], w, s.Message())
+			return spoolError(errors.Join(err, w.Flush()))
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&s.Destination, "destination", "", "recipient domain")
+	f.StringVar(&s.Tenant, "tenant", "", "tenant")
+	f.StringVar(&s.Stream, "stream", "", "stream")
+	f.StringVar(&s.Pool, "pool", "", "pool")
+	f.StringVar(&s.Job, "job", "", "job")
+	return cmd
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"hikyaku/node/api"
+)
+
+func newTraceCmd(c *cli) *cobra.Command {
+	var f api.TraceFilter
+	var d time.Duration
+	var lines int
+	cmd := &cobra.Command{
+		Use:   "trace [DESTINATION]",
+		Short: "Watch SMTP sessions live",
+		Long: `Watch SMTP sessions as they happen, in both directions. Content is not shown
+and credentials are replaced. A node under load drops lines rather than slow
+down.`,
+		Example: `  hikyaku trace docomo.ne.jp
+  hikyaku trace --direction in --host 192.0.2.7
+  hikyaku trace --recipient user@example.com --for 10m`,
+		GroupID: groupMail,
+		Args:    wantArgs(0, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				if f.Destination != "" {
+					return usageError("the destination is given twice: %q and --destination %q", args[0], f.Destination)
+				}
+				f.Destination = args[0]
+			}
+			n, err := c.node()
+			if err != nil {
+				return err
+			}
+			return ended(cmd.Context(), n.Trace(cmd.Context(), f, d, lines, c.traceLine))
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.Direction, "direction", "", "in or out; both if not given")
+	fl.StringVar(&f.Destination, "destination", "", "recipient domain")
+	fl.StringVar(&f.Source, "source", "", "source")
+	fl.StringVar(&f.Host, "host", "", "name or address of the peer")
+	fl.StringVar(&f.Sender, "sender", "", "envelope sender")
+	fl.StringVar(&f.Recipient, "recipient", "", "recipient")
+	fl.DurationVar(&d, "for", time.Minute, "end after this time, at most 1h")
+	fl.IntVar(&lines, "count", 10000, "end after this many lines")
+	return cmd
+}
+
+// traceLine prints one line: session, time in it, direction and text.
+func (c *cli) traceLine(t *api.TraceLine) error {
+	if c.json {
+		b, err := json.Marshal(t)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(c.out, "%s\n", b)
+		return err
+	}
+	arrow, col := "--", dim
+	switch t.Kind {
+	case "sent":
+		arrow, col = "->", cyan
+	case "received":
+		arrow, col = "<-", green
+	}
+	where := t.Peer
+	if t.Destination != "" {
+		where = t.Destination + " " + where
+	}
+	_, err := fmt.Fprintf(c.out, "%s %s %-3s %s %8s %s %s\n", t.Time.Local().Format("15:04:05.000"), clean(t.Session), clean(t.Direction),
+		clean(where), "+"+span(time.Duration(t.ElapsedUS)*time.Microsecond), c.paint(arrow, col), c.paint(clean(strings.ReplaceAll(t.Text, "\n", " ")), col))
+	return err
+}

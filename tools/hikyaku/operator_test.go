@@ -1,0 +1,201 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	tea "github.com/charmbracelet/bubbletea"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"hikyaku/node/api"
+	"hikyaku/node/api/apitest"
+	"hikyaku/node/events"
+	"hikyaku/spool"
+	"hikyaku/spool/message"
+)
+
+// fakeNode serves the admin API of a node that exists only in memory.
+func fakeNode(t testing.TB) (string, *apitest.Node) {
+	t.Helper()
+	n := apitest.New()
+	mux := http.NewServeMux()
+	api.Register(mux, api.Options{Node: n, Version: "test"})
+	srv := httptest.NewServer(api.Guard(mux, api.GuardOptions{}))
+	t.Cleanup(srv.Close)
+	return srv.URL, n
+}
+
+// TestOperatorScripts runs the commands that ask a node, or work on files, as
+// an operator would type them. Each script has a fake node of its own.
+func TestOperatorScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/operator",
+		Setup: func(e *testscript.Env) error {
+			url, node := fakeNode(t)
+			e.Setenv("API", url)
+			e.Values["node"] = node
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"hik":       scriptHikyaku,
+			"asked":     scriptAsked,
+			"mkevents":  func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(writeEvents(ts.MkAbs(args[0]))) },
+			"mkspool":   func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(writeSpool(ts.MkAbs(args[0]))) },
+			"lockspool": scriptLockSpool,
+		},
+	})
+}
+
+// scriptHikyaku runs one command line in this process, against the fake node.
+func scriptHikyaku(ts *testscript.TestScript, neg bool, args []string) {
+	args = append([]string{"--api", ts.Getenv("API")}, args...)
+	for i, a := range args {
+		if dir, ok := strings.CutPrefix(a, "@"); ok && !strings.Contains(dir, ".") { // @dir is a path in the script's directory
+			args[i] = ts.MkAbs(dir)
+		}
+	}
+	code := run(args, strings.NewReader(""), ts.Stdout(), ts.Stderr())
+	if (code != 0) != neg {
+		ts.Fatalf("exit code %d", code)
+	}
+	if want := ts.Getenv("EXIT"); neg && want != "" && want != string(rune('0'+code)) {
+		ts.Fatalf("exit code %d, want %s", code, want)
+	}
+}
+
+// scriptAsked checks the verbs of the actions that reached the node.
+func scriptAsked(ts *testscript.TestScript, _ bool, args []string) {
+	var got []string
+	for _, r := range ts.Value("node").(*apitest.Node).Asked() {
+		got = append(got, r.Verb)
+	}
+	if g, w := strings.Join(got, " "), strings.Join(args, " "); g != w {
+		ts.Fatalf("the node was asked to %q, want %q", g, w)
+	}
+}
+
+func writeEvents(dir string) error {
+	l, err := events.Open(events.Options{Dir: dir, Refill: func(uint64, func(uint64, []byte) error) error { return nil }})
+	if err != nil {
+		return err
+	}
+	for i, line := range apitest.Events() {
+		l.Write(uint64(i+1), line)
+	}
+	return l.Close()
+}
+
+func openSpool(dir string) (*spool.Store, error) {
+	return spool.Open(spool.Options{Dir: dir, FreeSpace: func(string) (uint64, uint64, error) { return 1 << 40, 1 << 40, nil }})
+}
+
+func writeSpool(dir string) error {
+	s, err := openSpool(dir)
+	if err != nil {
+		return err
+	}
+	id, err := message.ParseID(apitest.MessageID)
+	if err != nil {
+		return err
+	}
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	m := &message.Message{ID: id, Sender: "news@shop.example", Tenant: "shop", Accepted: now, Via: "http", Deliveries: 1, Raw: []byte("Subject: x\r\n\r\nx\r\n")}
+	d := &message.Delivery{
+		ID: message.DeliveryID{Message: id}, Queue: message.QueueKey{Destination: "example.com", Priority: message.Normal, Tenant: "shop"},
+		Due: now, Accepted: now, Expires: now.Add(time.Hour), Size: 17, Recipients: []message.Recipient{{Address: "a@example.com"}},
+	}
+	err = s.Append(context.Background(), &spool.Submission{Message: m, Deliveries: []*message.Delivery{d}})
+	return errors.Join(err, s.Close())
+}
+
+// scriptLockSpool holds a spool open until the script ends.
+func scriptLockSpool(ts *testscript.TestScript, _ bool, args []string) {
+	s, err := openSpool(ts.MkAbs(args[0]))
+	ts.Check(err)
+	ts.Defer(func() { _ = s.Close() })
+}
+
+func TestAskYes(t *testing.T) {
+	for in, ok := range map[string]bool{"yes\n": true, " yes \n": true, "yes": true, "y\n": false, "\n": false, "": false, "YES!\n": false} {
+		var out bytes.Buffer
+		err := askYes(strings.NewReader(in), &out, "This ends 3 deliveries for good.")
+		if (err == nil) != ok || !strings.Contains(out.String(), "3 deliveries") {
+			t.Errorf("answer %q: %v, asked %q", in, err, out.String())
+		}
+	}
+}
+
+func TestSpan(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0µs", 850 * time.Microsecond: "850µs", 12 * time.Millisecond: "12ms", 3200 * time.Millisecond: "3.2s", 5 * time.Second: "5s",
+		59 * time.Second: "59s", 192 * time.Second: "3m12s", 125 * time.Minute: "2h05m", 76 * time.Hour: "3d4h", -time.Minute: "-1m00s",
+	} {
+		if got := span(d); got != want {
+			t.Errorf("span(%v) = %q, want %q", d, got, want)
+		}
+	}
+}
+
+func TestSparkline(t *testing.T) {
+	for _, x := range []struct {
+		h     []float64
+		width int
+		want  string
+	}{
+		{nil, 5, ""},
+		{[]float64{0, 0}, 5, "▁▁"},
+		{[]float64{0, 4, 8}, 5, "▁▅█"},
+		{[]float64{8, 1, 2, 4}, 3, "▃▅█"},
+	} {
+		if got := sparkline(x.h, x.width); got != x.want {
+			t.Errorf("sparkline(%v, %d) = %q, want %q", x.h, x.width, got, x.want)
+		}
+	}
+}
+
+// The live view is a state machine: looks and keys in, text out.
+func TestTopModel(t *testing.T) {
+	node := apitest.New()
+	m := &topModel{c: &cli{out: io.Discard}, ctx: t.Context(), look: node.Overview, every: time.Second, state: topState{width: 120, height: 40}}
+	step := func(msg tea.Msg) tea.Cmd {
+		_, cmd := m.Update(msg)
+		return cmd
+	}
+	if !strings.Contains(m.View(), "asking") {
+		t.Errorf("before the first look: %q", m.View())
+	}
+	step(m.Init()())
+	for _, want := range []string{"tokyo-1", "4100/s", "docomo.ne.jp", "carrier.per_source.rate", "oldest 1h30m", "421 4.7.1 try again later"} {
+		if !strings.Contains(m.View(), want) {
+			t.Errorf("view lacks %q:\n%s", want, m.View())
+		}
+	}
+	step(tea.WindowSizeMsg{Width: 40, Height: 5})
+	if lines := strings.Split(strings.TrimSuffix(m.View(), "\n"), "\n"); len(lines) > 4 || len([]rune(lines[0])) > 40 {
+		t.Errorf("view does not fit 40×5:\n%s", m.View())
+	}
+	node.Err = errors.New("gone")
+	step(m.take())
+	if !strings.Contains(m.View(), "cannot ask the node: gone") || !strings.Contains(m.View(), "tokyo-1") {
+		t.Errorf("a failed look loses the last one:\n%s", m.View())
+	}
+	step(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune("p")})
+	if !m.paused {
+		t.Error("p does not pause")
+	}
+	step(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune("-")})
+	if m.every != 2*time.Second {
+		t.Errorf("interval after -: %v", m.every)
+	}
+	quit := step(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune("q")})
+	if _, ok := quit().(tea.QuitMsg); !ok {
+		t.Error("q does not quit")
+	}
+}

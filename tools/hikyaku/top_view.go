@@ -1,0 +1,189 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/charmbracelet/lipgloss"
+
+	"hikyaku/node/api"
+)
+
+// topState is what the view of "top" is drawn from.
+type topState struct {
+	now           *api.Overview
+	err           error
+	in, out       []float64 // rates of the looks so far, the newest last
+	width, height int       // height 0 is no bound
+	paused        bool
+}
+
+const topHistory = 240
+
+// add takes one look into the history. A failed look keeps the last one.
+func (s *topState) add(o *api.Overview, err error) {
+	s.err = err
+	if err != nil {
+		return
+	}
+	s.now = o
+	s.in = push(s.in, o.Rates.Accepted)
+	s.out = push(s.out, o.Rates.Delivered)
+}
+
+func push(h []float64, v float64) []float64 {
+	if len(h) >= topHistory {
+		h = append(h[:0], h[1:]...)
+	}
+	return append(h, v)
+}
+
+// sparkline draws the last width values, the largest of them full height.
+func sparkline(h []float64, width int) string {
+	const bars = "▁▂▃▄▅▆▇█"
+	h = h[max(0, len(h)-width):]
+	top := 0.0
+	for _, v := range h {
+		top = max(top, v)
+	}
+	steps := []rune(bars)
+	out := make([]rune, 0, len(h))
+	for _, v := range h {
+		i := 0
+		if top > 0 {
+			i = min(int(v/top*float64(len(steps))), len(steps)-1)
+		}
+		out = append(out, steps[i])
+	}
+	return string(out)
+}
+
+// topView draws the state.
+func (c *cli) topView(s *topState) string {
+	var b strings.Builder
+	if s.err != nil {
+		fmt.Fprintf(&b, "%s\n", c.paint("cannot ask the node: "+clean(s.err.Error()), red))
+	}
+	if s.now == nil {
+		if s.err == nil {
+			b.WriteString("asking the node …\n")
+		}
+		return b.String()
+	}
+	c.topHead(&b, s)
+	c.topRates(&b, s)
+	c.topQueues(&b, s.now)
+	c.topLatency(&b, s.now)
+	c.topErrors(&b, s.now)
+	return fit(b.String(), s.width, s.height)
+}
+
+// fit cuts the text to the terminal, so that lines do not wrap and the head
+// stays on the screen.
+func fit(text string, width, height int) string {
+	if height == 0 {
+		return text
+	}
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	lines = lines[:min(len(lines), max(1, height-1))]
+	style := lipgloss.NewStyle().MaxWidth(max(20, width))
+	for i, l := range lines {
+		lines[i] = style.Render(l)
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
+
+func (c *cli) topHead(b *strings.Builder, s *topState) {
+	o := s.now
+	state := c.paint("ready", green)
+	if len(o.NotReady) > 0 {
+		state = c.paint("not ready: "+clean(strings.Join(o.NotReady, "; ")), red)
+	}
+	if s.paused {
+		state += c.paint("  paused", yellow)
+	}
+	fmt.Fprintf(b, "%s  %s  up %s  %s  memory %s (heap %s)  %d goroutines\n", c.paint("hikyaku "+clean(o.Node), bold), clean(o.Version),
+		span(o.Time.Sub(o.Started)), state, size(o.Memory.Resident), size(o.Memory.Heap), o.Memory.Goroutines)
+	for _, g := range o.Gates {
+		if g.Closed {
+			fmt.Fprintf(b, "%s\n", c.paint(clean("gate "+g.Name+" is closed, new mail is refused: "+g.Reason), red))
+		}
+	}
+	if o.EventsBack > 10_000 {
+		fmt.Fprintf(b, "%s\n", c.paint(fmt.Sprintf("the event log is %d transitions behind", o.EventsBack), yellow))
+	}
+}
+
+func (c *cli) topRates(b *strings.Builder, s *topState) {
+	o, line := s.now, max(10, s.width-60)
+	fmt.Fprintf(b, "in   %8s  %3d connections %s\n", perSecond(o.Rates.Accepted), o.Connections.In, c.paint(sparkline(s.in, line), cyan))
+	fmt.Fprintf(b, "out  %8s  %3d connections %s\n", perSecond(o.Rates.Delivered), o.Connections.Out, c.paint(sparkline(s.out, line), green))
+	fmt.Fprintf(b, "     deferred %s  bounced %s  attempts %s  idle connections %d\n",
+		perSecond(o.Rates.Deferred), perSecond(o.Rates.Bounced), perSecond(o.Rates.Attempts), o.Connections.OutIdle)
+	q := &o.Queue
+	fmt.Fprintf(b, "queue %d  ready %d  sending %d  held %d  destinations %d", q.Queued, q.Ready, q.InFlight, q.Held, q.Destinations)
+	if q.Oldest != nil {
+		fmt.Fprintf(b, "  oldest %s", span(o.Time.Sub(*q.Oldest)))
+	}
+	silent := "  silent " + span(q.Silent)
+	if q.Silent > time.Minute {
+		silent = c.paint(silent, red)
+	}
+	b.WriteString(silent)
+	if !q.Counted {
+		b.WriteString(c.paint("  (still counting)", yellow))
+	}
+	b.WriteString("\n\n")
+}
+
+func (c *cli) topQueues(b *strings.Builder, o *api.Overview) {
+	var rows [][]string
+	for i := range o.Top {
+		q := &o.Top[i]
+		last := ""
+		if q.Last != nil {
+			last = replyText(&q.Last.Reply)
+		}
+		age := ""
+		if q.Oldest != nil {
+			age = span(o.Time.Sub(*q.Oldest))
+		}
+		rows = append(rows, []string{q.Destination, q.Carrier, number(q.Queued), number(q.InFlight), perSecond(q.PerSecond), age, c.paint(q.Binding, yellow), last})
+	}
+	// The builder never fails, so neither does the table.
+	_ = c.table(b, []string{"DESTINATION", "CARRIER", ">QUEUED", ">SENDING", ">RATE", ">OLDEST", "WAITS FOR", "LAST REPLY"}, rows)
+	if len(o.Lanes) == 0 {
+		return
+	}
+	b.WriteByte('\n')
+	rows = rows[:0]
+	for _, l := range o.Lanes[:min(len(o.Lanes), 8)] {
+		rows = append(rows, []string{l.Source, l.Site, l.Carrier, number(int64(l.Connections)), number(int64(l.Idle)), number(l.Waiting), perSecond(l.PerSecond), l.Last})
+	}
+	_ = c.table(b, []string{"SOURCE", "SITE", "CARRIER", ">CONNS", ">IDLE", ">WAITING", ">RATE", "LAST BAD REPLY"}, rows)
+}
+
+func (c *cli) topLatency(b *strings.Builder, o *api.Overview) {
+	if len(o.Latency) == 0 {
+		return
+	}
+	b.WriteByte('\n')
+	var rows [][]string
+	for _, l := range o.Latency {
+		rows = append(rows, []string{l.Name, span(l.P50), span(l.P90), span(l.P99), span(l.Max)})
+	}
+	_ = c.table(b, []string{"LATENCY", ">P50", ">P90", ">P99", ">MAX"}, rows)
+}
+
+func (c *cli) topErrors(b *strings.Builder, o *api.Overview) {
+	if len(o.Errors) == 0 {
+		return
+	}
+	b.WriteByte('\n')
+	var rows [][]string
+	for _, e := range o.Errors[:min(len(o.Errors), 10)] {
+		rows = append(rows, []string{number(e.Count), e.Carrier, e.Phase, c.paint(clean(e.Reply), red)})
+	}
+	_ = c.table(b, []string{">COUNT", "CARRIER", "PHASE", "BAD REPLY"}, rows)
+}
