@@ -107,8 +107,8 @@ func TestOpenDKIMVerifies(t *testing.T) {
 	if _, err := exec.LookPath("opendkim-testmsg"); err != nil {
 		t.Skip("opendkim-testmsg is missing: install the package opendkim-tools")
 	}
-	if exec.Command("unshare", "-rmn", "true").Run() != nil {
-		t.Skip("unshare -rmn does not work here: allow user namespaces or run as root, with the package util-linux")
+	if exec.Command("unshare", "-rmn", "ip", "link", "set", "lo", "up").Run() != nil {
+		t.Skip("unshare -rmn or ip does not work here: install util-linux and iproute2, and run as root or allow user namespaces")
 	}
 	resolv := filepath.Join(t.TempDir(), "resolv.conf")
 	if err := os.WriteFile(resolv, []byte("nameserver 127.0.0.1\n"), 0o600); err != nil {

@@ -123,6 +123,9 @@ func (r *Resolver) exchangeOver(ctx context.Context, network, server string, k k
 		if err != nil {
 			return nil, fmt.Errorf("read answer of %s: %w", server, err)
 		}
+		if n == len(*buf) {
+			return nil, errTruncated // more than was asked for, and cut by us
+		}
 		rec, err := parse((*buf)[:n], id, k)
 		if errors.Is(err, errForeign) {
 			// A late answer or a forged one: the true one may still come.

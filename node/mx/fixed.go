@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"hikyaku/controlplane/policy"
 	"hikyaku/spool/message"
 )
 
@@ -43,9 +44,9 @@ func literal(destination string, o Options) (*Answer, *message.Reply) {
 
 func allowed(a netip.Addr, o Options) bool {
 	switch o.Addresses {
-	case "ipv4":
+	case policy.AddressesIPv4:
 		return a.Is4()
-	case "ipv6":
+	case policy.AddressesIPv6:
 		return a.Is6()
 	}
 	return true

@@ -120,9 +120,8 @@ func collect(m *dns.Msg, k key) (*records, error) {
 				continue
 			}
 			if h.Rrtype == k.qtype {
-				if r.add(rr) {
-					r.ttl = min(r.ttl, h.Ttl)
-				}
+				r.add(rr)
+				r.ttl = min(r.ttl, h.Ttl)
 			} else if c, ok := rr.(*dns.CNAME); ok && target == "" {
 				target = plain(c.Target)
 				r.ttl = min(r.ttl, h.Ttl)
@@ -140,28 +139,22 @@ func collect(m *dns.Msg, k key) (*records, error) {
 	return nil, errChain
 }
 
-// add takes a record of the type asked for; false when its data is useless.
-func (r *records) add(rr dns.RR) bool {
+// add takes a record of the type asked for, unless its data is useless.
+func (r *records) add(rr dns.RR) {
 	switch v := rr.(type) {
 	case *dns.MX:
-		host := plain(v.Mx)
-		if host != "" && !hostName(host) {
-			return false
+		if host := plain(v.Mx); host == "" || hostName(host) {
+			r.mx = append(r.mx, mxRecord{v.Preference, host})
 		}
-		r.mx = append(r.mx, mxRecord{v.Preference, host})
-		return true
 	case *dns.A:
 		if a, ok := netip.AddrFromSlice(v.A.To4()); ok {
 			r.addrs = append(r.addrs, a)
-			return true
 		}
 	case *dns.AAAA:
 		if a, ok := netip.AddrFromSlice(v.AAAA); ok {
 			r.addrs = append(r.addrs, a.Unmap())
-			return true
 		}
 	}
-	return false
 }
 
 // finish sorts what was found, drops doubles and cuts it to its bounds.

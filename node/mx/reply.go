@@ -3,6 +3,7 @@ package mx
 import (
 	"strconv"
 
+	"hikyaku/controlplane/policy"
 	"hikyaku/spool/message"
 )
 
@@ -23,9 +24,9 @@ func temporary(text string) *message.Reply {
 // family is the kind of address that the options allow, in words.
 func family(o Options) string {
 	switch o.Addresses {
-	case "ipv4":
+	case policy.AddressesIPv4:
 		return "IPv4"
-	case "ipv6":
+	case policy.AddressesIPv6:
 		return "IPv6"
 	}
 	return "IP"

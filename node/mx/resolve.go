@@ -9,13 +9,14 @@ import (
 
 	"github.com/miekg/dns"
 
+	"hikyaku/controlplane/policy"
 	"hikyaku/spool/message"
 )
 
 // Options change one look-up.
 type Options struct {
-	// Addresses is the carrier's choice: "any" (IPv6 first, also for ""),
-	// "prefer-ipv4", "ipv4" or "ipv6".
+	// Addresses is policy.Carrier.Addresses: any (IPv6 first, also for ""),
+	// prefer-ipv4, ipv4 or ipv6.
 	Addresses string
 	// Now is the time by which the cache is judged. Zero is time.Now.
 	Now time.Time
@@ -31,11 +32,11 @@ func (o Options) now() time.Time {
 // types are the record types to ask for, in the order of their addresses.
 func (o Options) types() []uint16 {
 	switch o.Addresses {
-	case "ipv4":
+	case policy.AddressesIPv4:
 		return []uint16{dns.TypeA}
-	case "ipv6":
+	case policy.AddressesIPv6:
 		return []uint16{dns.TypeAAAA}
-	case "prefer-ipv4":
+	case policy.AddressesPreferIPv4:
 		return []uint16{dns.TypeA, dns.TypeAAAA}
 	}
 	return []uint16{dns.TypeAAAA, dns.TypeA}

@@ -1,6 +1,9 @@
 package notice
 
-import "hikyaku/spool/message"
+import (
+	"hikyaku/controlplane/policy"
+	"hikyaku/spool/message"
+)
 
 // Kind is what a notice says of its recipients.
 type Kind uint8
@@ -18,15 +21,9 @@ var actions = [...]string{"failed", "delayed", "delivered", "relayed"}
 // String is the Action.
 func (k Kind) String() string { return actions[k] }
 
-// Words of policy.Tenant.DSN. Empty means failure.
-const (
-	Never   = "never"
-	Failure = "failure"
-	Full    = "full"
-)
-
 // Wanted decides whether a notice of a kind is due to a sender for a recipient.
-// TenantDSN is the tenant's policy, notify the recipient's NOTIFY parameter.
+// TenantDSN is policy.Tenant.DSN, empty meaning failure; notify is the
+// recipient's NOTIFY parameter.
 //
 //	                 kind      no NOTIFY   NEVER   FAILURE   DELAY   SUCCESS
 //	policy never     any       no          no      no        no      no
@@ -40,15 +37,15 @@ const (
 // delay notices are at the server's choice. A sender that is the null
 // reverse-path gets none, ever.
 func Wanted(tenantDSN, sender string, notify message.Notify, kind Kind) bool {
-	if sender == "" || tenantDSN == Never || notify&message.NotifyNever != 0 {
+	if sender == "" || tenantDSN == policy.DSNNever || notify&message.NotifyNever != 0 {
 		return false
 	}
 	switch kind {
 	case Failed:
 		return notify == 0 || notify&message.NotifyFailure != 0
 	case Delayed:
-		return tenantDSN == Full && (notify == 0 || notify&message.NotifyDelay != 0)
+		return tenantDSN == policy.DSNFull && (notify == 0 || notify&message.NotifyDelay != 0)
 	default:
-		return tenantDSN == Full && notify&message.NotifySuccess != 0
+		return tenantDSN == policy.DSNFull && notify&message.NotifySuccess != 0
 	}
 }
