@@ -55,7 +55,7 @@ func (s *Session) prepare(job *Job) *Result {
 		if !s.caps.Chunking || !s.caps.BinaryMIME {
 			return local(554, enhNeedsConvert, message.PhaseMail, "the host does not take binary content (BINARYMIME)")
 		}
-		r.mail.SendBody, r.mail.Body, r.chunk = true, message.BodyBinaryMIME, true
+		r.mail.SendBody, r.mail.Body = true, message.BodyBinaryMIME
 	case r.facts.Unsafe != "":
 		return local(554, enhBadContent, message.PhasePolicy, "the content has "+r.facts.Unsafe)
 	case r.facts.EightBit && !s.caps.EightBitMIME:

@@ -332,6 +332,7 @@ func runTrial(seed uint64) *trial {
 	c := delivery.New(delivery.Options{Dial: nw.dial})
 	target := sinkTarget()
 	target.MessagesPerConnection = rng.IntN(6)
+	target.RecipientsPerConnection = rng.IntN(2) * (1 + rng.IntN(8))
 	// As a node does: sessions one after another while there are jobs left.
 	for range 200 {
 		if work.next == len(work.jobs) {

@@ -143,10 +143,16 @@ func (s *Session) take(now bool) *transaction {
 			if !ok {
 				return nil
 			}
-			if r := s.prepare(job); len(r.todo) == 0 {
-				s.done(r)
-			} else {
+			r := s.prepare(job)
+			if len(r.todo) > 0 {
 				s.wait(r)
+				continue
+			}
+			s.done(r)
+			if now {
+				// The peer waits, maybe for content that is not flushed yet: a
+				// run of jobs that cannot be sent must not hold it up.
+				return nil
 			}
 			continue
 		}

@@ -87,9 +87,8 @@ type Result struct {
 	pieces  [][]byte
 	facts   smtp.ContentFacts
 	mail    smtp.MailParams
-	utf8    bool // recipients may be sent with UTF-8 local-parts
-	chunk   bool // content may only go by BDAT
 	todo    []int
+	total   int  // recipients of the job
 	open    int  // transactions that have not ended
 	waiting bool // in Session.waiting
 }
@@ -104,14 +103,14 @@ func (r *Result) Release() {
 	if cap(replies) > keep {
 		replies, todo = nil, nil
 	}
-	clear(replies)
+	clear(replies[:min(r.total, len(replies))])
 	*r = Result{Replies: replies[:0], todo: todo}
 	results.Put(r)
 }
 
 func newResult(job *Job) *Result {
 	r := results.Get().(*Result)
-	r.Job = job
+	r.Job, r.total = job, len(job.Delivery.Recipients)
 	for i := range job.Delivery.Recipients {
 		r.Replies = append(r.Replies, RecipientReply{Index: i})
 	}

@@ -39,7 +39,7 @@ func ScanContent(pieces [][]byte) ContentFacts {
 				break
 			}
 			i += j
-			if before := byteBefore(p, i, last); before != '\r' {
+			if byteBefore(p, i, last) != '\r' && f.Unsafe == "" {
 				f.Unsafe = "a bare LF"
 			}
 			lf++

@@ -286,6 +286,7 @@ func FuzzStuffing(f *testing.F) {
 	for _, s := range []string{"", "a\r\n", ".\r\n", "a\r\n.\r\nb", "..", "\r\n.\r\n", "a\r\n..\r\n"} {
 		f.Add([]byte(s), uint(3), uint(1))
 	}
+	f.Add([]byte("\x000\n"), uint(2), uint(0))
 	f.Fuzz(func(t *testing.T, in []byte, cut1, cut2 uint) {
 		a := int(cut1 % uint(len(in)+1))
 		b := a + int(cut2%uint(len(in)-a+1))
