@@ -80,9 +80,13 @@ func (c *Client) Base() string { return c.base.String() }
 // gets the decoded answer unless nil; a *[]byte gets it as it is. An answer
 // that is not 2xx is an *Error.
 func (c *Client) Do(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	return c.do(ctx, request{method: method, path: path, query: query, in: in}, out)
+}
+
+func (c *Client) do(ctx context.Context, r request, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	resp, err := c.send(ctx, request{method: method, path: path, query: query, in: in})
+	resp, err := c.send(ctx, r)
 	if err != nil {
 		return err
 	}

@@ -75,63 +75,53 @@ func (f *File) Locate(problems policy.Problems) error {
 	return fmt.Errorf("%s", strings.Join(lines, "\n"))
 }
 
+// Document is a resource as it is written.
+type Document struct {
+	Kind string     `json:"kind"`
+	Name string     `json:"name"`
+	Spec strict.Raw `json:"spec"`
+	// Revision is in JSON listings. Given back, the resource is changed only if
+	// it is still at that revision.
+	Revision int64 `json:"revision"`
+}
+
 func parseResource(d *strict.Document) (policy.Resource, strict.Errors) {
-	kind := d.Text("kind")
-	spec := policy.NewSpec(kind)
-	if spec == nil {
-		reason := fmt.Sprintf("unknown kind %.60q; the kinds are %s", kind, strings.Join(policy.Kinds(), ", "))
-		if near := policy.Nearest(kind, policy.Kinds()); near != "" {
-			reason = fmt.Sprintf("unknown kind %.60q; did you mean %q?", kind, near)
-		}
-		if kind == "" {
-			reason = "every document needs a kind: one of " + strings.Join(policy.Kinds(), ", ")
-		}
+	if reason := unknownKind(d.Text("kind")); reason != "" {
 		return policy.Resource{}, strict.Errors{d.ErrorAt("kind", reason)}
 	}
-	r := policy.Resource{Kind: kind, Spec: spec}
-	// The envelope is decoded with the spec of this kind, so that the errors
-	// of one document come together and in order.
-	errs := decodeAs(d, &r)
+	var doc Document
+	errs := d.Decode(&doc)
+	r := policy.Resource{Kind: d.Text("kind"), Name: doc.Name, Revision: doc.Revision}
+	r.Spec = policy.NewSpec(r.Kind)
+	errs = append(errs, doc.Spec.Decode(r.Spec)...)
 	if len(errs) == 0 && r.Name == "" {
 		errs = append(errs, d.ErrorAt("name", "every resource needs a name"))
 	}
 	return r, errs
 }
 
-// document is a resource as it is written; S is the spec of its kind.
-type document[S any] struct {
-	Kind string `json:"kind"`
-	Name string `json:"name"`
-	Spec S      `json:"spec"`
-	// Revision is in JSON listings. Given back, the resource is changed only if
-	// it is still at that revision.
-	Revision int64 `json:"revision"`
-}
-
-func decodeAs(d *strict.Document, r *policy.Resource) strict.Errors {
-	switch spec := r.Spec.(type) {
-	case *policy.Tenant:
-		return decodeSpec(d, r, spec)
-	case *policy.Stream:
-		return decodeSpec(d, r, spec)
-	case *policy.Pool:
-		return decodeSpec(d, r, spec)
-	case *policy.Source:
-		return decodeSpec(d, r, spec)
-	case *policy.Carrier:
-		return decodeSpec(d, r, spec)
-	case *policy.Route:
-		return decodeSpec(d, r, spec)
-	case *policy.SigningKey:
-		return decodeSpec(d, r, spec)
+// unknownKind says what is wrong with a kind; "" when nothing is.
+func unknownKind(kind string) string {
+	kinds := policy.Kinds()
+	near := policy.Nearest(kind, kinds)
+	switch {
+	case kind == "":
+		return "every document needs a kind: one of " + strings.Join(kinds, ", ")
+	case policy.NewSpec(kind) != nil:
+		return ""
+	case near != "":
+		return fmt.Sprintf("unknown kind %.60q; did you mean %q?", kind, near)
 	}
-	panic("BUG: no decoder for kind " + r.Kind)
+	return fmt.Sprintf("unknown kind %.60q; the kinds are %s", kind, strings.Join(kinds, ", "))
 }
 
-func decodeSpec[S any](d *strict.Document, r *policy.Resource, spec *S) strict.Errors {
-	var doc document[S]
-	errs := d.Decode(&doc)
-	r.Name, r.Revision = doc.Name, doc.Revision
-	*spec = doc.Spec
-	return errs
+// Resource makes a resource of a document that is part of something larger, as
+// an API request; path is where it stands there.
+func (doc *Document) Resource(path string) (policy.Resource, strict.Errors) {
+	r := policy.Resource{Kind: doc.Kind, Name: doc.Name, Revision: doc.Revision}
+	if reason := unknownKind(doc.Kind); reason != "" {
+		return r, strict.Errors{{Position: strict.Position{Line: 1, Column: 1}, Path: path + ".kind", Reason: reason}}
+	}
+	r.Spec = policy.NewSpec(r.Kind)
+	return r, doc.Spec.Decode(r.Spec)
 }

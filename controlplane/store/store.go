@@ -129,7 +129,7 @@ func (e *ConflictError) Error() string {
 	switch {
 	case e.Want == Absent:
 		return fmt.Sprintf("%s exists already (revision %d)", what, e.Have)
-	case e.Have == 0:
+	case e.Have == 0 && e.Kind != "":
 		return fmt.Sprintf("%s does not exist any more; it was read at revision %d", what, e.Want)
 	}
 	return fmt.Sprintf("%s is at revision %d, not %d: read it again and repeat the change", what, e.Have, e.Want)

@@ -21,6 +21,26 @@ type decoding struct {
 	errors Errors
 }
 
+// Raw is a value that is kept for later, when another value has told what it
+// is. The zero Raw is a value that was not there.
+type Raw struct {
+	doc  *Document
+	node ast.Node
+	path string
+}
+
+// IsZero reports whether there was no value.
+func (r Raw) IsZero() bool { return r.node == nil }
+
+// Decode reads the value into a pointer; errors have their place as always. A
+// value that was not there changes nothing.
+func (r Raw) Decode(into any) Errors {
+	if r.IsZero() {
+		return nil
+	}
+	return r.doc.decode(r.path, r.node, into)
+}
+
 func (d *Document) decode(path string, n ast.Node, into any) Errors {
 	v := reflect.ValueOf(into)
 	if v.Kind() != reflect.Pointer || v.IsNil() {
@@ -50,6 +70,10 @@ func (c *decoding) value(path string, n ast.Node, v reflect.Value) {
 		return
 	case ast.NullType:
 		c.bad(path, at, "there is no value; give one or leave the key out")
+		return
+	}
+	if raw, ok := v.Addr().Interface().(*Raw); ok {
+		*raw = Raw{c.doc, n, path}
 		return
 	}
 	if v.Kind() == reflect.Pointer {

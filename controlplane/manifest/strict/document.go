@@ -191,22 +191,6 @@ func (d *Document) Decode(into any) Errors {
 	return d.decode("", d.body, into)
 }
 
-// DecodeKey reads the value of one top-level key into a pointer. A document
-// without the key leaves into as it is.
-func (d *Document) DecodeKey(key string, into any) Errors {
-	m, ok := mapping(d.body)
-	if !ok {
-		return Errors{d.ErrorAt("", "want a mapping of keys to values")}
-	}
-	for _, kv := range m {
-		if keyText(kv) == key {
-			d.seen[key] = keyPlace(kv)
-			return d.decode(key, kv.Value, into)
-		}
-	}
-	return nil
-}
-
 // Text is the text of a top-level key, "" when it has none; to look at a
 // document before it is known what to decode it into.
 func (d *Document) Text(key string) string {

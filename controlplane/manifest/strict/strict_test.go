@@ -140,9 +140,24 @@ func TestDocumentsAndPlaces(t *testing.T) {
 	if docs[1].Text("name") != "b" || docs[1].Text("none") != "" || docs[1].Start() != (strict.Position{7, 1}) {
 		t.Errorf("second document: %q at %v", docs[1].Text("name"), docs[1].Start())
 	}
+	var late struct {
+		Name  string     `json:"name"`
+		Peers strict.Raw `json:"peers"`
+		None  strict.Raw `json:"none"`
+	}
 	var peers []server
-	if err := docs[1].DecodeKey("peers", &peers).Err(); err != nil || len(peers) != 1 || peers[0].Name != "c" {
+	if err := docs[1].Decode(&late).Err(); err != nil || late.Peers.IsZero() || !late.None.IsZero() {
+		t.Errorf("%+v %v", late, err)
+	}
+	if err := late.Peers.Decode(&peers).Err(); err != nil || len(peers) != 1 || peers[0].Name != "c" {
 		t.Errorf("peers: %+v %v", peers, err)
+	}
+	if err := late.None.Decode(&peers).Err(); err != nil || len(peers) != 1 {
+		t.Errorf("a value that is not there: %+v %v", peers, err)
+	}
+	var wrong []struct{}
+	if err := late.Peers.Decode(&wrong).Err(); err == nil || err.Error() != `f.yaml:9:5: peers[0].name: unknown key "name"` {
+		t.Error(err)
 	}
 	for path, want := range map[string]strict.Position{
 		"peers[0].name": {9, 11}, "peers[0].port": {9, 5}, "peers[7]": {9, 5}, "nope": {7, 1}, "": {7, 1},
@@ -173,7 +188,6 @@ func FuzzDecode(f *testing.F) {
 				}
 			}
 			d.Text("name")
-			d.DecodeKey("nets", &s.Nets)
 			d.Locate("peers[0].name")
 		}
 	})
