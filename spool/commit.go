@@ -3,7 +3,6 @@ package spool
 import (
 	"context"
 	"fmt"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -345,17 +344,11 @@ func (c *committer) build() {
 	}
 }
 
-// apply makes one batch of reqs and writes it to Pebble. A panic in there is a
-// failure of the commit path: Pebble panics when it cannot write a large
-// batch to its log.
+// apply makes one batch of reqs and writes it to Pebble. Pebble panics when it
+// cannot write or change its log; that ends the process as it should, so
+// nothing recovers it.
 func (c *committer) apply(f *flight, reqs []*request, ordinal uint64) {
 	f.reqs = reqs
-	defer func() {
-		if p := recover(); p != nil {
-			f.err = fmt.Errorf("commit: %v\n%s", p, debug.Stack())
-			c.s.fail(f.err)
-		}
-	}()
 	if f.err = c.s.Failed(); f.err != nil {
 		return
 	}

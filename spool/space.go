@@ -69,8 +69,11 @@ func (s *Store) checkSpace() {
 // memory and the log, and tries again; nothing acknowledged is in danger, but
 // more mail would only fill the memtables.
 func (s *Store) backgroundError(err error) {
-	s.stats.backgroundErrors.Add(1)
-	s.space.lastError.Store(s.opt.Now().UnixNano())
+	now := s.opt.Now().UnixNano()
+	first := now-s.space.lastError.Swap(now) >= int64(time.Second)
+	if s.stats.backgroundErrors.Add(1) > 1 && !first {
+		return // Pebble tries again at once; one line a second is enough
+	}
 	s.log.Error("spool background work failed, new mail is refused for a while", "err", err)
 }
 

@@ -10,9 +10,9 @@ import (
 	"log/slog"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -93,12 +93,12 @@ func Open(opt Options) (*Store, error) {
 func (s *Store) openDB() error {
 	o := &s.opt
 	if !o.ReadOnly {
-		if err := o.FS.MkdirAll(o.Dir, 0o700); err != nil {
+		if err := makeDir(o.FS, o.Dir); err != nil {
 			return fmt.Errorf("make spool directory: %w", err)
 		}
 	}
 	lock, err := pebble.LockDirectory(o.Dir, o.FS)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EACCES) {
+	if path := (*fs.PathError)(nil); errors.As(err, &path) { // the file could not be made; a lock that is held is a bare errno
 		return fmt.Errorf("open spool %s: %w", o.Dir, err)
 	}
 	if err != nil {
@@ -106,11 +106,69 @@ func (s *Store) openDB() error {
 	}
 	s.lock, s.cache = lock, pebble.NewCache(o.CacheSize)
 	s.db, err = pebble.Open(o.Dir, s.pebbleOptions())
+	if errors.Is(err, fs.ErrNotExist) && !o.ReadOnly {
+		if again, cerr := clearUnborn(o.FS, o.Dir); cerr != nil {
+			err = errors.Join(err, cerr)
+		} else if again {
+			s.log.Warn("the spool's creation was interrupted before it held anything, it is made anew", "dir", o.Dir)
+			s.db, err = pebble.Open(o.Dir, s.pebbleOptions())
+		}
+	}
 	if err != nil {
 		s.cache.Unref()
 		return errors.Join(fmt.Errorf("open spool %s: %w", o.Dir, err), lock.Close())
 	}
 	return nil
+}
+
+// makeDir makes dir and syncs every directory above it: a spool is only as
+// durable as the entry that leads to it. Those above that may not be opened
+// were not made by us.
+func makeDir(f vfs.FS, dir string) error {
+	if err := f.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for parent := f.PathDir(dir); ; dir, parent = parent, f.PathDir(parent) {
+		d, err := f.OpenDir(parent)
+		if errors.Is(err, fs.ErrPermission) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(d.Sync(), d.Close()); err != nil {
+			return err
+		}
+		if f.PathDir(parent) == parent {
+			return nil
+		}
+	}
+}
+
+// clearUnborn removes what a crash during the very first start may leave: a
+// marker that names a manifest whose own directory entry was not yet synced.
+// Pebble cannot open that. It reports whether it did; a directory that holds
+// any log or table is left alone.
+func clearUnborn(f vfs.FS, dir string) (bool, error) {
+	names, err := f.List(dir)
+	if err != nil {
+		return false, err
+	}
+	var remove []string
+	for _, n := range names {
+		switch {
+		case strings.HasPrefix(n, "marker."), strings.HasPrefix(n, "MANIFEST-"), strings.HasPrefix(n, "OPTIONS-"):
+			remove = append(remove, n)
+		case n != "LOCK":
+			return false, nil
+		}
+	}
+	for _, n := range remove {
+		if err := f.Remove(f.PathJoin(dir, n)); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 func (s *Store) pebbleOptions() *pebble.Options {
