@@ -102,14 +102,22 @@ func readTag(src string, open int) (t tag, end int, reason string) {
 // commentEnd returns the length of the comment that s starts with.
 func commentEnd(s string) int {
 	if strings.HasPrefix(s, "!--") {
-		a, b := strings.Index(s, "--}}"), strings.Index(s, "--~}}")
-		switch {
-		case a >= 3 && (b < 3 || a < b):
-			return a + 4
-		case b >= 3:
-			return b + 5
+		// Each "--" is looked at once: searching for both ends from every comment
+		// would be quadratic.
+		for i := len("!--"); ; {
+			n := strings.Index(s[i:], "--")
+			if n < 0 {
+				return -1
+			}
+			i += n
+			switch rest := s[i+2:]; {
+			case strings.HasPrefix(rest, "}}"):
+				return i + 4
+			case strings.HasPrefix(rest, "~}}"):
+				return i + 5
+			}
+			i++
 		}
-		return -1
 	}
 	i := strings.Index(s, "}}")
 	if i < 0 {
