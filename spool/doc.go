@@ -24,7 +24,7 @@
 //	q <destination> 0 <priority> <tenant> 0 <stream> 0 <pool> 0 <job> 0 <due 8> <delivery id 18>   the delivery, whole
 //	i <delivery id>                      where its queue record is
 //	m <message id>   b <message id>      metadata and content, apart, so that one reads without the other
-//	f <bucket 4> <delivery id> <due 8>   end states, by the ten minutes in which they came about
+//	f <bucket 4> <delivery id> <recipients before 4>   end states, by the ten minutes in which they came about
 //	k <tenant> 0 <key>   y <hour 4> <tenant> 0 <key>   idempotency, and the order of its expiry
 //	c <tenant> 0 <job>   j <tenant> 0 <job>            a job's counters (merged by addition), what was ordered for it
 //	x <id>                               actions: holds and cancels in force

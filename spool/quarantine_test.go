@@ -3,7 +3,9 @@ package spool_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"testing"
 
@@ -17,9 +19,12 @@ import (
 // tamper opens the database under a closed store.
 func tamper(t testing.TB, fs vfs.FS, fn func(db *pebble.DB)) {
 	t.Helper()
-	db, err := pebble.Open("spool", &pebble.Options{FS: fs, Merger: &pebble.Merger{
-		Name:  "hikyaku.counters.v1",
-		Merge: func(_, v []byte) (pebble.ValueMerger, error) { return &lastOperand{bytes.Clone(v)}, nil },
+	db, err := pebble.Open("spool", &pebble.Options{FS: fs, Logger: quiet{}, Merger: &pebble.Merger{
+		Name: "hikyaku.counters.v1",
+		Merge: func(_, v []byte) (pebble.ValueMerger, error) {
+			s := &operandSum{}
+			return s, s.MergeNewer(v)
+		},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -30,12 +35,40 @@ func tamper(t testing.TB, fs vfs.FS, fn func(db *pebble.DB)) {
 	}
 }
 
-// lastOperand is a merger for looking only; it keeps one of the operands.
-type lastOperand struct{ v []byte }
+type quiet struct{}
 
-func (l *lastOperand) MergeNewer(v []byte) error              { l.v = bytes.Clone(v); return nil }
-func (l *lastOperand) MergeOlder([]byte) error                { return nil }
-func (l *lastOperand) Finish(bool) ([]byte, io.Closer, error) { return l.v, nil, nil }
+func (quiet) Infof(string, ...any)      {}
+func (quiet) Errorf(string, ...any)     {}
+func (quiet) Fatalf(f string, v ...any) { panic(fmt.Sprintf(f, v...)) }
+
+// operandSum is the format of the counters, told a second time: a version
+// byte, five sums, the least and the greatest time.
+type operandSum struct{ v [7]int64 }
+
+func (s *operandSum) MergeNewer(b []byte) error {
+	b = b[1:]
+	for i := range s.v {
+		n, size := binary.Varint(b)
+		b = b[size:]
+		switch {
+		case i < 5:
+			s.v[i] += n
+		case i == 5 && (s.v[i] == 0 || n < s.v[i]), i == 6 && n > s.v[i]:
+			s.v[i] = n
+		}
+	}
+	return nil
+}
+
+func (s *operandSum) MergeOlder(b []byte) error { return s.MergeNewer(b) }
+
+func (s *operandSum) Finish(bool) ([]byte, io.Closer, error) {
+	b := []byte{1}
+	for _, n := range s.v {
+		b = binary.AppendVarint(b, n)
+	}
+	return b, nil, nil
+}
 
 // damage flips a bit in each record under the prefix and returns their keys.
 func damage(t testing.TB, fs vfs.FS, prefix string, offset int) (keys [][]byte) {

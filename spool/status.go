@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -24,13 +25,15 @@ func appendBucket(b []byte, bucket uint32) []byte {
 	return binary.BigEndian.AppendUint32(append(b, kindFinal), bucket)
 }
 
-// appendFinalKey names what one transition ended. The due time that the
-// delivery had tells the transitions of one delivery apart.
-func appendFinalKey(b []byte, bucket uint32, id message.DeliveryID, due time.Time) []byte {
-	return appendDue(appendDeliveryID(appendBucket(b, bucket), id), due)
+// appendFinalKey names what one transition ended. How many recipients the
+// delivery had before it tells the transitions of one delivery apart, in their
+// order: each that ends somebody leaves fewer. Due times do not: an operator
+// can move them back and forth.
+func appendFinalKey(b []byte, bucket uint32, id message.DeliveryID, recipients int) []byte {
+	return binary.BigEndian.AppendUint32(appendDeliveryID(appendBucket(b, bucket), id), math.MaxUint32-uint32(recipients))
 }
 
-const finalKeyLen = 1 + 4 + deliveryIDLen + dueLen
+const finalKeyLen = 1 + 4 + deliveryIDLen + 4
 
 // Status is where the recipients of one delivery stand. Queue is the one it is
 // or was in.

@@ -104,7 +104,7 @@ func (r *request) encodeTransition(t *Transition, now time.Time) {
 		r.tally(r.to[:len(r.to)-dueLen-deliveryIDLen], +1)
 	}
 	if len(t.Final) > 0 {
-		r.key = appendFinalKey(r.key[:0], bucketOf(now), d.ID, d.Due)
+		r.key = appendFinalKey(r.key[:0], bucketOf(now), d.ID, len(d.Recipients))
 		r.value = appendFinals(r.value[:0], r.key, &d.Queue, t.Final)
 		r.set()
 		r.addCount(&d.Queue, countFinals(t.Final))
