@@ -174,10 +174,11 @@ func (s *SMTPServer) serve(l *smtpListener) {
 // admit starts a connection's goroutine, or turns it away.
 func (s *SMTPServer) admit(l *smtpListener, conn net.Conn) {
 	l.counters.connections.Add(1)
-	ss := newSession(s, l, conn)
+	var ss *session
 	s.mu.Lock()
 	refuse := s.mu.closed || l.counters.open.Load() >= int64(l.MaxConnections)
 	if !refuse {
+		ss = newSession(s, l, conn)
 		s.mu.open[ss] = struct{}{}
 		l.counters.open.Add(1)
 		s.wg.Add(1)

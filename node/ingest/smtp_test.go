@@ -235,3 +235,36 @@ func playDialogue(t *testing.T, file string) {
 		t.Errorf("%d bytes of content buffers were not given back", n)
 	}
 }
+
+type recorder struct{ lines []string }
+
+func (r *recorder) Match(client netip.Addr, _ string) bool {
+	return client == netip.MustParseAddr("203.0.113.5")
+}
+
+func (r *recorder) Line(_ uint64, _ netip.Addr, sent bool, line []byte) {
+	r.lines = append(r.lines, fmt.Sprintf("%v %s", sent, line))
+}
+
+func TestTraceShowsTheDialogueWithoutSecrets(t *testing.T) {
+	s := newTestServer(t, nil)
+	r := &recorder{}
+	s.SetTracer(r)
+	s.talk("EHLO other.test\r\n", "QUIT\r\n")
+	if len(r.lines) != 0 {
+		t.Errorf("traced without a match: %q", r.lines)
+	}
+	s.talkFrom("203.0.113.5", "HELO c.test\r\n", "EHLO c.test\r\n", "AUTH LOGIN dXNlcg==\r\n", "c2VjcmV0\r\n", "AUTH PLAIN \x01c2VjcmV0\r\n",
+		envelope+"DATA\r\n", "Subject: private\r\n\r\n.\r\n")
+	all := strings.Join(r.lines, "\n")
+	for _, want := range []string{"true 220 mx.test ESMTP", "false HELO c.test", "true 250 ENHANCEDSTATUSCODES", "false AUTH ***", "false ***",
+		"true 235 2.7.0 Authentication successful", "false (content, bytes) 23", "true 250 2.0.0 Ok: queued as "} {
+		if !strings.Contains(all, want) {
+			t.Errorf("no %q in\n%s", want, all)
+		}
+	}
+	if strings.Contains(all, "c2VjcmV0") || strings.Contains(all, "private") || strings.Contains(all, "dXNlcg") {
+		t.Errorf("secrets in\n%s", all)
+	}
+	s.SetTracer(nil)
+}
