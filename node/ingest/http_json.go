@@ -16,9 +16,8 @@ const (
 
 // jsonReader reads strict JSON (RFC 8259) in one pass, without building a tree:
 // a request with 10,000 recipients is a few hundred thousand tokens.
-// encoding/json was measured first: it took about 5 times as long, takes
-// duplicate and differently cased keys, and cannot say "to[3].email". Errors
-// name the path. The bytes must be valid UTF-8.
+// encoding/json was measured first: it took 3 times as long, takes duplicate and
+// differently cased keys, and cannot say "to[3].email". Errors name the path. The bytes must be valid UTF-8.
 type jsonReader struct {
 	b       []byte
 	pos     int
@@ -94,9 +93,10 @@ func (r *jsonReader) take(c byte) bool {
 	return true
 }
 
-// object reads an object and calls field for each key, behind the colon. A key
+// object reads an object and calls field for each key, behind the colon; the key
+// is the request's memory. A key
 // that comes twice is an error: parsers differ on which of the two counts.
-func (r *jsonReader) object(field func(key string) error) error {
+func (r *jsonReader) object(field func(key []byte) error) error {
 	if !r.take('{') {
 		return r.fail("want an object")
 	}
@@ -133,7 +133,7 @@ func (r *jsonReader) object(field func(key string) error) error {
 		if !r.take(':') {
 			return r.syntax()
 		}
-		if err := field(string(key)); err != nil {
+		if err := field(key); err != nil {
 			return err
 		}
 		r.path = r.path[:len(r.path)-1]

@@ -132,14 +132,14 @@ type submitDecoder struct {
 	arena []byte // vars and metadata of recipients, many to an allocation
 }
 
-func (d *submitDecoder) field(key string) (err error) {
+func (d *submitDecoder) field(key []byte) (err error) {
 	q := &d.s.req
-	switch key {
+	switch string(key) {
 	case "from", "reply_to", "subject", "text", "html", "headers", "attachments", "inline", "missing":
 		if d.s.built == "" {
-			d.s.built = key
+			d.s.built = string(key)
 		}
-		return d.builtField(key)
+		return d.builtField(string(key))
 	case "raw":
 		d.s.raw = true
 		q.Raw, err = d.r.base64()
@@ -204,8 +204,8 @@ func (d *submitDecoder) builtField(key string) (err error) {
 
 func (d *submitDecoder) address() (*SubmitAddress, error) {
 	var a SubmitAddress
-	return &a, d.r.object(func(key string) (err error) {
-		switch key {
+	return &a, d.r.object(func(key []byte) (err error) {
+		switch string(key) {
 		case "email":
 			a.Email, err = d.r.str()
 		case "name":
@@ -232,8 +232,8 @@ func (d *submitDecoder) headers() error {
 			return err
 		}
 		var h SubmitHeader
-		err := d.r.object(func(key string) (err error) {
-			switch key {
+		err := d.r.object(func(key []byte) (err error) {
+			switch string(key) {
 			case "name":
 				h.Name, err = d.r.str()
 			case "value":
@@ -255,8 +255,8 @@ func (d *submitDecoder) files() (list []SubmitFile, err error) {
 		}
 		var f SubmitFile
 		given := false
-		err := d.r.object(func(key string) (err error) {
-			switch key {
+		err := d.r.object(func(key []byte) (err error) {
+			switch string(key) {
 			case "name":
 				f.Name, err = d.r.str()
 			case "content_type":
@@ -323,8 +323,8 @@ func (d *submitDecoder) recipients() error {
 
 func (d *submitDecoder) recipient(rc *message.Recipient) error {
 	given := false
-	err := d.r.object(func(key string) (err error) {
-		switch key {
+	err := d.r.object(func(key []byte) (err error) {
+		switch string(key) {
 		case "email":
 			given = true
 			rc.Address, err = d.r.str()

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -257,36 +258,54 @@ func (s *HTTPServer) serve(ctx *fasthttp.RequestCtx) {
 	}
 }
 
+// once are the header fields that decide where a request ends, who asks and
+// what for. Two of them are one too many for two parsers to agree on.
+var once = [...]string{"host", "content-length", "transfer-encoding", "authorization", "content-type", "content-encoding", "idempotency-key"}
+
 // wellFramed refuses what fasthttp lets pass although two parsers may read it
-// differently: folded header lines (RFC 9112 5.2), line ends without CR, more
-// than one of the headers that decide who asks for what.
+// differently: folded header lines (RFC 9112 5.2), line ends without CR, both
+// ways of framing at once (RFC 9112 6.1), other versions. It looks at the header
+// as it came, since fasthttp has dropped what it did not need.
 func wellFramed(ctx *fasthttp.RequestCtx) *httpError {
-	raw := ctx.Request.Header.RawHeaders()
 	bad := func(why string) *httpError {
 		e := refuse(fasthttp.StatusBadRequest, codeBadRequest, why)
 		e.close = true
 		return e
 	}
-	for i, c := range raw {
-		if c != '\n' {
-			continue
-		}
-		if i == 0 || raw[i-1] != '\r' {
+	switch string(ctx.Request.Header.Protocol()) {
+	case "HTTP/1.1", "HTTP/1.0":
+	default:
+		e := bad("this server speaks HTTP/1.1")
+		e.status = fasthttp.StatusHTTPVersionNotSupported
+		return e
+	}
+	var seen [len(once)]int
+	for raw := ctx.Request.Header.RawHeaders(); len(raw) > 0; {
+		line, rest, _ := bytes.Cut(raw, []byte("\n"))
+		raw = rest
+		if len(line) == 0 || line[len(line)-1] != '\r' {
 			return bad("a header line ends without CR")
 		}
-		if i+1 < len(raw) && (raw[i+1] == ' ' || raw[i+1] == '\t') {
+		if line[0] == ' ' || line[0] == '\t' {
 			return bad("folded header lines are not taken")
 		}
-	}
-	for _, name := range []string{"Host", "Authorization", "Content-Type", "Content-Encoding", "Idempotency-Key", "Transfer-Encoding"} {
-		if len(ctx.Request.Header.PeekAll(name)) > 1 {
-			return bad("header " + name + " given twice")
+		name, _, _ := bytes.Cut(line, []byte(":"))
+		for i, known := range once {
+			if len(name) != len(known) || !strings.EqualFold(string(name), known) {
+				continue
+			}
+			if seen[i]++; seen[i] > 1 {
+				return bad("header " + known + " given twice")
+			}
 		}
+	}
+	if seen[1] > 0 && seen[2] > 0 {
+		return bad("Content-Length and Transfer-Encoding given together")
 	}
 	if te := string(ctx.Request.Header.Peek("Transfer-Encoding")); te != "" && !strings.EqualFold(te, "chunked") {
 		return bad("transfer encoding is not known")
 	}
-	if ctx.Request.Header.IsHTTP11() && len(ctx.Request.Header.Host()) == 0 {
+	if seen[0] == 0 && ctx.Request.Header.IsHTTP11() {
 		return bad("header Host is missing") // RFC 9112 3.2
 	}
 	return nil

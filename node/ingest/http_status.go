@@ -213,8 +213,8 @@ func (s *HTTPServer) readPatch(ctx *fasthttp.RequestCtx) (p JobPatch, err error)
 
 func decodePatch(body []byte) (p JobPatch, err error) {
 	r := jsonReader{b: body}
-	err = r.object(func(key string) error {
-		switch key {
+	err = r.object(func(key []byte) error {
+		switch string(key) {
 		case "state":
 			v, err := r.str()
 			if err == nil && v != JobActive && v != JobPaused {

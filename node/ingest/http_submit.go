@@ -64,7 +64,7 @@ func (s *HTTPServer) inject(c *caller, key string, body []byte) (answer []byte, 
 	if key != "" {
 		unlock, err := s.keys.lock(ctx, c.tenant+"\x00"+key)
 		if err != nil {
-			return nil, false, outcomeUnknown(err)
+			return nil, false, outcomeUnknown()
 		}
 		defer unlock()
 		idem = &spool.Idempotency{Tenant: c.tenant, Key: key, BodyHash: hashRequest(c.tenant, body)}
@@ -84,13 +84,13 @@ func (s *HTTPServer) inject(c *caller, key string, body []byte) (answer []byte, 
 	accepted := len(in.out.Recipients)
 	answer = in.answer() // before Accept: nothing of the submission is ours after it
 	if err := s.backend.Acceptor.Accept(ctx, in.out); err != nil {
-		if errors.Is(err, spool.ErrDuplicate) && idem != nil { // another node process wrote it first
+		if errors.Is(err, spool.ErrDuplicate) && idem != nil { // an attempt whose outcome was unknown had landed
 			if answer, err := s.replay(idem, sub); answer != nil || err != nil {
 				return answer, err == nil, err
 			}
 		}
 		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-			return nil, false, outcomeUnknown(err)
+			return nil, false, outcomeUnknown()
 		}
 		return nil, false, err
 	}
@@ -100,7 +100,7 @@ func (s *HTTPServer) inject(c *caller, key string, body []byte) (answer []byte, 
 	return answer, false, nil
 }
 
-func outcomeUnknown(error) error {
+func outcomeUnknown() error {
 	e := refuse(fasthttp.StatusServiceUnavailable, codeUnavailable, "the message may or may not have been accepted; ask again with the same Idempotency-Key")
 	e.retryAfter = 5 * time.Second
 	return e
