@@ -113,6 +113,25 @@ func TestFormatReadsBack(t *testing.T) {
 	}
 }
 
+func TestFormatRevealedKeepsSecrets(t *testing.T) {
+	pem := "-----BEGIN PRIVATE KEY-----\nMC4CAQ\n-----END PRIVATE KEY-----\n"
+	rs := []policy.Resource{
+		{Kind: "SigningKey", Name: "k", Spec: &policy.SigningKey{Domain: "a.jp", Selector: "s", PrivateKey: policy.NewSecret(pem)}},
+		{Kind: "Route", Name: "r", Spec: &policy.Route{Domains: []string{"*"}, Username: "u", Password: policy.NewSecret("p: #x")}},
+	}
+	text, err := manifest.FormatRevealed(rs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := manifest.Parse("again", text)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	if d := cmp.Diff(rs, again.Resources, compare); d != "" {
+		t.Errorf("%s\n%s", d, text)
+	}
+}
+
 func TestParseJSONListing(t *testing.T) {
 	f, err := manifest.Parse("policy.yaml", []byte(everything))
 	if err != nil {

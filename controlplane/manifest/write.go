@@ -15,19 +15,29 @@ import (
 // Format writes resources as YAML documents that Parse reads back. Secrets are
 // left out with a comment that says so.
 func Format(resources []policy.Resource) ([]byte, error) {
+	return formatAll(resources, false)
+}
+
+// FormatRevealed is Format with the secrets in the clear, for a file that its
+// owner makes and keeps.
+func FormatRevealed(resources []policy.Resource) ([]byte, error) {
+	return formatAll(resources, true)
+}
+
+func formatAll(resources []policy.Resource, reveal bool) ([]byte, error) {
 	var b strings.Builder
 	for i, r := range resources {
 		if i > 0 {
 			b.WriteString("---\n")
 		}
-		if err := format(&b, r); err != nil {
+		if err := format(&b, r, reveal); err != nil {
 			return nil, fmt.Errorf("write %s as YAML: %w", r.ID(), err)
 		}
 	}
 	return []byte(b.String()), nil
 }
 
-func format(b *strings.Builder, r policy.Resource) error {
+func format(b *strings.Builder, r policy.Resource, reveal bool) error {
 	head, err := yaml.Marshal(yaml.MapSlice{{Key: "kind", Value: r.Kind}, {Key: "name", Value: r.Name}})
 	if err != nil {
 		return err
@@ -38,22 +48,35 @@ func format(b *strings.Builder, r policy.Resource) error {
 	if err != nil {
 		return err
 	}
-	hidden := hiddenSecrets(r.Spec)
 	if strings.TrimSpace(string(text)) == "{}" {
-		if len(hidden) == 0 {
-			b.WriteString("spec: {}\n")
-			return nil
-		}
 		text = nil
 	}
+	var secrets strings.Builder
+	for _, key := range setSecrets(r.Spec) {
+		if !reveal {
+			secrets.WriteString("  # " + key + " is set; it is not shown, and stays while it is left out here\n")
+			continue
+		}
+		line, err := yaml.MarshalWithOptions(map[string]string{key: policy.Secrets(r.Spec)[key].Reveal()}, yaml.UseLiteralStyleIfMultiline(true))
+		if err != nil {
+			return err
+		}
+		indent(&secrets, string(line))
+	}
+	if len(text) == 0 && (secrets.Len() == 0 || !reveal) {
+		b.WriteString("spec: {}\n" + secrets.String())
+		return nil
+	}
 	b.WriteString("spec:\n")
-	for line := range strings.Lines(string(text)) {
+	indent(b, string(text))
+	b.WriteString(secrets.String())
+	return nil
+}
+
+func indent(b *strings.Builder, text string) {
+	for line := range strings.Lines(text) {
 		b.WriteString("  " + line)
 	}
-	for _, key := range hidden {
-		b.WriteString("  # " + key + " is set; it is not shown, and stays while it is left out here\n")
-	}
-	return nil
 }
 
 // withoutSecrets is a copy of a spec without its secrets.
@@ -66,8 +89,8 @@ func withoutSecrets(spec any) any {
 	return c.Interface()
 }
 
-// hiddenSecrets are the keys of the secrets that are set.
-func hiddenSecrets(spec any) []string {
+// setSecrets are the keys of the secrets that are set.
+func setSecrets(spec any) []string {
 	secrets := policy.Secrets(spec)
 	maps.DeleteFunc(secrets, func(_ string, s *policy.Secret) bool { return s.IsZero() })
 	return slices.Sorted(maps.Keys(secrets))

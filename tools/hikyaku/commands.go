@@ -13,6 +13,16 @@ func commands(c *cli) []*cobra.Command {
 		newTraceCmd(c),
 		newTopCmd(c),
 		newSpoolCmd(c),
+		newApplyCmd(c),
+		newDiffCmd(c),
+		newGetCmd(c),
+		newDeleteCmd(c),
+		newHistoryCmd(c),
+		newRollbackCmd(c),
+		newDKIMCmd(c),
+		newSecretCmd(c),
+		newConfigCmd(c),
+		newDocsCmd(c),
 		newVersionCmd(c),
 	}
 }
