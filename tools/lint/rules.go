@@ -1,0 +1,83 @@
+package lint
+
+// importRule says what the packages of a folder may import of this project. A
+// pattern is a package, "folder/..." for a folder and all below it, or
+// "folder/*" for those directly in it. The first rule that matches counts.
+type importRule struct {
+	packages string
+	may      []string
+	stdOnly  bool // nothing from outside the project but the standard library
+}
+
+// leaves are the words that every folder shares.
+var leaves = []string{"spool/message", "controlplane/policy"}
+
+// importRules is the table of design.md section 6. It is about what a package is
+// built of; its tests may import more, but never what imports everything.
+var importRules = []importRule{
+	{packages: "spool/message", stdOnly: true},
+	{packages: "controlplane/policy", stdOnly: true},
+	{packages: "spool/...", may: leaves},
+	{packages: "scheduler/...", may: leaves, stdOnly: true},
+	{packages: "reputation/...", may: leaves, stdOnly: true},
+	{packages: "controlplane/allocate/...", may: leaves, stdOnly: true},
+	{packages: "node/smtp/...", may: leaves},
+	{packages: "node", may: with(leaves, "node/...", "spool", "scheduler", "reputation/...")},
+	// Siblings in node do not know each other; a sibling's own folders (below)
+	// belong to it.
+	{packages: "node/...", may: with(leaves, "node/smtp", "spool", "scheduler", "reputation/...")},
+	{packages: "controlplane/...", may: with(leaves, "controlplane/...", "reputation/...")},
+	{packages: "bench/...", may: []string{"bench/...", "node/...", "controlplane/...", "spool/...", "scheduler/...", "reputation/..."}},
+	{packages: "tools/...", may: []string{"..."}},
+	{packages: "docs/...", may: nil, stdOnly: true},
+}
+
+func with(list []string, more ...string) []string {
+	return append(append([]string{}, list...), more...)
+}
+
+// door is a library that only some packages may use, so that it can be changed
+// or left in one place. Tests are free.
+type door struct {
+	library string // import path or the beginning of one
+	only    []string
+}
+
+var doors = []door{
+	{"github.com/cockroachdb/pebble", []string{"spool"}},
+	{"github.com/valyala/fasthttp", []string{"node/ingest"}},
+	{"github.com/miekg/dns", []string{"node/mx", "bench/..."}},
+	{"github.com/emersion/go-msgauth", []string{"node/dkim"}},
+	{"github.com/hashicorp/memberlist", []string{"node/gossip"}},
+	{"github.com/mailgun/raymond", []string{"node/compose"}},
+	{"github.com/goccy/go-yaml", []string{"controlplane/manifest/..."}},
+	{"github.com/danielgtaylor/huma", []string{"node/ingest", "node/api", "controlplane/api", "tools/hikyaku"}},
+	{"github.com/prometheus/client_golang", []string{"node/api", "controlplane/api"}},
+	{"github.com/pires/go-proxyproto", []string{"node/ingest"}},
+	{"golang.org/x/crypto/argon2", []string{"node/credential"}},
+	{"github.com/spf13/cobra", []string{"tools/..."}},
+	{"github.com/charmbracelet", []string{"tools/..."}},
+	{"github.com/HdrHistogram", []string{"bench/..."}},
+	{"net/smtp", []string{"bench/...", "tools/..."}}, // its dot writer lets bare CR and NUL through
+	{"net/textproto", []string{"node/compose"}},
+	{"go.etcd.io", []string{"controlplane/store", "controlplane", "node/control"}},
+}
+
+// virtualTime are the folders that are handed the time and never ask for it.
+var virtualTime = []string{"scheduler/...", "reputation/...", "controlplane/allocate/..."}
+
+// clocks are the functions of package time that ask the clock or wait for it.
+var clocks = []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTicker", "NewTimer"}
+
+// forbiddenNames say nothing about what is in a package.
+var forbiddenNames = []string{"util", "utils", "common", "helper", "helpers", "types", "misc", "base", "shared", "lib", "pkg", "internal"}
+
+// topLevel is what may lie in the root, folders that Go sees. Others are added
+// in design.md first.
+var topLevel = []string{"node", "controlplane", "spool", "scheduler", "reputation", "bench", "tools", "docs"}
+
+// Hard limits of lines. House style asks for half of them.
+const (
+	maxFunctionLines = 120
+	maxFileLines     = 800
+)
