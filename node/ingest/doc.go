@@ -48,5 +48,25 @@
 //
 // # HTTP
 //
-// See http_*.go.
+// http_backend.go is what the node gives: acceptor, authenticator, queue, stored
+// answers, template compiler. Then in the order of a request: http_server.go
+// (listener, limits, framing that two parsers could read differently),
+// http_route.go (operation and tenant), http_body.go (reading and unpacking
+// within bounds), http_json.go and http_request.go (strict JSON to fields, errors
+// with paths), http_submit.go (fields to a Submission, recipient by recipient),
+// http_raw.go (whole messages), http_idempotency.go, http_status.go (messages and
+// jobs). http_openapi.go makes the document and the page for people from the same
+// types.
+//
+// INVARIANT: 202 is said only when Acceptor.Accept has returned nil, and then
+// every recipient of the request is either in messages, and stored, or in
+// rejected. Any other answer means that nothing was stored, but for 503 with
+// "may or may not have been accepted".
+//
+// INVARIANT: requests with one Idempotency-Key go one after another, and the
+// answer that all of them get was stored in the same batch as the message.
+//
+// Who may not send is refused before the body is read. Bodies, the memory lent
+// to all bodies, JSON depth, recipients, connections in all and for each address,
+// bad keys, and the time of each phase are bounded. No body and no key is logged.
 package ingest

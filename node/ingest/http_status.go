@@ -50,7 +50,22 @@ func (s *HTTPServer) messageCall(ctx *fasthttp.RequestCtx, c *caller, method, na
 		}
 		st.Next = nil
 	}
+	if err == nil {
+		st.fill()
+	}
 	return reply(ctx, st, err)
+}
+
+// fill makes empty lists of nil ones: null is never given.
+func (st *MessageStatus) fill() {
+	if st.Deliveries == nil {
+		st.Deliveries = []DeliveryStatus{}
+	}
+	for i := range st.Deliveries {
+		if d := &st.Deliveries[i]; d.Recipients == nil {
+			d.Recipients = []RecipientStatus{}
+		}
+	}
 }
 
 // reply answers 200 with v.
