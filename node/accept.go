@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"time"
 
@@ -64,6 +65,9 @@ func (n *Node) Accept(ctx context.Context, s *ingest.Submission) error {
 	if m.Accepted.IsZero() {
 		m.Accepted = now
 	}
+	if _, cancelled := n.cancelledJobs.Load(jobName{m.Tenant, m.Job}); cancelled && m.Job != "" {
+		return &ingest.Refusal{Code: 550, Enhanced: message.Enhanced{Class: 5, Subject: 7, Detail: 0}, HTTP: 409, Text: "the job was cancelled"}
+	}
 	ds, err := n.plan(s, n.policy.Load(), now)
 	if err != nil {
 		return err
@@ -76,8 +80,7 @@ func (n *Node) Accept(ctx context.Context, s *ingest.Submission) error {
 	if err != nil {
 		return n.appendRefused(err)
 	}
-	n.count.acceptedMessages.Add(1)
-	n.count.acceptedBytes.Add(uint64(m.Size()))
+	n.count.accepted(m.Tenant, len(s.Recipients), m.Size())
 	n.handOver(m, ds)
 	return nil
 }
@@ -108,28 +111,31 @@ func (n *Node) handOver(m *message.Message, ds []*message.Delivery) {
 // plan turns a submission into deliveries: which stream, which pool, until when.
 func (n *Node) plan(s *ingest.Submission, set *policy.Set, now time.Time) ([]*message.Delivery, error) {
 	m := s.Message
-	tenant := set.Tenants[m.Tenant]
-	if m.Stream == "" && tenant != nil {
-		m.Stream = tenant.DefaultStream
+	asked := m.Stream
+	stream, name := set.StreamFor(m.Tenant, asked)
+	if stream == nil {
+		return nil, unknownName("stream", asked)
 	}
-	stream, _ := set.StreamOf(m.Tenant, m.Stream)
-	expires := policy.DefaultExpires
-	if stream != nil {
-		expires = stream.Expires.Or(policy.DefaultExpires)
-		if p, ok := message.ParsePriority(stream.Priority); ok && !s.PriorityGiven {
-			m.Priority = p
-		}
-	} else if !s.PriorityGiven {
-		m.Priority = message.Normal
+	m.Stream = name
+	pool := set.PoolFor(m.Tenant, stream, m.Pool)
+	if pool == "" {
+		return nil, unknownName("pool", m.Pool)
 	}
-	m.Pool = poolOf(m.Pool, stream, tenant)
-	p := planned{m: m, set: set, accepted: now, due: now, expires: now.Add(expires)}
+	m.Pool = pool
+	if !s.PriorityGiven {
+		m.Priority, _ = message.ParsePriority(stream.Priority)
+	}
+	life := stream.Expires.Or(policy.DefaultExpires)
+	p := planned{m: m, set: set, accepted: now, due: now, expires: now.Add(life)}
 	if s.SendAt.After(now) {
 		p.due = s.SendAt.UTC().Truncate(time.Microsecond)
-		p.expires = p.due.Add(expires) // waiting for its hour does not use up its life
+		p.expires = p.due.Add(life) // waiting for its hour does not use up its life
 	}
 	if !s.Expires.IsZero() {
 		p.expires = s.Expires.UTC().Truncate(time.Microsecond)
+	}
+	if p.expires.Before(p.due) {
+		p.due = p.expires // it ends as expired, without an attempt
 	}
 	if s.OneEach {
 		return p.oneEach(s.Recipients)
@@ -137,16 +143,8 @@ func (n *Node) plan(s *ingest.Submission, set *policy.Set, now time.Time) ([]*me
 	return p.byDestination(s.Recipients)
 }
 
-func poolOf(given string, stream *policy.Stream, tenant *policy.Tenant) string {
-	switch {
-	case given != "":
-		return given
-	case stream != nil && stream.Pool != "":
-		return stream.Pool
-	case tenant != nil && tenant.Pool != "":
-		return tenant.Pool
-	}
-	return policy.DefaultName
+func unknownName(what, name string) *ingest.Refusal {
+	return &ingest.Refusal{Code: 550, Enhanced: message.Enhanced{Class: 5, Subject: 6, Detail: 0}, HTTP: 422, Text: "there is no " + what + " named " + strconv.Quote(name)}
 }
 
 // planned is what all deliveries of a submission share.
@@ -165,6 +163,9 @@ func (p *planned) delivery(destination string, index int) *message.Delivery {
 	if m.Job != "" {
 		if c := p.set.Carriers[p.set.CarrierOf(destination, nil)]; c != nil && c.StartJitter > 0 {
 			due = due.Add(time.Duration(rand.Int64N(int64(c.StartJitter)))).Truncate(time.Microsecond)
+			if due.After(p.expires) {
+				due = p.due
+			}
 		}
 	}
 	return &message.Delivery{

@@ -24,8 +24,10 @@ type ending struct {
 	event message.Event
 	buf   *[]byte
 	left  []message.Recipient
-	last  *message.Reply // of the first recipient that stays
-	tell  map[notice.Kind][]notice.Recipient
+	last  *message.Reply        // of the first recipient that stays
+	host  string                // who was tried
+	at    time.Time             // when; zero when nobody was
+	tell  [4][]notice.Recipient // by notice.Kind
 }
 
 func (n *Node) begin(d *message.Delivery, m *message.Message) *ending {
@@ -57,7 +59,7 @@ func (e *ending) final(i int, state message.State, reply message.Reply) {
 	e.n.count.final(state)
 	switch state {
 	case message.Bounced, message.Expired:
-		e.wants(notice.Failure, i, reply)
+		e.wants(notice.Failed, i, reply)
 	}
 }
 
@@ -76,7 +78,9 @@ func (e *ending) commit(after func(err error)) {
 	e.t.Events = *e.buf
 	submits, next, d, n := e.t.Submit, e.t.Next, e.d, e.n
 	buf := e.buf
-	e.n.spool.Commit(&e.t, func(err error) {
+	n.commits.Add(1)
+	n.spool.Commit(&e.t, func(err error) {
+		defer n.commits.Done()
 		switch {
 		case err == nil:
 			n.dispatch.done(d, next)
@@ -112,13 +116,36 @@ func (n *Node) finish(a *attempt, r *delivery.Result) {
 	e.event.Attempt = d.Attempts + 1
 	e.event.Carrier, e.event.Source, e.event.SourceAddr = a.carrier, a.source, r.SourceAddr
 	e.event.Host, e.event.HostAddr, e.event.TLS = r.Host, r.HostAddr, r.TLS
+	e.host, e.at = hostLabel(r), e.now
 	total := e.event.Stages.Total
 	e.event.Stages = r.Stages
 	e.event.Stages.Total, e.event.Stages.Queued = total, a.dispatched.Sub(d.Due)
 	deferred := e.sort(r)
+	n.countAttempt(a.carrier, &e.event.Stages, r.Replies, e.now)
 	if len(e.left) > 0 {
-		e.reschedule(a, r, deferred)
+		e.reschedule(a.carrier, a.source, deferred)
 	}
+	e.commit(nil)
+}
+
+// deferDelivery reschedules a delivery that could not be attempted as such: no
+// host took a connection, or the name could not be looked up.
+func (n *Node) deferDelivery(d *message.Delivery, carrier, source, host string, reply message.Reply) {
+	m, err := n.metaOf(d)
+	if err != nil {
+		n.log.Warn("message of a deferred delivery cannot be read", "id", d.ID.String(), "error", err)
+	}
+	e := n.begin(d, m)
+	e.event.Attempt = d.Attempts + 1
+	e.event.Carrier, e.event.Source, e.event.Host = carrier, source, host
+	e.host, e.at = host, e.now
+	deferred := make([]delivery.RecipientReply, len(d.Recipients))
+	for i := range d.Recipients {
+		deferred[i] = delivery.RecipientReply{Index: i, Reply: reply}
+		e.stays(i, &reply)
+	}
+	n.countAttempt(carrier, nil, deferred, e.now)
+	e.reschedule(carrier, source, deferred)
 	e.commit(nil)
 }
 
@@ -153,14 +180,14 @@ func (e *ending) sort(r *delivery.Result) (deferred []delivery.RecipientReply) {
 // reschedule writes when those that stay are due again. If none of them was
 // deferred (a peer that took some and had no room for the rest) they are due
 // at once; else all wait together for the retry.
-func (e *ending) reschedule(a *attempt, r *delivery.Result, deferred []delivery.RecipientReply) {
+func (e *ending) reschedule(carrier, source string, deferred []delivery.RecipientReply) {
 	next := e.d.Clone()
 	next.Recipients = e.left
 	next.Due = e.now
 	if len(deferred) > 0 {
 		next.Attempts++
-		next.Due = e.now.Add(e.n.retryAfter(e.d, a.carrier, int(next.Attempts))).Truncate(time.Microsecond)
-		next.Last = &message.LastAttempt{At: e.now, Source: a.source, Host: hostLabel(r), Reply: *e.last}
+		next.Due = e.now.Add(e.n.retryAfter(&e.d.Queue, carrier, int(next.Attempts))).Truncate(time.Microsecond)
+		next.Last = &message.LastAttempt{At: e.now, Source: source, Host: e.host, Reply: *e.last}
 	}
 	// Nothing is due after its expiry: it ends then, not at the retry after.
 	if next.Due.After(next.Expires) {
@@ -176,6 +203,21 @@ func (e *ending) reschedule(a *attempt, r *delivery.Result, deferred []delivery.
 		e.n.count.deferred.Add(1)
 		e.delayed(rr)
 	}
+}
+
+// countAttempt keeps the counters behind metrics and overview.
+func (n *Node) countAttempt(carrier string, st *message.Stages, rs []delivery.RecipientReply, now time.Time) {
+	var few [8]countedReply
+	replies := few[:0]
+	for i := range rs {
+		r := &rs[i].Reply
+		c := countedReply{r.Phase, r.Fault, r.Class(), r.Code}
+		replies = append(replies, c)
+		if c.class != message.Success {
+			n.count.noteError(carrier, r, now)
+		}
+	}
+	n.count.attempted(carrier, st, replies)
 }
 
 func hostLabel(r *delivery.Result) string {
@@ -195,6 +237,7 @@ func (n *Node) end(d *message.Delivery, state message.State, reply message.Reply
 	e := n.begin(d, m)
 	if d.Last != nil {
 		e.event.Source = d.Last.Source
+		e.host, e.at = d.Last.Host, d.Last.At
 	}
 	for i := range d.Recipients {
 		e.final(i, state, reply)

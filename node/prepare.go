@@ -10,14 +10,6 @@ import (
 	"hikyaku/spool/message"
 )
 
-// prepared is delivery.Content for one job: what is rendered and signed right
-// before it is sent.
-type prepared struct {
-	n *Node
-	d *message.Delivery
-	c *content
-}
-
 // contentOf finds a delivery's message in memory, else in the spool. Content
 // that several deliveries share is kept for the next of them.
 func (n *Node) contentOf(id message.ID) (*content, error) {
@@ -34,21 +26,24 @@ func (n *Node) contentOf(id message.ID) (*content, error) {
 	return n.content.put(m), nil
 }
 
-// Prepare is delivery.Content.
-func (p *prepared) Prepare(context.Context) ([][]byte, error) {
-	m := p.c.msg
+// Prepare is delivery.Content: it renders and signs, right before sending.
+func (a *attempt) Prepare(context.Context) ([][]byte, error) {
+	if a.err != nil {
+		return nil, &delivery.ContentError{Reply: missingReply(a.err)}
+	}
+	m := a.content.msg
 	raw := m.Raw
 	if m.Template != nil {
 		var err error
-		if raw, err = p.render(); err != nil {
+		if raw, err = a.render(); err != nil {
 			return nil, err
 		}
 	}
-	signers := p.n.signers.Load()
+	signers := a.n.signers.Load()
 	if m.HeaderFrom == "" || !signers.Signs(m.HeaderFrom) {
 		return [][]byte{raw}, nil
 	}
-	sig, err := signers.AppendSignature(nil, m.HeaderFrom, p.n.now(), raw)
+	sig, err := signers.AppendSignature(nil, m.HeaderFrom, a.n.now(), raw)
 	if err != nil {
 		// An unsigned message of a signed domain would fail DMARC: wait for
 		// the operator rather than send it (carriers.md 2).
@@ -57,24 +52,16 @@ func (p *prepared) Prepare(context.Context) ([][]byte, error) {
 	return [][]byte{sig, raw}, nil
 }
 
-func (p *prepared) render() ([]byte, error) {
-	t, err := p.c.compiled()
+func (a *attempt) render() ([]byte, error) {
+	t, err := a.content.compiled()
 	if err == nil {
 		var raw []byte
-		if raw, err = t.Render(nil, &p.d.Recipients[0], p.d.ID); err == nil {
+		if raw, err = t.Render(nil, &a.delivery.Recipients[0], a.delivery.ID); err == nil {
 			return raw, nil
 		}
 	}
 	// It compiled and rendered when it was accepted, so this is final.
 	return nil, &delivery.ContentError{Reply: message.Fail(554, message.Enhanced{Class: 5, Subject: 6, Detail: 0}, message.PhasePolicy, message.FaultLocal, "the template cannot be rendered: "+err.Error())}
-}
-
-// missing is Content for a message that cannot be read.
-type missing struct{ err error }
-
-// Prepare is delivery.Content.
-func (m missing) Prepare(context.Context) ([][]byte, error) {
-	return nil, &delivery.ContentError{Reply: missingReply(m.err)}
 }
 
 // missingReply is the outcome of a delivery whose message cannot be read: a

@@ -105,7 +105,8 @@ func (p *Postfix) configure(tb testing.TB, dir string, o PostfixOptions) {
 		"maillog_file_prefixes = " + dir,
 		"mail_owner = postfix", "setgid_group = postdrop",
 		"myhostname = postfix.example.test", "mydestination =", "alias_maps =", "alias_database =",
-		"mynetworks = 127.0.0.0/8", "inet_interfaces = " + o.Host, "inet_protocols = ipv4",
+		"mynetworks = 127.0.0.0/8", "inet_interfaces = 127.0.0.1", // of those the machine knows; master.cf names the real one
+		"inet_protocols = ipv4",
 		"smtpd_recipient_restrictions = permit_mynetworks, reject_unauth_destination",
 		"virtual_mailbox_domains = " + strings.Join(o.Domains, ", "),
 		"virtual_mailbox_base = " + filepath.Join(dir, "mail"),

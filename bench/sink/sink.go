@@ -320,3 +320,15 @@ func (s *session) finish() {
 	s.reply(reply)
 	s.reset()
 }
+
+// ByName is an Options.Recipient that answers by the local part: "bounce…" is
+// refused for good, "defer…" for now.
+func ByName(_, to string) string {
+	switch {
+	case strings.HasPrefix(to, "bounce"):
+		return "550 5.1.1 no such user here"
+	case strings.HasPrefix(to, "defer"):
+		return "451 4.7.1 try again later"
+	}
+	return ""
+}

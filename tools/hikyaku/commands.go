@@ -5,6 +5,9 @@ import "github.com/spf13/cobra"
 // commands lists every command, one constructor a line.
 func commands(c *cli) []*cobra.Command {
 	return []*cobra.Command{
+		newServeCmd(c),
+		newDemoCmd(c),
+		newDevCmd(c),
 		newQueueCmd(c),
 		newMessageCmd(c),
 		newJobCmd(c),

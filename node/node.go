@@ -1,0 +1,358 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hikyaku/controlplane/policy"
+	"hikyaku/node/compose"
+	"hikyaku/node/credential"
+	"hikyaku/node/delivery"
+	"hikyaku/node/dkim"
+	"hikyaku/node/events"
+	"hikyaku/node/ingest"
+	"hikyaku/node/mx"
+	"hikyaku/scheduler"
+	"hikyaku/spool"
+	"hikyaku/spool/message"
+)
+
+// Node is one machine. Everything is wired in New; Run serves.
+type Node struct {
+	cfg      Config
+	name     string
+	hostname string
+	log      *slog.Logger
+	started  time.Time
+
+	ids      message.IDs
+	policy   atomic.Pointer[policy.Set]
+	signers  atomic.Pointer[dkim.Signers]
+	access   *credential.Current
+	spool    *spool.Store
+	events   *events.Log
+	resolver *mx.Resolver
+	client   *delivery.Client
+	dispatch *dispatcher
+	content  *contentCache
+	smtp     *ingest.SMTPServer
+	http     *ingest.HTTPServer
+	trace    *traces
+	rates    *rates
+	count    counters
+
+	cancelledJobs sync.Map // jobName → struct{}: their new mail is refused
+
+	unsubscribe func()
+	work        sync.WaitGroup // goroutines of the dispatcher and of actions
+	commits     sync.WaitGroup // transitions that the spool has not answered
+	actions     actionLoop
+	draining    atomic.Bool
+	recovered   atomic.Bool
+	policyMu    sync.Mutex // orders policy changes
+}
+
+// New opens the data directory and builds everything; nothing listens yet.
+func New(cfg Config) (_ *Node, err error) {
+	cfg = cfg.withDefaults()
+	n := &Node{cfg: cfg, name: cfg.Name, hostname: cfg.Hostname, log: cfg.Logger, started: cfg.Now(), trace: newTraces()}
+	if n.hostname == "" {
+		if n.hostname, err = os.Hostname(); err != nil {
+			return nil, fmt.Errorf("host name: %w", err)
+		}
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+		}
+	}()
+	if err := n.openStores(); err != nil {
+		return nil, err
+	}
+	cfg.Resolver.Own = append(cfg.Resolver.Own, n.hostname)
+	if n.resolver, err = mx.New(cfg.Resolver); err != nil {
+		return nil, err
+	}
+	n.client = delivery.New(cfg.Delivery.Client)
+	n.content = newContentCache(cfg.HandoffBytes)
+	n.rates = newRates(n.now())
+	set := cfg.Policy.Snapshot()
+	n.access = credential.NewCurrent(set, credential.NewVerifier(2))
+	n.dispatch = newDispatcher(n, scheduler.New(n.now(), cfg.Scheduler, set))
+	n.usePolicy(set)
+	return n, n.openIngest()
+}
+
+func (n *Node) openStores() (err error) {
+	o := n.cfg.Spool
+	o.Dir = filepath.Join(n.cfg.DataDir, "spool")
+	o.Logger = n.log
+	if n.spool, err = spool.Open(o); err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	e := n.cfg.Events
+	e.Dir, e.Store, e.Logger = filepath.Join(n.cfg.DataDir, "events"), n.spool.NodeID(), n.log
+	e.Refill = n.spool.Outbox
+	e.Acked = func(upTo uint64) {
+		if err := n.spool.AckOutbox(upTo); err != nil && !errors.Is(err, spool.ErrClosed) {
+			n.log.Error("acknowledge events", "error", err)
+		}
+	}
+	if n.events, err = events.Open(e); err != nil {
+		return fmt.Errorf("event log: %w", err)
+	}
+	// What the log has is dropped from the outbox, what it lacks is replayed.
+	if err := n.spool.AckOutbox(n.events.LastSeq()); err != nil {
+		return fmt.Errorf("acknowledge events: %w", err)
+	}
+	err = n.spool.Outbox(n.events.LastSeq(), func(seq uint64, lines []byte) error {
+		n.events.Write(seq, lines)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("replay events: %w", err)
+	}
+	n.spool.OnEvents(n.events.Write)
+	return nil
+}
+
+func (n *Node) openIngest() (err error) {
+	n.smtp, err = ingest.NewSMTPServer(ingest.SMTPOptions{Listeners: n.cfg.SMTP, Acceptor: n, Authenticator: n.access, Logger: n.log,
+		Hostname: n.hostname, MaxContentBytes: n.cfg.MaxContentMemory})
+	if err != nil {
+		return err
+	}
+	n.smtp.SetTracer(n.trace)
+	if n.cfg.HTTP == nil {
+		return nil
+	}
+	n.http, err = ingest.NewHTTPServer(ingest.HTTPOptions{Listener: *n.cfg.HTTP, Logger: n.log, Hostname: n.hostname, Backend: ingest.HTTPBackend{
+		Acceptor: n, Authenticator: n.access, Queue: clientQueue{n}, Idempotency: n.spool,
+		Compile: compileTemplate, Healthy: func() bool { return len(n.NotReady()) == 0 },
+	}})
+	return err
+}
+
+// compileTemplate joins ingest to compose, which do not know each other.
+func compileTemplate(t *message.Template) (ingest.CompiledTemplate, []ingest.Problem) {
+	t.Static = !compose.HasTags(t)
+	c, err := compose.Compile(t)
+	if err == nil {
+		return c, nil
+	}
+	var list compose.Errors
+	if !errors.As(err, &list) {
+		return nil, []ingest.Problem{{Reason: err.Error()}}
+	}
+	ps := make([]ingest.Problem, len(list))
+	for i, e := range list {
+		ps[i] = ingest.Problem{Path: e.Field, Reason: e.Err.Error()}
+	}
+	return nil, ps
+}
+
+// now is the time in the resolution that the spool keeps.
+func (n *Node) now() time.Time { return n.cfg.Now().UTC().Truncate(time.Microsecond) }
+
+func (n *Node) random() uint64 { return rand.Uint64() }
+
+// usePolicy puts a snapshot in force: for acceptance, signing and dispatch.
+func (n *Node) usePolicy(set *policy.Set) {
+	n.policyMu.Lock()
+	defer n.policyMu.Unlock()
+	signers, errs := n.nextSigners(set)
+	for _, err := range errs {
+		n.log.Error("signing key cannot be used; mail of its domain goes without its signature", "error", err)
+	}
+	n.signers.Store(signers)
+	n.access.SetPolicy(set)
+	n.policy.Store(set)
+	n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) { s.SetPolicy(now, set) })
+}
+
+func (n *Node) nextSigners(set *policy.Set) (*dkim.Signers, []error) {
+	if old := n.signers.Load(); old != nil {
+		return old.Update(set)
+	}
+	return dkim.NewSigners(set, os.ReadFile)
+}
+
+// Reload reads certificates and key files again (SIGHUP).
+func (n *Node) Reload() error {
+	n.usePolicy(n.policy.Load())
+	return n.smtp.ReloadCertificates()
+}
+
+// Run serves until ctx ends, then drains: listeners close, what is in hand
+// comes to its end or is given back, and everything stays on disk.
+func (n *Node) Run(ctx context.Context) error {
+	n.unsubscribe = n.cfg.Policy.Subscribe(n.usePolicy)
+	n.usePolicy(n.cfg.Policy.Snapshot())
+	workCtx, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWork()
+	loopCtx, stopLoops := context.WithCancel(workCtx)
+	defer stopLoops()
+	var loops sync.WaitGroup
+	loops.Go(func() { n.dispatch.loop(workCtx) })
+	loops.Go(func() { n.dispatch.sweepLoop(loopCtx) })
+	for range endWorkers {
+		loops.Go(func() { n.dispatch.endLoop(workCtx) })
+	}
+	loops.Go(func() { n.rates.loop(loopCtx, n) })
+	loops.Go(func() { n.actions.loop(loopCtx, n) })
+	if err := n.recover(ctx); err != nil {
+		return err
+	}
+	if err := n.listen(); err != nil {
+		return err
+	}
+	n.log.Info("ready", "node", n.name, "queued", n.spool.Stats().Deliveries)
+	<-ctx.Done()
+	err := n.drain(stopWork)
+	stopLoops()
+	stopWork()
+	n.work.Wait()
+	loops.Wait()
+	n.commits.Wait() // their events go to the log, which Close flushes
+	return err
+}
+
+// endWorkers end what the scheduler gives out to be ended.
+const endWorkers = 4
+
+func (n *Node) listen() error {
+	if err := n.smtp.Start(); err != nil {
+		return err
+	}
+	if n.http != nil {
+		return n.http.Start()
+	}
+	return nil
+}
+
+// recover makes the spool's queues, holds and jobs known to the scheduler. It
+// seeks from queue to queue; nothing that lies between is read.
+func (n *Node) recover(ctx context.Context) error {
+	if err := n.restoreActions(ctx); err != nil {
+		return err
+	}
+	if err := n.restoreJobs(); err != nil {
+		return err
+	}
+	type found struct {
+		q   message.QueueKey
+		due time.Time
+	}
+	var batch []found
+	flush := func() {
+		n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) {
+			for i := range batch {
+				s.AddQueue(now, batch[i].q, batch[i].due)
+			}
+		})
+		batch = batch[:0]
+	}
+	err := n.spool.Queues(ctx, func(q message.QueueKey, due time.Time) error {
+		if batch = append(batch, found{q, due}); len(batch) == 256 {
+			flush()
+		}
+		return nil
+	})
+	flush()
+	if err != nil {
+		return fmt.Errorf("find queues: %w", err)
+	}
+	n.recovered.Store(true)
+	return nil
+}
+
+// drain stops taking mail, lets transactions end, then cuts off.
+func (n *Node) drain(cutOff func()) error {
+	n.log.Info("draining", "timeout", n.cfg.DrainTimeout)
+	n.draining.Store(true)
+	n.unsubscribe()
+	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
+	defer cancel()
+	n.dispatch.close()
+	var errs []error
+	var in sync.WaitGroup
+	var mu sync.Mutex
+	for _, shut := range n.shutters() {
+		in.Go(func() {
+			if err := shut(ctx); err != nil {
+				mu.Lock()
+				errs = append(errs, err)
+				mu.Unlock()
+			}
+		})
+	}
+	in.Wait()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for n.dispatch.sessions() > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			n.log.Warn("sessions cut off at the end of the drain", "sessions", n.dispatch.sessions())
+			cutOff()
+			n.work.Wait()
+		}
+	}
+	for _, err := range errs {
+		n.log.Warn("drain", "error", err) // clients were cut off; nothing of theirs was acknowledged
+	}
+	return nil
+}
+
+func (n *Node) shutters() []func(context.Context) error {
+	s := []func(context.Context) error{n.smtp.Shutdown}
+	if n.http != nil {
+		s = append(s, n.http.Shutdown)
+	}
+	return s
+}
+
+// Close flushes and closes what New opened. Call it after Run has returned.
+func (n *Node) Close() error {
+	var errs []error
+	if n.events != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		// A log that cannot be flushed now is refilled from the outbox at the
+		// next start.
+		if err := n.events.Flush(ctx); err != nil {
+			n.log.Warn("flush event log", "error", err)
+		}
+		cancel()
+		errs = append(errs, n.events.Close())
+	}
+	if n.resolver != nil {
+		n.resolver.Close()
+	}
+	if n.spool != nil {
+		errs = append(errs, n.spool.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// NotReady lists why the node does not serve yet, or any more.
+func (n *Node) NotReady() []string {
+	var why []string
+	if !n.recovered.Load() {
+		why = append(why, "recovering: queues are being found")
+	}
+	if n.draining.Load() {
+		why = append(why, "draining")
+	}
+	if err := n.spool.Admit(); err != nil {
+		why = append(why, err.Error())
+	}
+	return why
+}

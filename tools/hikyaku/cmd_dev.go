@@ -1,0 +1,57 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"hikyaku/bench/sink"
+)
+
+func newDevCmd(c *cli) *cobra.Command {
+	cmd := &cobra.Command{Use: "dev", Short: "Helpers for trying things out", GroupID: groupTools}
+	cmd.AddCommand(newDevSinkCmd(c))
+	return cmd
+}
+
+func newDevSinkCmd(c *cli) *cobra.Command {
+	var listen string
+	var quiet bool
+	cmd := &cobra.Command{
+		Use: "sink", Short: "Receive mail and print it", Args: wantArgs(0, 0),
+		Long: `Runs a small receiving mail server that accepts everything and prints it.
+Recipients that begin with "bounce" are refused with 550, those that begin with
+"defer" with 451. It keeps nothing and must not face the internet.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var mu sync.Mutex
+			s, err := sink.Start(sink.Options{Listen: listen, Recipient: sink.ByName, Message: func(r *sink.Received) string {
+				mu.Lock()
+				defer mu.Unlock()
+				printReceived(c.out, r, quiet)
+				return ""
+			}})
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(c.err, "receiving on %s\n", s.Addr)
+			<-cmd.Context().Done()
+			return s.Close()
+		},
+	}
+	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:2526", "address and port")
+	cmd.Flags().BoolVar(&quiet, "quiet", false, "print one line a message")
+	return cmd
+}
+
+func printReceived(w io.Writer, r *sink.Received, quiet bool) {
+	fmt.Fprintf(w, "%s <%s> to %v, %d bytes\n", r.At.Format("15:04:05.000"), clean(r.From), r.To, len(r.Data))
+	if quiet {
+		return
+	}
+	for line := range bytes.Lines(r.Data) {
+		fmt.Fprintf(w, "  %s\n", clean(string(bytes.TrimRight(line, "\r\n"))))
+	}
+}
