@@ -139,7 +139,6 @@ func (l *Log) writeTodo() error {
 // catchUp reads the outbox while the log lags. It never goes beyond what Write
 // was told of: the outbox may show a commit before it is durable.
 func (l *Log) catchUp() error {
-	w := &l.w
 	for {
 		l.mu.Lock()
 		lagging, seen, buffered := l.mu.lagging, l.mu.seen, len(l.mu.fill.marks) > 0
@@ -157,37 +156,68 @@ func (l *Log) catchUp() error {
 		if err != nil {
 			return err
 		}
-		refilled := w.todo.records()
-		if err := l.writeTodo(); err != nil {
-			return err
-		}
-		l.mu.Lock()
-		l.mu.m.Refilled += refilled
-		if complete && l.mu.seen == seen {
-			l.mu.lagging = false
-			w.last = max(w.last, seen)
-		}
-		l.mu.Unlock()
 		select {
 		case <-l.stop: // the rest stays in the outbox
 			return nil
 		default:
 		}
-		if !complete {
+		if complete {
+			err = l.bridge()
+		} else {
 			// A long way to go: let readers and the spool's trimming follow.
-			if err := errors.Join(l.sync(), l.rotate()); err != nil {
-				return err
-			}
+			err = errors.Join(l.sync(), l.rotate())
+		}
+		if err != nil {
+			return err
 		}
 	}
+}
+
+// bridge ends the lagging. Under a steady load there is always a number that
+// came while the last ones were being read, so to wait for none would be to lag
+// for ever: new writes go to the buffer again, and only the gap before them is
+// read from the outbox.
+func (l *Log) bridge() error {
+	l.mu.Lock()
+	l.mu.lagging = false
+	gap := l.mu.seen
+	l.mu.Unlock()
+	for complete := false; !complete; {
+		var err error
+		if complete, err = l.refill(gap); err != nil {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.mu.fill.reset() // it stands behind the gap; the outbox has it too
+			l.mu.lagging = true
+			return err
+		}
+	}
+	l.w.last = max(l.w.last, gap)
+	return nil
+}
+
+// refill reads numbers after the last written one, up to seen, from the outbox
+// and writes them. complete says that there was no more than fits a batch.
+func (l *Log) refill(seen uint64) (complete bool, err error) {
+	complete, err = l.readOutbox(seen)
+	if err != nil {
+		return false, err
+	}
+	refilled := l.w.todo.records()
+	if err := l.writeTodo(); err != nil {
+		return false, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.m.Refilled += refilled
+	return complete, nil
 }
 
 // errFull ends a read of the outbox that has brought enough.
 var errFull = errors.New("enough read")
 
-// refill reads a batch into w.todo: numbers after the last written one, up to
-// seen. complete says that there is nothing more up to seen.
-func (l *Log) refill(seen uint64) (complete bool, err error) {
+// readOutbox reads a batch into w.todo.
+func (l *Log) readOutbox(seen uint64) (complete bool, err error) {
 	w := &l.w
 	w.todo.reset()
 	w.done = 0

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -416,9 +417,9 @@ func TestFailedSyncIsNotAcked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fs := newMemFS()
 		o := newOutbox()
-		broken := false
+		var broken atomic.Bool
 		fs.fail = func(op, name string) error {
-			if broken && (op == "sync" || op == "truncate") {
+			if broken.Load() && (op == "sync" || op == "truncate") {
 				return errors.New("input/output error")
 			}
 			return nil
@@ -428,7 +429,7 @@ func TestFailedSyncIsNotAcked(t *testing.T) {
 			o.commit(event(i, nil))
 		}
 		flush(t, l)
-		broken = true
+		broken.Store(true)
 		for i := 5; i < 10; i++ {
 			o.commit(event(i, nil))
 		}
@@ -437,7 +438,7 @@ func TestFailedSyncIsNotAcked(t *testing.T) {
 			t.Errorf("acked %d with sync failing; %+v", o.ackedSeq(), m)
 		}
 		exactlyOnce(t, l, 5) // readers are not shown what may be taken back
-		broken = false
+		broken.Store(false)
 		for i := 10; i < 12; i++ {
 			o.commit(event(i, nil))
 		}
@@ -454,9 +455,10 @@ func TestFullDiskAndFullBuffer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fs := newMemFS()
 		o := newOutbox()
-		full := true
+		var full atomic.Bool
+		full.Store(true)
 		fs.fail = func(op, name string) error {
-			if full && op == "write" {
+			if full.Load() && op == "write" {
 				return errors.New("no space left on device")
 			}
 			return nil
@@ -473,7 +475,7 @@ func TestFullDiskAndFullBuffer(t *testing.T) {
 		if m := l.Metrics(); !m.Lagging || m.Acked != 0 || m.LastError == "" {
 			t.Fatalf("with a full disk: %+v", m)
 		}
-		full = false
+		full.Store(false)
 		flush(t, l)
 		exactlyOnce(t, l, n)
 		if m := l.Metrics(); m.Lagging || m.Refilled == 0 || m.Lags == 0 {
@@ -501,6 +503,49 @@ func TestRefillStopsAtWhatWasWritten(t *testing.T) {
 		l.Write(7, o.lines[7])
 		flush(t, l)
 		exactlyOnce(t, l, 7)
+		closeLog(t, l)
+	})
+}
+
+// Under a steady load something new comes during every read of the outbox. The
+// log must get out of its lag all the same.
+func TestCatchesUpUnderSteadyLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := newMemFS()
+		o := newOutbox()
+		var full atomic.Bool
+		full.Store(true)
+		fs.fail = func(op, name string) error {
+			if full.Load() && op == "write" {
+				return errors.New("no space left on device")
+			}
+			return nil
+		}
+		var reads, n int
+		var l *Log
+		l = o.open(t, fs, func(opt *Options) {
+			opt.BufferBytes = 2000
+			opt.Refill = func(after uint64, fn func(uint64, []byte) error) error {
+				err := o.refill(after, fn)
+				if reads++; reads > 20 {
+					t.Error("still lagging after 20 reads of the outbox")
+					return errors.New("give up")
+				}
+				n++
+				o.commit(event(n-1, nil))
+				return err
+			}
+		})
+		for range 30 {
+			n++
+			o.commit(event(n-1, nil))
+		}
+		time.Sleep(time.Second)
+		full.Store(false)
+		flush(t, l)
+		closeLog(t, l)
+		l = newOutbox().open(t, fs, nil)
+		exactlyOnce(t, l, n)
 		closeLog(t, l)
 	})
 }
@@ -550,8 +595,8 @@ func TestRotation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fs := newMemFS()
 		o := newOutbox()
-		back := time.Duration(0)
-		now := func() time.Time { return time.Now().Add(-back) }
+		var back atomic.Int64
+		now := func() time.Time { return time.Now().Add(-time.Duration(back.Load())) }
 		l := o.open(t, fs, func(o *Options) { o.SegmentBytes = 1000; o.BlockBytes = 500; o.Now = now })
 		n := 0
 		add := func(k int) {
@@ -568,9 +613,9 @@ func TestRotation(t *testing.T) {
 		if bySize < 2 {
 			t.Fatalf("%d segments after two times 1000 bytes", bySize)
 		}
-		back = 24 * time.Hour // the clock steps back: names must still go up
+		back.Store(int64(24 * time.Hour)) // the clock steps back: names must still go up
 		add(8)
-		back = 0
+		back.Store(0)
 		add(1)
 		time.Sleep(2 * time.Hour)
 		add(1)

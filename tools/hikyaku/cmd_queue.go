@@ -289,7 +289,7 @@ func (c *cli) act(ctx context.Context, v verb, f *actFlags) error {
 			}
 			what = count(a.Queued, "delivery", "deliveries") + " (" + scopeText(f.Scope) + ")"
 		}
-		if err := c.confirm(fmt.Sprintf("This ends %s for good (%s).", clean(what), v.name)); err != nil {
+		if err := c.confirm(fmt.Sprintf("This will %s %s for good.", v.name, clean(what))); err != nil {
 			return err
 		}
 	}

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	tea "github.com/charmbracelet/bubbletea"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"hikyaku/node/api"
@@ -163,39 +162,39 @@ func TestSparkline(t *testing.T) {
 // The live view is a state machine: looks and keys in, text out.
 func TestTopModel(t *testing.T) {
 	node := apitest.New()
-	m := &topModel{c: &cli{out: io.Discard}, ctx: t.Context(), look: node.Overview, every: time.Second, state: topState{width: 120, height: 40}}
-	step := func(msg tea.Msg) tea.Cmd {
-		_, cmd := m.Update(msg)
-		return cmd
+	c, m := &cli{out: io.Discard}, newTopModel(node.Overview, time.Second)
+	view := func() string { return c.topView(&m.state) }
+	look := func() {
+		l := m.take(t.Context())
+		m.state.add(l.o, l.err)
 	}
-	if !strings.Contains(m.View(), "asking") {
-		t.Errorf("before the first look: %q", m.View())
+	if !strings.Contains(view(), "asking") {
+		t.Errorf("before the first look: %q", view())
 	}
-	step(m.Init()())
+	look()
 	for _, want := range []string{"tokyo-1", "4100/s", "docomo.ne.jp", "carrier.per_source.rate", "oldest 1h30m", "421 4.7.1 try again later"} {
-		if !strings.Contains(m.View(), want) {
-			t.Errorf("view lacks %q:\n%s", want, m.View())
+		if !strings.Contains(view(), want) {
+			t.Errorf("view lacks %q:\n%s", want, view())
 		}
 	}
-	step(tea.WindowSizeMsg{Width: 40, Height: 5})
-	if lines := strings.Split(strings.TrimSuffix(m.View(), "\n"), "\n"); len(lines) > 4 || len([]rune(lines[0])) > 40 {
-		t.Errorf("view does not fit 40×5:\n%s", m.View())
+	m.state.width, m.state.height = 40, 5
+	if lines := strings.Split(strings.TrimSuffix(view(), "\n"), "\n"); len(lines) > 4 || len([]rune(lines[0])) > 40 {
+		t.Errorf("view does not fit 40×5:\n%s", view())
 	}
 	node.Err = errors.New("gone")
-	step(m.take())
-	if !strings.Contains(m.View(), "cannot ask the node: gone") || !strings.Contains(m.View(), "tokyo-1") {
-		t.Errorf("a failed look loses the last one:\n%s", m.View())
+	look()
+	if !strings.Contains(view(), "cannot ask the node: gone") || !strings.Contains(view(), "tokyo-1") {
+		t.Errorf("a failed look loses the last one:\n%s", view())
 	}
-	step(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune("p")})
-	if !m.paused {
+	if m.key('p'); !m.state.paused {
 		t.Error("p does not pause")
 	}
-	step(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune("-")})
-	if m.every != 2*time.Second {
+	if m.key('-'); m.every != 2*time.Second {
 		t.Errorf("interval after -: %v", m.every)
 	}
-	quit := step(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune("q")})
-	if _, ok := quit().(tea.QuitMsg); !ok {
-		t.Error("q does not quit")
+	for k, quit := range map[byte]bool{'q': true, 0x03: true, 'x': false} {
+		if m.key(k) != quit {
+			t.Errorf("key %q ends the view: %v", k, !quit)
+		}
 	}
 }
