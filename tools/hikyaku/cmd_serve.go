@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -67,6 +68,12 @@ func (c *cli) serve(ctx context.Context, o serveOptions) (err error) {
 	}
 	if o.unsafeNoSync {
 		log.Warn("mail is acknowledged before it is written: this loses mail")
+	}
+	// Most of the heap is Pebble's buffers: large, without pointers, cheap to
+	// keep and never scanned. Collecting at half as much growth as usual costs
+	// little CPU and keeps the peak of a deep backlog under 1 GiB.
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
 	}
 	if err := os.MkdirAll(cfg.Node.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
