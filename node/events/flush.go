@@ -50,6 +50,10 @@ func (l *Log) run() {
 			if l.w.err == nil { // a failing disk is tried again at ticks only
 				l.cycle(false)
 			}
+		case <-l.urge:
+			if l.w.err == nil {
+				l.cycle(true)
+			}
 		case <-tick.C:
 			l.cycle(true)
 		case <-l.stop:

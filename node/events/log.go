@@ -86,6 +86,7 @@ type Log struct {
 	// store is Options.Store as the format keeps it.
 	store uint64
 	wake  chan struct{} // capacity 1: the buffer holds a block's worth
+	urge  chan struct{} // capacity 1: somebody waits for a sync
 	stop  chan struct{}
 	done  chan struct{}
 	w     writer // owned by the flusher
@@ -143,7 +144,7 @@ func Open(o Options) (*Log, error) {
 	}
 	l := &Log{
 		o: o, lock: lock,
-		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+		wake: make(chan struct{}, 1), urge: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	if o.Store != "" {
 		l.store = hashID([]byte(o.Store))
@@ -216,18 +217,25 @@ func (l *Log) Close() error {
 	return errors.Join(err, l.w.close(), l.lock.Close())
 }
 
-// Flush waits until everything given to Write so far is durable and visible to
-// readers, or ctx ends.
+// Flush makes everything given to Write so far durable and visible to readers,
+// or waits for it until ctx ends. While the disk fails it is tried at ticks.
 func (l *Log) Flush(ctx context.Context) error {
 	l.mu.Lock()
 	want := l.mu.seen
 	l.mu.Unlock()
-	for {
+	for asked := false; ; {
 		l.mu.Lock()
 		acked, changed := l.mu.acked, l.mu.changed
 		l.mu.Unlock()
 		if acked >= want {
 			return nil
+		}
+		if !asked {
+			asked = true
+			select {
+			case l.urge <- struct{}{}:
+			default: // somebody else asked
+			}
 		}
 		select {
 		case <-changed:

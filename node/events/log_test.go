@@ -693,3 +693,19 @@ func subset(a, b []string) bool {
 	}
 	return true
 }
+
+// Who waits for the log does not wait for the next tick.
+func TestFlushIsPrompt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOutbox()
+		l := o.open(t, newMemFS(), nil)
+		o.commit(event(0, nil))
+		began := time.Now()
+		flush(t, l)
+		if d := time.Since(began); d != 0 {
+			t.Errorf("flush took %v of virtual time", d)
+		}
+		exactlyOnce(t, l, 1)
+		closeLog(t, l)
+	})
+}
