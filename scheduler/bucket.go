@@ -208,6 +208,15 @@ func (b *bucket) available(now instant) int64 {
 	return b.tokens
 }
 
+// interval is the time from one token to the next; 0 where there is no limit
+// or nothing comes.
+func (b *bucket) interval() instant {
+	if b.rate.N <= 0 || b.rate.Per <= 0 {
+		return 0
+	}
+	return instant((int64(b.rate.Per)-1)/b.rate.N + 1)
+}
+
 // limit is the rate as it is written in policy; "" where there is none.
 func (b *bucket) limit() string {
 	if b.rate.Per == 0 {

@@ -13,8 +13,13 @@ import (
 // group is the rings of one pool's mail at a site.
 type group struct {
 	pool    string
+	site    *site
 	members []poolMember
 	classes [message.Priorities]class
+	backlog int // loaded deliveries in its rings, those of parked flows included
+	open    int // sessions of its members, opening ones included
+
+	full bool // no member can have another connection at the moment
 }
 
 // poolMember is a source's place in the pool's weighted choice.
@@ -22,9 +27,14 @@ type poolMember struct {
 	name   string
 	weight int
 	pass   int64 // stride scheduling: grows by strideOne/weight a message
+	lane   *lane // nil until it is first wanted
 }
 
 // class is the tenants with ready mail of one priority.
+//
+// INVARIANT: a tenant is in ring exactly when it does not wait for its budget
+// and has a flow in its own ring; a flow is in that exactly when it does not
+// wait. Neither exists without queues.
 type class struct {
 	ring   ring[*tenantTurn]
 	byName map[string]*tenantTurn
@@ -33,8 +43,9 @@ type class struct {
 // tenantTurn is one tenant in a class.
 type tenantTurn struct {
 	turn
+	place  place[*tenantTurn]
+	group  *group
 	class  *class
-	site   *site
 	limits *scope
 	flows  ring[*flow]
 	byKey  map[flowKey]*flow
@@ -46,100 +57,46 @@ type flowKey struct{ stream, job string }
 // flow is one stream and job of a tenant.
 type flow struct {
 	turn
+	place  place[*flow]
 	tenant *tenantTurn
 	stream *scope
+	job    *scope // nil for a job that nobody has slowed
 	key    flowKey
-	queues []*queue
-	next   int
+	queues ring[*queue]
 }
 
-// turn is a place in a ring.
-type turn struct {
-	slot   int // index + 1 in the ring; 0 is not in it
-	weight int
-	credit int
-	timer
-}
-
-func (t *turn) place() *turn { return t }
-
-// ring is a set that is gone round. Members that cannot go are taken out and
-// come back by their timer.
-type ring[T interface{ place() *turn }] struct {
-	members []T
-	cur     int
-}
-
-func (r *ring[T]) add(m T) {
-	if p := m.place(); p.slot == 0 {
-		r.members = append(r.members, m)
-		p.slot, p.credit = len(r.members), p.weight
-	}
-}
-
-func (r *ring[T]) remove(m T) {
-	p := m.place()
-	if p.slot == 0 {
-		return
-	}
-	i, last := p.slot-1, len(r.members)-1
-	r.members[i] = r.members[last]
-	r.members[i].place().slot = i + 1
-	var zero T
-	r.members[last] = zero
-	r.members = r.members[:last]
-	p.slot = 0
-	if r.cur >= len(r.members) {
-		r.cur = 0
-	}
-}
-
-// front is whose turn it is.
-func (r *ring[T]) front() (m T, ok bool) {
-	if len(r.members) == 0 {
-		return m, false
-	}
-	return r.members[r.cur], true
-}
-
-// spend takes one message off the front's credit and moves on when it is used up.
-func (r *ring[T]) spend(m T) {
-	p := m.place()
-	if p.slot == 0 {
-		return
-	}
-	if p.credit--; p.credit <= 0 {
-		p.credit = p.weight
-		if r.cur == p.slot-1 {
-			r.cur = (r.cur + 1) % len(r.members)
+// ready reports whether the group has mail that waits for nothing but a
+// session.
+func (g *group) ready() bool {
+	for i := range g.classes {
+		if g.classes[i].ring.n > 0 {
+			return true
 		}
 	}
+	return false
 }
 
 // join puts a queue with a loaded head into the rings of its site.
 func (s *Scheduler) join(q *queue, now instant) {
-	if q.flow != nil {
-		q.flow.unpark()
-		s.recount(q)
-		return
-	}
 	st := q.dest.site
-	g := st.groupOf(s.set, q.key.Pool)
-	c := &g.classes[min(int(q.key.Priority), message.Priorities-1)]
-	f := s.flowOf(c, st, &q.key, now)
-	q.flow, q.slot = f, len(f.queues)
-	f.queues = append(f.queues, q)
-	f.unpark()
+	if q.flow == nil {
+		g := st.groupOf(s, q.key.Pool)
+		p := min(q.key.Priority, message.Low)
+		q.flow = s.flowOf(g, p, &q.key, now)
+		q.flow.queues.add(&q.spot, q)
+		if q.flow.waits == nil {
+			q.flow.unpark(s)
+		}
+	}
 	s.recount(q)
-	s.beHungry(st)
-	s.wakeSite(st)
 }
 
-func (s *Scheduler) flowOf(c *class, st *site, k *message.QueueKey, now instant) *flow {
+func (s *Scheduler) flowOf(g *group, p message.Priority, k *message.QueueKey, now instant) *flow {
+	c := &g.classes[p]
 	tt := c.byName[k.Tenant]
 	if tt == nil {
-		tt = &tenantTurn{class: c, site: st, limits: s.limits.tenant(now, k.Tenant), byKey: map[flowKey]*flow{}, name: k.Tenant}
-		tt.weight, tt.timer.at = policy.DefaultWeight, never
+		tt = &tenantTurn{group: g, class: c, limits: s.limits.tenant(now, k.Tenant), byKey: map[flowKey]*flow{}, name: k.Tenant}
+		tt.weight, tt.priority, tt.owner = policy.DefaultWeight, p, tt
 		if t := s.set.Tenants[k.Tenant]; t != nil && t.Weight > 0 {
 			tt.weight = t.Weight
 		}
@@ -152,7 +109,10 @@ func (s *Scheduler) flowOf(c *class, st *site, k *message.QueueKey, now instant)
 	f := tt.byKey[key]
 	if f == nil {
 		f = &flow{tenant: tt, stream: s.limits.stream(now, streamKey{k.Tenant, k.Stream}), key: key}
-		f.weight, f.timer.at = policy.DefaultWeight, never
+		if k.Job != "" {
+			f.job = s.limits.job(jobKey{k.Tenant, k.Job})
+		}
+		f.weight, f.priority, f.owner = policy.DefaultWeight, p, f
 		if stream, _ := s.set.StreamOf(k.Tenant, k.Stream); stream != nil && stream.Weight > 0 {
 			f.weight = stream.Weight
 		}
@@ -161,108 +121,107 @@ func (s *Scheduler) flowOf(c *class, st *site, k *message.QueueKey, now instant)
 	return f
 }
 
-// unpark puts a flow back into the rings unless it, or its tenant, waits for a
-// budget.
-func (f *flow) unpark() {
-	if f.timer.pos == 0 && len(f.queues) > 0 {
-		f.tenant.flows.add(f)
+// unpark puts a flow back into its ring.
+func (f *flow) unpark(s *Scheduler) {
+	if !f.place.in() {
+		f.credit = f.weight
+		f.tenant.flows.add(&f.place, f)
 	}
-	if f.tenant.timer.pos == 0 && len(f.tenant.flows.members) > 0 {
-		f.tenant.class.ring.add(f.tenant)
+	if f.tenant.waits == nil {
+		f.tenant.unpark(s)
 	}
 }
 
-// removeQueue takes a queue out; flows and tenants without any are forgotten.
-func (f *flow) removeQueue(q *queue) {
-	last := len(f.queues) - 1
-	f.queues[q.slot] = f.queues[last]
-	f.queues[q.slot].slot = q.slot
-	f.queues[last] = nil
-	f.queues = f.queues[:last]
-	q.flow = nil
-	if f.next >= len(f.queues) {
-		f.next = 0
+// unpark puts a tenant back into its ring.
+func (tt *tenantTurn) unpark(s *Scheduler) {
+	if tt.flows.n == 0 {
+		return
 	}
-	if len(f.queues) > 0 {
+	st := tt.group.site
+	if !tt.place.in() {
+		tt.group.full = tt.group.full && tt.group.ready() // sessions may have ended meanwhile
+		tt.credit = tt.weight
+		tt.class.ring.add(&tt.place, tt)
+	}
+	s.beHungry(st)
+	s.wakeSite(st)
+}
+
+// leave takes a queue out; flows and tenants without any are forgotten.
+func (s *Scheduler) leave(q *queue) {
+	f := q.flow
+	f.queues.remove(&q.spot)
+	f.tenant.group.count(-int(q.counted))
+	q.flow, q.counted = nil, 0
+	if f.queues.n > 0 {
 		return
 	}
 	tt := f.tenant
-	tt.flows.remove(f)
-	if f.timer.pos == 0 {
-		delete(tt.byKey, f.key)
+	tt.flows.remove(&f.place)
+	s.unwait(&f.turn)
+	delete(tt.byKey, f.key)
+	if tt.flows.n == 0 {
+		tt.class.ring.remove(&tt.place)
 	}
-	if len(tt.flows.members) == 0 {
-		tt.class.ring.remove(tt)
-		if len(tt.byKey) == 0 && tt.timer.pos == 0 {
-			delete(tt.class.byName, tt.name)
-		}
-	}
-}
-
-// fire is timed: the flow's budget has something again.
-func (f *flow) fire(s *Scheduler, _ instant) {
-	f.timer.pos = 0
-	if len(f.queues) == 0 {
-		delete(f.tenant.byKey, f.key)
-		return
-	}
-	f.unpark()
-	s.beHungry(f.tenant.site)
-	s.wakeSite(f.tenant.site)
-}
-
-// fire is timed: the tenant's budget has something again.
-func (tt *tenantTurn) fire(s *Scheduler, _ instant) {
-	tt.timer.pos = 0
-	if len(tt.flows.members) > 0 {
-		tt.class.ring.add(tt)
-	} else if len(tt.byKey) == 0 {
+	if len(tt.byKey) == 0 {
+		s.unwait(&tt.turn)
 		delete(tt.class.byName, tt.name)
-		return
 	}
-	s.beHungry(tt.site)
-	s.wakeSite(tt.site)
 }
 
 // pickIn finds the queue of the class whose turn it is. Whoever is out of
-// budget is parked until it has some, so a thousand limited tenants cost
+// budget waits for it outside the ring, so a thousand limited tenants cost
 // nothing until then.
 func (s *Scheduler) pickIn(c *class, now instant) *queue {
 	for {
-		tt, ok := c.ring.front()
+		tt, ok := c.ring.first()
 		if !ok {
 			return nil
 		}
-		if at := tt.limits.ready(now); at > now {
-			c.ring.remove(tt)
-			s.setTimer(&tt.timer, tt, at)
+		if !tt.may(tt.limits, now) {
+			c.ring.remove(&tt.place)
+			s.park(&tt.turn, tt.limits, now)
 			continue
 		}
 		if q := s.pickFlow(tt, now); q != nil {
 			return q
 		}
-		c.ring.remove(tt) // all its flows are parked; they bring it back
+		c.ring.remove(&tt.place) // all its flows wait; they bring it back
 	}
 }
 
 func (s *Scheduler) pickFlow(tt *tenantTurn, now instant) *queue {
 	for {
-		f, ok := tt.flows.front()
+		f, ok := tt.flows.first()
 		if !ok {
 			return nil
 		}
-		at := f.stream.ready(now)
-		if job := s.limits.job(jobKey{tt.name, f.key.job}); f.key.job != "" && job != nil {
-			at = max(at, job.ready(now))
+		c := f.stream
+		if c.ready(now) <= now && f.job != nil && !f.may(f.job, now) {
+			c = f.job
 		}
-		if at > now {
-			tt.flows.remove(f)
-			s.setTimer(&f.timer, f, at)
+		if !f.may(c, now) {
+			tt.flows.remove(&f.place)
+			s.park(&f.turn, c, now)
 			continue
 		}
-		q := f.queues[f.next]
-		f.next = (f.next + 1) % len(f.queues)
+		q, _ := f.queues.first()
 		return q
+	}
+}
+
+// went tells the rings that a queue's delivery has been given out.
+func (f *flow) went() {
+	f.queues.rotate()
+	tt := f.tenant
+	f.offered, tt.offered = [2]*scope{}, [2]*scope{}
+	if f.credit--; f.credit <= 0 {
+		f.credit = f.weight
+		tt.flows.rotate()
+	}
+	if tt.credit--; tt.credit <= 0 {
+		tt.credit = tt.weight
+		tt.class.ring.rotate()
 	}
 }
 
@@ -270,21 +229,23 @@ func (s *Scheduler) pickFlow(tt *tenantTurn, now instant) *queue {
 func (c *class) each(fn func(*queue)) {
 	for _, tt := range c.byName {
 		for _, f := range tt.byKey {
-			for i := len(f.queues) - 1; i >= 0; i-- {
-				fn(f.queues[i])
-			}
+			f.queues.each(func(q *queue) bool { fn(q); return true })
 		}
 	}
 }
 
-// recount keeps the site's number of ready deliveries.
+// recount keeps the number of loaded deliveries in the rings.
 func (s *Scheduler) recount(q *queue) {
-	n := int32(0)
-	if q.flow != nil {
-		n = int32(q.loaded())
+	if q.flow == nil {
+		return
 	}
-	if n != q.counted && q.dest.site != nil {
-		q.dest.site.backlog += int(n - q.counted)
+	if n := int32(q.loaded()); n != q.counted {
+		q.flow.tenant.group.count(int(n - q.counted))
+		q.counted = n
 	}
-	q.counted = n
+}
+
+func (g *group) count(n int) {
+	g.backlog += n
+	g.site.backlog += n
 }

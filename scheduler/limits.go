@@ -7,6 +7,7 @@ type scope struct {
 	rate   bucket
 	day    dayCount
 	perDay int64
+	list   *waitList // who waits for it; nil until someone does
 }
 
 // ready is when the scope can spend again; now or earlier means now.
@@ -16,6 +17,15 @@ func (c *scope) ready(now instant) instant {
 		at = max(at, c.day.ready(now, c.perDay))
 	}
 	return at
+}
+
+// available is how many could be spent at once.
+func (c *scope) available(now instant) int64 {
+	n := c.rate.available(now)
+	if c.perDay > 0 {
+		n = min(n, max(0, c.perDay-c.day.count(now)))
+	}
+	return n
 }
 
 func (c *scope) take(now instant) {
@@ -43,6 +53,12 @@ type links struct {
 	connRate bucket
 	maxConns int
 	conns    int // open and opening
+
+	// At a carrier as a whole: its sites that want a connection and could not
+	// have one, and how many of them are still to be asked about one that has
+	// come free.
+	full   fifo[*site]
+	offers int
 }
 
 func (l *links) set(now instant, p *policy.Limits) {

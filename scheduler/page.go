@@ -13,9 +13,41 @@ const sweepEvery = time.Minute
 // minPage keeps a page worth its seek when very many queues wait.
 const minPage = 8
 
-// wantPage asks for the queue's next deliveries, once.
+// pageAhead is how long before its mail could go a queue is read.
+const pageAhead = instant(time.Second)
+
+// couldGo is the earliest time at which the next delivery of a queue could go,
+// as far as its budgets and its lanes' back-off know. Before that no room is
+// made for it: queues that cannot go would read each other out of memory, and
+// those that can with them.
+func (s *Scheduler) couldGo(q *queue, now instant) instant {
+	k := &q.key
+	when := max(s.limits.tenant(now, k.Tenant).ready(now), s.limits.stream(now, streamKey{k.Tenant, k.Stream}).ready(now))
+	if k.Job != "" {
+		if c := s.limits.job(jobKey{k.Tenant, k.Job}); c != nil {
+			when = max(when, c.ready(now))
+		}
+	}
+	g := q.dest.site.groupOf(s, k.Pool)
+	first := never
+	for i := range g.members {
+		l := g.members[i].lane
+		if l == nil {
+			return when // it has not been tried
+		}
+		could := max(l.own.ready(now), l.all.ready(now))
+		if g.open == 0 {
+			could = max(could, l.rest)
+		}
+		first = min(first, could)
+	}
+	return max(when, first)
+}
+
+// wantPage asks for the queue's next deliveries, once. What has been given out
+// to be ended must come back first: nothing else bounds it.
 func (s *Scheduler) wantPage(q *queue, now instant) {
-	if q.page == pageNone && q.more && q.next <= now {
+	if q.page == pageNone && q.more && q.next <= now && int(q.flying) < 4*s.cfg.Page {
 		q.page = pageWanted
 		s.paging.push(q)
 	}
@@ -33,11 +65,16 @@ func (s *Scheduler) feedPages(now instant) {
 		if q.page != pageWanted {
 			continue
 		}
-		if _, blocked := s.blocked(q, now); blocked || !q.more || q.next > now {
-			q.page = pageNone
+		_, blocked := s.blocked(q, now)
+		if blocked && !q.probe || !q.more || q.next > now {
+			q.page, q.probe = pageNone, false
 			s.place(q, now)
 			continue
 		}
+		if blocked {
+			limit = 1
+		}
+		q.probe = false
 		q.page, q.asked = pageReading, int32(limit)
 		s.asked++
 		s.promised += limit
@@ -47,7 +84,7 @@ func (s *Scheduler) feedPages(now instant) {
 
 // pageSize shrinks when many queues wait, so that the room goes round.
 func (s *Scheduler) pageSize() int {
-	return min(s.cfg.Page, max(minPage, s.cfg.MaxLoaded/(2*(s.paging.len()+1))))
+	return min(s.cfg.Page, s.cfg.MaxLoaded, max(minPage, s.cfg.MaxLoaded/(2*(s.paging.len()+1))))
 }
 
 // Paged answers a Page action: the deliveries read, whether there are more
@@ -69,7 +106,7 @@ func (s *Scheduler) Paged(now time.Time, key message.QueueKey, ds []*message.Del
 		if _, known := s.items[d.ID]; known {
 			continue // handed over at acceptance, or given out
 		}
-		it := &item{d: d, q: q}
+		it := &item{d: d, q: q, paged: true}
 		s.items[d.ID] = it
 		q.pushBack(it)
 		s.count.Loaded++
@@ -93,9 +130,7 @@ func (s *Scheduler) Paged(now time.Time, key message.QueueKey, ds []*message.Del
 		q.more, q.next = false, never
 	}
 	q.dirtyFrom = never
-	if q.loaded() > 0 {
-		s.recent.touch(q)
-	}
+	s.moved(q, t)
 	s.place(q, t)
 }
 
@@ -119,26 +154,58 @@ func (s *Scheduler) endPage(key message.QueueKey) *queue {
 	}
 	s.asked--
 	s.promised -= int(q.asked)
-	q.asked = 0
 	return q
 }
+
+// How long a head may stand still before others get its room: one that a
+// session could take from at any moment, and one that waits for a session or a
+// budget. Without the latter, queues that cannot go would read each other out
+// of memory as fast as the disk is. What is blocked gives way at once.
+const (
+	restMoving  = instant(10 * time.Second)
+	restWaiting = instant(time.Second)
+)
 
 // makeRoom unloads heads that have not moved for longest until n more fit.
 func (s *Scheduler) makeRoom(n int, now instant) bool {
 	for s.count.Loaded+s.promised+n > s.cfg.MaxLoaded {
 		q := s.recent.oldest()
-		if q == nil || q.flow != nil && s.moving(q) {
-			return false
+		if q == nil || now < q.mayUnload() {
+			if q != nil {
+				s.setTimer(&s.room, roomTimer{}, q.mayUnload())
+			}
+			return false // else room comes with a Paged or a Done
 		}
 		s.unload(q, now)
 	}
 	return true
 }
 
-// moving reports whether a queue's site takes mail at the moment.
-func (s *Scheduler) moving(q *queue) bool {
-	st := q.dest.site
-	return st != nil && st.open > 0
+// mayUnload is when the queue's head may be unloaded for others.
+func (q *queue) mayUnload() instant {
+	switch {
+	case q.flow == nil:
+		return 0
+	case q.flow.tenant.group.open > 0 && q.flow.waits == nil && q.flow.tenant.waits == nil:
+		return q.lastMoved + restMoving
+	default:
+		return q.lastMoved + restWaiting
+	}
+}
+
+// roomTimer makes Actions look for room again.
+type roomTimer struct{}
+
+func (roomTimer) fire(*Scheduler, instant) {}
+
+// moved notes that a delivery was loaded or given out.
+func (s *Scheduler) moved(q *queue, now instant) {
+	if q.loaded() == 0 {
+		s.recent.remove(q)
+		return
+	}
+	q.lastMoved = now
+	s.recent.touch(q)
 }
 
 // unload drops a head from memory; the disk still has it. A queue that could
@@ -201,8 +268,11 @@ func (s *Scheduler) Swept(now time.Time, key message.QueueKey, earliest time.Tim
 	if !earliest.IsZero() {
 		q.sweep = min(q.sweep, max(at(earliest), t+instant(10*took)))
 	}
-	if q.more && earliest.IsZero() && q.sweep == never {
-		q.sweep = t + instant(sweepEvery)
+	if q.more && q.next <= t && earliest.IsZero() && q.page == pageNone {
+		// All that was due has expired. A look at the disk tells what comes
+		// next, if anything: a queue that is blocked would never ask.
+		q.page, q.probe = pageWanted, true
+		s.paging.push(q)
 	}
 	s.place(q, t)
 }
@@ -211,26 +281,24 @@ func (s *Scheduler) Swept(now time.Time, key message.QueueKey, earliest time.Tim
 // expiry, a retry now. false means that an attempt has it; its outcome comes
 // first. After true the caller owns it until Done.
 func (s *Scheduler) Take(now time.Time, d *message.Delivery) bool {
-	t := at(now)
-	q := s.queueFor(d.Queue)
 	it := s.items[d.ID]
-	switch {
-	case it == nil:
-		it = &item{d: d, q: q}
-		s.items[d.ID] = it
-	case it.flight:
+	if it != nil && it.flight {
 		return false
-	default:
-		q.remove(it)
+	}
+	if it == nil {
+		it = &item{d: d, q: s.queueFor(d.Queue), paged: true}
+		s.items[d.ID] = it
+	} else {
+		it.q.remove(it)
 		s.count.Loaded--
-		if q.loaded() == 0 {
-			s.recent.remove(q)
+		if it.q.loaded() == 0 {
+			s.recent.remove(it.q)
 		}
 	}
 	it.flight = true
-	q.flying++
+	it.q.flying++
 	s.count.InFlight++
-	s.place(q, t)
+	s.place(it.q, at(now))
 	return true
 }
 
@@ -238,34 +306,44 @@ func (s *Scheduler) Take(now time.Time, d *message.Delivery) bool {
 // is left of it, else how it stands on disk now.
 func (s *Scheduler) Done(now time.Time, d, next *message.Delivery) {
 	t := at(now)
-	it := s.items[d.ID]
-	if it == nil {
-		return
+	q := s.queues[d.Queue]
+	if it := s.items[d.ID]; it != nil {
+		q = it.q
+		s.end(it, t)
 	}
-	q := it.q
-	delete(s.items, d.ID)
-	if it.flight {
-		q.flying--
-		s.count.InFlight--
-	}
-	if q.reading() {
+	if q != nil && q.reading() {
 		if q.gone == nil {
 			q.gone = map[message.DeliveryID]struct{}{}
 		}
 		q.gone[d.ID] = struct{}{}
 	}
 	if next != nil {
-		nq := q
-		if next.Queue != q.key {
-			nq = s.queueFor(next.Queue)
-		}
+		nq := s.queueFor(next.Queue)
 		s.note(nq, positionOf(next))
 		nq.sweep = min(nq.sweep, at(next.Expires))
 		if nq != q {
 			s.place(nq, t)
 		}
 	}
-	s.place(q, t)
+	if q != nil {
+		s.place(q, t)
+	}
+}
+
+// end forgets a delivery.
+func (s *Scheduler) end(it *item, now instant) {
+	delete(s.items, it.d.ID)
+	switch {
+	case it.flight:
+		it.q.flying--
+		s.count.InFlight--
+	case it.q.remove(it):
+		s.count.Loaded--
+		s.moved(it.q, now)
+	}
+	if it.paged && it.d.Attempts == 0 {
+		s.late.note(it.d, now)
+	}
 }
 
 // PutBack returns a delivery that was not attempted: it stands first again,
@@ -281,45 +359,11 @@ func (s *Scheduler) PutBack(now time.Time, d *message.Delivery) {
 	s.count.InFlight--
 	if it.lane != nil {
 		s.limits.giveBack(t, it)
+		s.wakeSite(it.lane.site) // those that wait for a budget may look earlier
 		it.lane = nil
 	}
 	it.q.pushFront(it)
 	s.count.Loaded++
-	s.recent.touch(it.q)
+	s.moved(it.q, t)
 	s.place(it.q, t)
-}
-
-// lru orders queues with a loaded head by when they last moved.
-type lru struct{ root lruLinks }
-
-type lruLinks struct {
-	prev, next *lruLinks
-	q          *queue
-}
-
-func (l *lru) touch(q *queue) {
-	if l.root.next == nil {
-		l.root.next, l.root.prev = &l.root, &l.root
-	}
-	l.remove(q)
-	n := &q.lru
-	n.q = q
-	n.prev, n.next = l.root.prev, &l.root
-	n.prev.next, n.next.prev = n, n
-}
-
-func (l *lru) remove(q *queue) {
-	n := &q.lru
-	if n.next == nil {
-		return
-	}
-	n.prev.next, n.next.prev = n.next, n.prev
-	n.prev, n.next = nil, nil
-}
-
-func (l *lru) oldest() *queue {
-	if l.root.next == nil || l.root.next == &l.root {
-		return nil
-	}
-	return l.root.next.q
 }

@@ -42,6 +42,7 @@ type item struct {
 	lane   *lane   // where it went, for giving tokens back
 	taken  instant // when it went
 	flight bool
+	paged  bool // read from disk: whoever accepted it may still hand it over
 }
 
 // queue is the deliveries of one flow for one destination.
@@ -51,8 +52,8 @@ type item struct {
 type queue struct {
 	key  message.QueueKey
 	dest *dest
-	flow *flow // the fairness ring it is in; nil when not ready
-	slot int   // index there
+	flow *flow         // the fairness ring it is in; nil when not ready
+	spot place[*queue] // there
 
 	head   []*item // loaded, in order
 	first  int     // head[:first] is used up
@@ -62,11 +63,13 @@ type queue struct {
 	sweep  instant // no delivery of this queue expires earlier; never = none known
 
 	page      pageState
-	asked     int32   // limit of the page being read
+	asked     int32   // limit of the page being read, or of the last one
 	dirtyFrom instant // when pageDirty: the earliest due time that was noted
 	sweeping  bool
+	probe     bool // the page wanted is only to see what there is
 	flying    int32
-	counted   int32 // ready deliveries counted at the site
+	counted   int32   // loaded deliveries counted at the site
+	lastMoved instant // when one was loaded or given out
 	gone      map[message.DeliveryID]struct{}
 
 	timer
@@ -165,6 +168,9 @@ func (s *Scheduler) AddQueue(now time.Time, key message.QueueKey, firstDue time.
 // the delivery was loaded; otherwise it is paged in when its turn comes.
 func (s *Scheduler) Add(now time.Time, d *message.Delivery) (loaded bool) {
 	t := at(now)
+	if s.late.ended(d.ID) {
+		return false
+	}
 	q := s.queueFor(d.Queue)
 	loaded = s.load(q, d, t)
 	q.sweep = min(q.sweep, at(d.Expires))
@@ -178,7 +184,7 @@ func (s *Scheduler) load(q *queue, d *message.Delivery, now instant) bool {
 	if _, known := s.items[d.ID]; known {
 		return true // a page was faster
 	}
-	if q.more || q.reading() || p.due > now || q.loaded() >= s.cfg.Page*4 || s.count.Loaded >= s.cfg.MaxLoaded {
+	if q.more || q.reading() || p.due > now || q.loaded() >= s.cfg.Page*4 || s.count.Loaded+s.promised >= s.cfg.MaxLoaded {
 		s.note(q, p)
 		return false
 	}
@@ -189,7 +195,7 @@ func (s *Scheduler) load(q *queue, d *message.Delivery, now instant) bool {
 	if p.compare(q.cursor) > 0 {
 		q.cursor = p
 	}
-	s.recent.touch(q)
+	s.moved(q, now)
 	return true
 }
 
@@ -272,6 +278,9 @@ func (s *Scheduler) blocked(q *queue, now instant) (until instant, blocked bool)
 	if q.key.Job != "" && s.limits.paused(jobKey{q.key.Tenant, q.key.Job}) {
 		return never, true
 	}
+	if len(s.pools[q.key.Pool]) == 0 {
+		return never, true // no source may carry it; only policy changes that
+	}
 	open, until := s.windowOf(q).open(now)
 	if !open {
 		return until, true
@@ -300,12 +309,16 @@ func (s *Scheduler) ready(q *queue, now instant) {
 	}
 	if q.loaded() == 0 {
 		s.unready(q)
+		if when := s.couldGo(q, now); when > now+pageAhead {
+			s.setTimer(&q.timer, q, min(q.timer.at, when-pageAhead))
+			return
+		}
 		s.wantPage(q, now)
 		return
 	}
 	s.join(q, now)
 	// Ask for the next page before this one is used up.
-	if q.more && q.next <= now && q.loaded() < s.cfg.Page/4 {
+	if q.more && q.next <= now && q.loaded() < int(q.asked)/4 {
 		s.wantPage(q, now)
 	}
 }
@@ -313,9 +326,8 @@ func (s *Scheduler) ready(q *queue, now instant) {
 // unready takes a queue out of the rings.
 func (s *Scheduler) unready(q *queue) {
 	if q.flow != nil {
-		q.flow.removeQueue(q)
+		s.leave(q)
 	}
-	s.recount(q)
 }
 
 // giveOut ends all loaded deliveries of a queue with one kind of action.

@@ -43,8 +43,9 @@ type Scheduler struct {
 	items  map[message.DeliveryID]*item // loaded or given out
 
 	limits  limitTable
-	windows map[string]windows // by stream name
-	holds   map[string]Hold
+	windows map[string]windows      // by stream name
+	pools   map[string][]poolMember // the sources that may be used
+	holds   map[string]*Hold
 
 	timers   timerHeap
 	out      []Action
@@ -53,6 +54,8 @@ type Scheduler struct {
 	hungry   fifo[*site]  // may want a connection
 	woken    []*site      // have something for waiting sessions
 	recent   lru          // queues with a loaded head, least recently moved first
+	late     lateHandovers
+	room     timer // pages wait for room
 	count    Counts
 	asked    int // pages being read
 	asking   int // destinations being resolved
@@ -73,7 +76,7 @@ func New(now time.Time, cfg Config, set *policy.Set) *Scheduler {
 	s := &Scheduler{
 		cfg:    cfg.withDefaults(),
 		queues: map[message.QueueKey]*queue{}, dests: map[string]*dest{}, sites: map[string]*site{},
-		lanes: map[Lane]*lane{}, items: map[message.DeliveryID]*item{}, holds: map[string]Hold{},
+		lanes: map[Lane]*lane{}, items: map[message.DeliveryID]*item{}, holds: map[string]*Hold{},
 	}
 	s.limits.init()
 	s.SetPolicy(now, set)
@@ -148,8 +151,10 @@ func (s *Scheduler) Actions(now time.Time, max int) []Action {
 	return acts
 }
 
-// feed turns waiting wishes into actions, as far as the bounds allow.
+// feed turns waiting wishes into actions, as far as the bounds allow. Each
+// step may make wishes for those after it.
 func (s *Scheduler) feed(now instant) {
+	s.feedPages(now)
 	for s.asking < s.cfg.MaxResolving {
 		d, ok := s.resolve.pop()
 		if !ok {
@@ -157,7 +162,6 @@ func (s *Scheduler) feed(now instant) {
 		}
 		s.askResolve(d)
 	}
-	s.feedPages(now)
 	s.feedSessions(now)
 }
 
@@ -200,106 +204,36 @@ func (s *Scheduler) Woken(fn func(site string)) {
 func (s *Scheduler) SetPolicy(now time.Time, set *policy.Set) {
 	t := at(now)
 	s.set = set
+	s.pools = map[string][]poolMember{}
+	for name, pool := range set.Pools {
+		s.pools[name] = membersOf(set, pool)
+	}
 	s.windows = map[string]windows{}
 	for name, stream := range set.Streams {
-		// Validate has refused windows that do not compile.
-		if w, err := compileWindows(stream.Windows); err == nil && len(stream.Windows) > 0 {
+		w, err := compileWindows(stream.Windows)
+		if err != nil {
+			// Policy was checked, so it is this machine that lacks the time zone.
+			// Mail that waits can be helped; mail sent at night cannot.
+			w = windows{{zone: time.UTC, end: 1}}
+		}
+		if len(w) > 0 {
 			s.windows[name] = w
 		}
 	}
 	s.limits.apply(t, set)
-	// Routes and carriers may differ: every destination is looked at again
-	// when it is next due. The DNS answers are cached by the node.
-	for _, d := range s.dests {
-		d.until = 0
-	}
 	for _, st := range s.sites {
-		st.rebuild(s, t)
+		st.rebuild(s)
+	}
+	// Routes and carriers may differ: every destination is looked at again
+	// when it is next due, also one that failed, and what is being asked was
+	// asked under the old policy. The DNS answers are cached by the node.
+	for _, d := range s.dests {
+		d.until, d.rest, d.final, d.stale = 0, 0, false, d.asked
+		if len(d.queues) == 0 {
+			s.idleDest(d)
+		}
 	}
 	for _, q := range s.queues {
 		s.place(q, t)
 	}
-}
-
-// Hold keeps deliveries from being dispatched until it is released.
-type Hold struct {
-	ID     string
-	Scope  message.Scope
-	Reason string
-}
-
-// Hold stops what the scope matches. What is in flight goes on.
-func (s *Scheduler) Hold(now time.Time, h Hold) {
-	s.holds[h.ID] = h
-	s.replace(at(now), h.Scope)
-}
-
-// Release ends a hold.
-func (s *Scheduler) Release(now time.Time, id string) bool {
-	h, ok := s.holds[id]
-	if !ok {
-		return false
-	}
-	delete(s.holds, id)
-	s.replace(at(now), h.Scope)
-	return true
-}
-
-// replace looks at all queues that a scope may match again.
-func (s *Scheduler) replace(now instant, scope message.Scope) {
-	for _, q := range s.queues {
-		if scope.MatchesQueue(&q.key) {
-			s.place(q, now)
-		}
-	}
-	for _, st := range s.sites {
-		st.full = false
-		s.beHungry(st)
-		s.wakeSite(st)
-	}
-}
-
-// heldBy is the hold that stops a queue, or nil.
-func (s *Scheduler) heldBy(q *queue) *Hold {
-	for id, h := range s.holds {
-		if h.Scope.Source != "" || !h.Scope.MatchesQueue(&q.key) {
-			continue
-		}
-		if h.Scope.Carrier != "" && (q.dest == nil || q.dest.carrier != h.Scope.Carrier) {
-			continue
-		}
-		h := s.holds[id]
-		return &h
-	}
-	return nil
-}
-
-// sourceHeld is the hold on a source at a site, or nil.
-func (s *Scheduler) sourceHeld(source, carrier string) *Hold {
-	for id, h := range s.holds {
-		if h.Scope.Source == source && (h.Scope.Carrier == "" || h.Scope.Carrier == carrier) {
-			h := s.holds[id]
-			return &h
-		}
-	}
-	return nil
-}
-
-// JobControl is what an operator said of a job.
-type JobControl struct {
-	Paused bool
-	Rate   *policy.Rate
-}
-
-// SetJob pauses, resumes or slows a job. The zero JobControl forgets it.
-func (s *Scheduler) SetJob(now time.Time, tenant, job string, c JobControl) {
-	t := at(now)
-	s.limits.setJob(t, jobKey{tenant, job}, c)
-	for _, q := range s.queues {
-		if f := q.flow; f != nil && q.key.Tenant == tenant && q.key.Job == job {
-			s.setTimer(&f.timer, f, never) // it may wait for the old rate
-			f.unpark()
-		}
-	}
-	s.replace(t, message.Scope{Tenant: tenant, Job: job})
 }

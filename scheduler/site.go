@@ -12,15 +12,15 @@ type dest struct {
 	name    string
 	queues  []*queue
 	site    *site
-	hosts   []string
 	carrier string
 	until   instant // the resolution holds to here
 
 	asking bool    // wanted, or being resolved
+	asked  bool    // being resolved
+	stale  bool    // what comes back is under the old policy
 	rest   instant // after a failure: not before
 	reply  message.Reply
 	final  bool // the failure was permanent
-	fails  int
 	timer
 }
 
@@ -84,6 +84,7 @@ func (s *Scheduler) askResolve(d *dest) {
 		s.idleDest(d)
 		return
 	}
+	d.asked = true
 	s.asking++
 	s.out = append(s.out, Action{Kind: Resolve, Destination: d.name})
 }
@@ -97,13 +98,18 @@ type Resolution struct {
 	Until   time.Time
 }
 
+// leastAnswer is how long an answer holds at least, whatever its TTL, so that
+// names are not looked up in a circle.
+const leastAnswer = instant(time.Second)
+
 // Resolved answers a Resolve action.
 func (s *Scheduler) Resolved(now time.Time, destination string, r Resolution) {
 	d, t := s.endResolve(destination), at(now)
 	if d == nil {
 		return
 	}
-	d.hosts, d.until, d.rest, d.final, d.fails, d.reply = r.Hosts, at(r.Until), 0, false, 0, message.Reply{}
+	d.until = max(at(r.Until), t+leastAnswer)
+	d.rest, d.final, d.reply = 0, false, message.Reply{}
 	carrier := r.Carrier
 	if carrier == "" {
 		carrier = s.set.CarrierOf(d.name, r.Hosts)
@@ -132,8 +138,7 @@ func (s *Scheduler) ResolveFailed(now time.Time, destination string, reply messa
 	if d == nil {
 		return
 	}
-	d.reply, d.rest, d.final = reply, at(retryAt), reply.Class() == message.Permanent
-	d.fails++
+	d.reply, d.rest, d.final = reply, max(at(retryAt), t+leastAnswer), reply.Class() == message.Permanent
 	if d.site != nil {
 		for _, q := range d.queues {
 			s.unready(q)
@@ -152,11 +157,20 @@ func (s *Scheduler) ResolveFailed(now time.Time, destination string, reply messa
 
 func (s *Scheduler) endResolve(destination string) *dest {
 	d := s.dests[destination]
-	if d == nil || !d.asking {
+	if d == nil || !d.asked {
 		return nil
 	}
-	d.asking = false
+	d.asking, d.asked = false, false
 	s.asking--
+	if d.stale {
+		d.stale = false
+		if len(d.queues) == 0 {
+			s.idleDest(d)
+		} else {
+			s.wantResolve(d)
+		}
+		return nil
+	}
 	return d
 }
 
@@ -173,34 +187,34 @@ func (s *Scheduler) placeAll(d *dest, now instant) {
 type site struct {
 	name    string
 	carrier string
+	all     *links // the carrier over all sources
 	dests   int
 	groups  []*group // by pool
 	lanes   []*lane
-	backlog int // ready deliveries in its rings
+	backlog int // loaded deliveries in its rings
 	turn    int // for the shares of lower classes
 	pick    int // for groups in turn
+	fed     int // for groups in turn
 	open    int // sessions, opening ones included
 	idle    int // sessions waiting for work
 
-	full bool // every lane has all the connections it may have
-
 	hungryFlag, wokenFlag bool
+	queuedFull            bool // in all.full
 	timer
 }
 
 // siteFor finds or makes a site. One host set under two carriers (a route says
 // so, or a recipient domain) is two sites: limits hang on the carrier.
 func (s *Scheduler) siteFor(name, carrier string, now instant) *site {
-	if st := s.sites[name]; st != nil && st.carrier == carrier {
-		s.setTimer(&st.timer, st, never)
-		return st
-	} else if st != nil {
-		name += " " + carrier
-	}
 	st := s.sites[name]
+	if st != nil && st.carrier != carrier {
+		name += " " + carrier
+		st = s.sites[name]
+	}
 	if st == nil {
 		st = &site{name: name, carrier: carrier}
 		st.timer.at = never
+		st.all = s.limits.link(now, keyOf(st, ""))
 		s.sites[name] = st
 	}
 	return st
@@ -219,12 +233,11 @@ func (s *Scheduler) idleSite(st *site, now instant) {
 // fire is timed: the site may want a connection again, or is to be forgotten.
 func (st *site) fire(s *Scheduler, now instant) {
 	if st.dests > 0 {
-		st.full = false
-		s.beHungry(st)
+		s.lookAgain(st)
 		s.wakeSite(st)
 		return
 	}
-	if st.open > 0 || !s.limits.forgettable(st, now) {
+	if st.open > 0 || st.hungryFlag || st.wokenFlag || !s.limits.forgettable(st, now) {
 		s.idleSite(st, now)
 		return
 	}
@@ -237,57 +250,43 @@ func (st *site) fire(s *Scheduler, now instant) {
 
 // rebuild makes the rings anew after a change of policy: weights, pools and
 // sources may differ.
-func (st *site) rebuild(s *Scheduler, now instant) {
+func (st *site) rebuild(s *Scheduler) {
 	for _, g := range st.groups {
 		for i := range g.classes {
 			g.classes[i].each(func(q *queue) { s.unready(q) })
 		}
 	}
-	st.groups, st.full = nil, false
-	for _, l := range st.lanes {
-		s.limits.bind(now, l)
-	}
-	s.beHungry(st)
+	st.groups = nil
 }
 
 // groupOf is the rings of one pool's mail at the site.
-func (st *site) groupOf(set *policy.Set, pool string) *group {
+func (st *site) groupOf(s *Scheduler, pool string) *group {
 	for _, g := range st.groups {
 		if g.pool == pool {
 			return g
 		}
 	}
-	g := &group{pool: pool}
-	for _, m := range membersOf(set, pool) {
-		g.members = append(g.members, poolMember{name: m.Name, weight: max(1, m.Weight)})
+	g := &group{pool: pool, site: st}
+	g.members = append(g.members, s.pools[pool]...)
+	for _, l := range st.lanes {
+		if m := g.member(l.key.Source); m != nil {
+			m.lane = l
+			g.open += l.open + l.opening
+		}
 	}
 	st.groups = append(st.groups, g)
 	return g
 }
 
-func membersOf(set *policy.Set, pool string) []policy.PoolMember {
-	p := set.Pools[pool]
-	if p == nil {
-		return nil
-	}
-	var ms []policy.PoolMember
-	for _, m := range p.Sources {
+// membersOf are the sources of a pool that may be used.
+func membersOf(set *policy.Set, pool *policy.Pool) []poolMember {
+	var ms []poolMember
+	for _, m := range pool.Sources {
 		if src := set.Sources[m.Name]; src != nil && !src.Disabled {
-			if m.Weight == 0 {
-				m.Weight = policy.DefaultWeight
-			}
-			ms = append(ms, m)
+			ms = append(ms, poolMember{name: m.Name, weight: max(1, m.Weight)})
 		}
 	}
 	return ms
-}
-
-// beHungry puts a site in line for a connection.
-func (s *Scheduler) beHungry(st *site) {
-	if !st.hungryFlag && !st.full && st.wants() {
-		st.hungryFlag = true
-		s.hungry.push(st)
-	}
 }
 
 // wakeSite tells the node that waiting sessions of the site may get something.

@@ -1,7 +1,5 @@
 package scheduler
 
-import "container/heap"
-
 // timed is something that a timer wakes.
 type timed interface {
 	fire(s *Scheduler, now instant)
@@ -14,32 +12,8 @@ type timer struct {
 	pos   int32 // index + 1; 0 is not set
 }
 
-// timerHeap orders timers by time.
+// timerHeap orders timers by time. (container/heap costs twice the time.)
 type timerHeap []*timer
-
-func (h timerHeap) Len() int           { return len(h) }
-func (h timerHeap) Less(i, j int) bool { return h[i].at < h[j].at }
-func (h timerHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].pos, h[j].pos = int32(i+1), int32(j+1)
-}
-
-// Push is heap.Interface.
-func (h *timerHeap) Push(x any) {
-	t := x.(*timer)
-	t.pos = int32(len(*h) + 1)
-	*h = append(*h, t)
-}
-
-// Pop is heap.Interface.
-func (h *timerHeap) Pop() any {
-	old := *h
-	t := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	t.pos = 0
-	return t
-}
 
 func (h timerHeap) first() *timer {
 	if len(h) == 0 {
@@ -48,22 +22,82 @@ func (h timerHeap) first() *timer {
 	return h[0]
 }
 
+func (h timerHeap) put(i int, t *timer) {
+	h[i] = t
+	t.pos = int32(i + 1)
+}
+
+// up and down move the timer at i to where it belongs.
+func (h timerHeap) up(i int) {
+	t := h[i]
+	for i > 0 {
+		parent := (i - 1) / 2
+		if h[parent].at <= t.at {
+			break
+		}
+		h.put(i, h[parent])
+		i = parent
+	}
+	h.put(i, t)
+}
+
+func (h timerHeap) down(i int) {
+	t := h[i]
+	for {
+		child := 2*i + 1
+		if child >= len(h) {
+			break
+		}
+		if child+1 < len(h) && h[child+1].at < h[child].at {
+			child++
+		}
+		if h[child].at >= t.at {
+			break
+		}
+		h.put(i, h[child])
+		i = child
+	}
+	h.put(i, t)
+}
+
+func (h timerHeap) fix(i int) {
+	if i > 0 && h[i].at < h[(i-1)/2].at {
+		h.up(i)
+		return
+	}
+	h.down(i)
+}
+
+func (h *timerHeap) remove(t *timer) {
+	i, last := int(t.pos-1), len(*h)-1
+	moved := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	t.pos = 0
+	if i < last {
+		h.put(i, moved)
+		h.fix(i)
+	}
+}
+
 // setTimer moves t to the time; never takes it out.
 func (s *Scheduler) setTimer(t *timer, owner timed, when instant) {
+	h := &s.timers
 	switch {
 	case when == never:
 		if t.pos > 0 {
-			heap.Remove(&s.timers, int(t.pos-1))
+			h.remove(t)
 		}
 		t.at = never
 	case t.pos > 0:
 		if t.at != when {
 			t.at = when
-			heap.Fix(&s.timers, int(t.pos-1))
+			h.fix(int(t.pos - 1))
 		}
 	default:
 		t.at, t.owner = when, owner
-		heap.Push(&s.timers, t)
+		*h = append(*h, t)
+		h.up(len(*h) - 1)
 	}
 }
 
@@ -74,7 +108,7 @@ func (s *Scheduler) fire(now instant) {
 		if t == nil || t.at > now {
 			return
 		}
-		heap.Pop(&s.timers)
+		s.timers.remove(t)
 		t.owner.fire(s, now)
 	}
 }

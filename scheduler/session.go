@@ -1,0 +1,274 @@
+package scheduler
+
+import (
+	"time"
+
+	"hikyaku/controlplane/policy"
+	"hikyaku/spool/message"
+)
+
+// feedSessions opens connections where ready mail wants them.
+func (s *Scheduler) feedSessions(now instant) {
+	for s.count.Sessions < s.cfg.MaxSessions {
+		st, ok := s.hungry.pop()
+		if !ok {
+			return
+		}
+		st.hungryFlag = false
+		s.feedSite(st, now)
+	}
+}
+
+// perSession is how many ready deliveries a further connection must be good
+// for: with one round trip a message, a connection is worth its greeting only
+// if it carries some.
+const perSession = 4
+
+// feedSite opens what connections a site wants and may have, for one pool's
+// mail after the other.
+func (s *Scheduler) feedSite(st *site, now instant) {
+	wait := never
+	for i := range st.groups {
+		g := st.groups[(st.fed+i)%len(st.groups)]
+		g.full = false
+		for s.wants(g, now) {
+			if s.count.Sessions >= s.cfg.MaxSessions {
+				st.fed++ // another pool begins next time
+				s.beHungry(st)
+				return
+			}
+			l, at := s.chooseLane(g, now)
+			if l == nil {
+				wait = min(wait, at)
+				s.becomeFull(g)
+				break
+			}
+			s.openSession(l, g, now)
+		}
+	}
+	if wait != never {
+		s.setTimer(&st.timer, st, wait)
+	}
+	if st.all.offers > 0 {
+		st.all.offers--
+		s.offerConnection(st.all)
+	}
+}
+
+func (s *Scheduler) openSession(l *lane, g *group, now instant) {
+	l.opening++
+	s.countSession(l, 1)
+	l.own.connRate.take(now)
+	l.all.connRate.take(now)
+	s.out = append(s.out, Action{Kind: Open, Lane: l.key, Carrier: l.site.carrier, Destination: g.anyDest()})
+}
+
+// countSession keeps every count of open and opening sessions.
+func (s *Scheduler) countSession(l *lane, n int) {
+	s.count.Sessions += n
+	l.site.open += n
+	l.own.conns += n
+	l.all.conns += n
+	for _, g := range l.site.groups {
+		if m := g.member(l.key.Source); m != nil {
+			g.open += n
+		}
+	}
+}
+
+// beHungry puts a site in line for a connection. What is cheap to see is
+// looked at here, the rest by wants.
+func (s *Scheduler) beHungry(st *site) {
+	if st.hungryFlag || st.backlog == 0 {
+		return
+	}
+	for _, g := range st.groups {
+		if !g.full && g.backlog > 0 && (g.backlog >= perSession*g.open || st.idle > 0) {
+			st.hungryFlag = true
+			s.hungry.push(st)
+			return
+		}
+	}
+}
+
+// usableSoon is how long a session may be out of budget and still count.
+const usableSoon = instant(time.Second)
+
+// wants reports whether a pool's ready mail is worth another connection. A
+// waiting session that could take it is enough; one whose source is out of
+// budget is not, and must not keep others from connecting.
+func (s *Scheduler) wants(g *group, now instant) bool {
+	if g.backlog == 0 || !g.ready() {
+		return false
+	}
+	usable := 0
+	for i := range g.members {
+		l := g.members[i].lane
+		if l == nil || l.open+l.opening == 0 || s.sourceHeld(l) != nil {
+			continue
+		}
+		when := max(l.own.ready(now), l.all.ready(now))
+		if when <= now && l.idle > 0 {
+			return false
+		}
+		if when <= now+usableSoon {
+			usable += l.open + l.opening
+		}
+	}
+	return usable == 0 || g.backlog >= perSession*usable
+}
+
+// anyDest names a destination with ready mail: the session connects to its
+// hosts, which are those of the site.
+func (g *group) anyDest() string {
+	for i := range g.classes {
+		if tt, ok := g.classes[i].ring.first(); ok {
+			f, _ := tt.flows.first()
+			q, _ := f.queues.first()
+			return q.dest.name
+		}
+	}
+	return ""
+}
+
+// chooseLane picks the source with the fewest connections for its weight among
+// those that can take one now, and says when another could.
+func (s *Scheduler) chooseLane(g *group, now instant) (best *lane, wait instant) {
+	wait = never
+	bestLoad := 0
+	for i := range g.members {
+		m := &g.members[i]
+		if m.lane == nil {
+			m.lane = s.laneFor(g.site, m.name, now)
+		}
+		l := m.lane
+		at, can := s.canOpen(l, now)
+		if !can {
+			wait = min(wait, at)
+			continue
+		}
+		load := (l.open + l.opening) * 1000 / m.weight
+		if best == nil || load < bestLoad {
+			best, bestLoad = l, load
+		}
+	}
+	return best, wait
+}
+
+// canOpen says whether the lane can take one more connection now, else when;
+// never when that hangs on another session.
+func (s *Scheduler) canOpen(l *lane, now instant) (when instant, can bool) {
+	switch {
+	case s.sourceHeld(l) != nil:
+		return never, false // its release asks again
+	case l.own.atLimit(), l.all.atLimit():
+		return never, false // a closing session asks again
+	case l.rampFull():
+		return never, false // an opened one asks again
+	}
+	when = max(l.rest, l.own.connRate.ready(now), l.all.connRate.ready(now), l.own.ready(now), l.all.ready(now))
+	return when, when <= now
+}
+
+func (l *links) atLimit() bool { return l.maxConns > 0 && l.conns >= l.maxConns }
+
+// rampFull: a lane that has not answered yet opens one connection at a time;
+// one that has doubles.
+func (l *lane) rampFull() bool {
+	return l.opening >= max(1, l.open) || l.opening > 0 && !l.proven
+}
+
+// becomeFull notes that a pool's mail can have no more connections until a
+// session of the site or of its carrier ends, the site's timer fires, or other
+// mail becomes ready.
+func (s *Scheduler) becomeFull(g *group) {
+	g.full = true
+	// The default carrier is not one provider: its sites share nothing. Without
+	// any session at the carrier, none will end.
+	if st := g.site; st.carrier != policy.DefaultName && !st.queuedFull && st.all.conns > 0 {
+		st.queuedFull = true
+		st.all.full.push(st)
+	}
+}
+
+// offerConnection lets the next site of a carrier look whether a connection
+// that has come free is for it.
+func (s *Scheduler) offerConnection(all *links) {
+	for all.offers > 0 && !all.atLimit() {
+		st, ok := all.full.pop()
+		if !ok {
+			break
+		}
+		st.queuedFull = false
+		if s.sites[st.name] == st {
+			if s.lookAgain(st); st.hungryFlag {
+				return // it passes the offer on
+			}
+		}
+		all.offers--
+	}
+	all.offers = 0
+}
+
+// SessionOpened tells that a session has been greeted and can carry mail.
+func (s *Scheduler) SessionOpened(now time.Time, key Lane) {
+	l := s.lanes[key]
+	if l == nil || l.opening == 0 {
+		return
+	}
+	l.opening--
+	l.open++
+	l.rest, l.proven = 0, true
+	s.lookAgain(l.site)
+}
+
+// SessionClosed tells that a session is over. opened says whether
+// SessionOpened was called; failed, if not nil, is why no host took it, or
+// none of its mail: the lane rests then, twice as long each time.
+func (s *Scheduler) SessionClosed(now time.Time, key Lane, opened bool, failed *message.Reply) {
+	l := s.lanes[key]
+	if l == nil {
+		return
+	}
+	t := at(now)
+	if opened {
+		l.open--
+	} else {
+		l.opening--
+	}
+	s.countSession(l, -1)
+	switch {
+	case failed != nil:
+		l.rest = t + instant(s.backoff(l))
+		l.fails++
+		l.reply = *failed
+		l.proven = false
+	case opened:
+		// Not before: a peer that greets and then takes nothing has failed.
+		l.fails, l.reply = 0, message.Reply{}
+	}
+	s.lookAgain(l.site)
+	if l.site.carrier != policy.DefaultName {
+		l.all.offers = l.all.full.len()
+		s.offerConnection(l.all)
+	}
+}
+
+// lookAgain lets a site look for connections anew.
+func (s *Scheduler) lookAgain(st *site) {
+	for _, g := range st.groups {
+		g.full = false
+	}
+	s.beHungry(st)
+}
+
+func (s *Scheduler) backoff(l *lane) time.Duration {
+	c := s.carrierOf(l.site.carrier)
+	d := c.Backoff.Or(policy.DefaultBackoff)
+	for range l.fails {
+		if d *= 2; d >= policy.MaxBackoff {
+			return policy.MaxBackoff
+		}
+	}
+	return d
+}

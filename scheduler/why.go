@@ -1,0 +1,229 @@
+package scheduler
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"hikyaku/spool/message"
+)
+
+// Reason is one thing that keeps a queue's mail back.
+type Reason struct {
+	Limit string    // its name: held, window, rate, connections, rest …
+	Scope string    // where it stands, as in "carrier docomo"
+	Value string    // its value, as in "20" or "100/s"
+	Used  string    // how much of it is used
+	Until time.Time // when it lets go by itself; zero: it does not, or nobody knows
+	Text  string    // one sentence for people
+}
+
+// QueueWhy is a queue with what keeps its mail back.
+type QueueWhy struct {
+	Key     message.QueueKey
+	Reasons []Reason
+}
+
+// WhyScope answers Why for the queues in a scope, those that are due for
+// longest first, at most limit of them.
+func (s *Scheduler) WhyScope(now time.Time, scope message.Scope, limit int) []QueueWhy {
+	type candidate struct {
+		q   *queue
+		due instant
+	}
+	var found []candidate
+	for _, q := range s.queues {
+		if !scope.MatchesQueue(&q.key) || scope.Carrier != "" && q.dest.carrier != scope.Carrier {
+			continue
+		}
+		due := q.next
+		if q.loaded() > 0 {
+			due = at(q.head[q.first].d.Due)
+		}
+		found = append(found, candidate{q, due})
+	}
+	slices.SortFunc(found, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.due, b.due), cmp.Compare(a.q.key.Destination, b.q.key.Destination), cmp.Compare(a.q.key.Tenant, b.q.key.Tenant))
+	})
+	var out []QueueWhy
+	for _, c := range found[:min(len(found), limit)] {
+		out = append(out, QueueWhy{c.q.key, s.why(c.q, at(now))})
+	}
+	return out
+}
+
+// Why says what keeps a queue's mail back, the most binding first. It is empty
+// only for a queue that has nothing waiting, or that the scheduler does not
+// know.
+func (s *Scheduler) Why(now time.Time, key message.QueueKey) []Reason {
+	q := s.queues[key]
+	if q == nil {
+		return nil
+	}
+	return s.why(q, at(now))
+}
+
+func (s *Scheduler) why(q *queue, now instant) []Reason {
+	switch {
+	case q.loaded() > 0:
+	case !q.more:
+		return nil
+	case q.next > now:
+		return []Reason{{Limit: "due", Scope: "queue", Until: q.next.time(), Text: "nothing is due before " + clock(q.next)}}
+	}
+	rs := s.whyBlocked(q, now)
+	if len(rs) > 0 {
+		return rs
+	}
+	if !s.resolved(q.dest, now) {
+		return []Reason{{Limit: "resolve", Scope: "destination " + q.dest.name, Text: "destination " + q.dest.name + " is being looked up"}}
+	}
+	if q.dest.failing(now) {
+		return []Reason{{Limit: "resolve", Scope: "destination " + q.dest.name, Until: q.dest.rest.time(), Text: "being bounced: " + q.dest.reply.String()}}
+	}
+	rs = append(s.whyBudgets(q, now), s.whyLanes(q, now)...)
+	if q.loaded() == 0 {
+		rs = append(rs, Reason{Limit: "page", Scope: "queue", Text: "its head is being read from disk"})
+	}
+	if len(rs) == 0 {
+		st := q.dest.site
+		rs = append(rs, Reason{Limit: "turn", Scope: "site " + st.name, Used: strconv.Itoa(st.backlog),
+			Text: fmt.Sprintf("waiting for its turn: %d deliveries are ready at site %s, %d connections are open", st.backlog, st.name, st.open)})
+	}
+	return rs
+}
+
+// whyBlocked is what no budget can help.
+func (s *Scheduler) whyBlocked(q *queue, now instant) (rs []Reason) {
+	if h := s.heldBy(q); h != nil {
+		text := "held by action " + h.ID
+		if h.Reason != "" {
+			text += ": " + h.Reason
+		}
+		rs = append(rs, Reason{Limit: "held", Scope: "action " + h.ID, Text: text})
+	}
+	if q.key.Job != "" && s.limits.paused(jobKey{q.key.Tenant, q.key.Job}) {
+		rs = append(rs, Reason{Limit: "paused", Scope: "job " + q.key.Job, Text: "job " + q.key.Job + " is paused"})
+	}
+	if open, until := s.windowOf(q).open(now); !open {
+		rs = append(rs, Reason{Limit: "window", Scope: "stream " + q.key.Stream, Until: until.time(), Text: "the sending hours of stream " + q.key.Stream + " begin at " + clock(until)})
+	}
+	if d := q.dest; d.rest > now && !d.failing(now) {
+		rs = append(rs, Reason{Limit: "resolve", Scope: "destination " + d.name, Until: d.rest.time(),
+			Text: fmt.Sprintf("destination %s cannot be looked up, asked again at %s: %s", d.name, clock(d.rest), d.reply.String())})
+	}
+	return rs
+}
+
+// whyBudgets is what the tenant, stream and job have used up.
+func (s *Scheduler) whyBudgets(q *queue, now instant) (rs []Reason) {
+	k := &q.key
+	if c := s.limits.tenants[k.Tenant]; c != nil {
+		rs = c.why(rs, "tenant "+k.Tenant, now)
+	}
+	if c := s.limits.streams[streamKey{k.Tenant, k.Stream}]; c != nil {
+		rs = c.why(rs, "stream "+k.Stream, now)
+	}
+	if k.Job != "" {
+		if c := s.limits.job(jobKey{k.Tenant, k.Job}); c != nil {
+			rs = c.why(rs, "job "+k.Job, now)
+		}
+	}
+	return rs
+}
+
+func (c *scope) why(rs []Reason, name string, now instant) []Reason {
+	if when := c.rate.ready(now); when > now {
+		rs = append(rs, Reason{Limit: "rate", Scope: name, Value: c.rate.limit(), Until: soon(when), Text: name + ": rate " + c.rate.limit() + " is used up, " + next(when, now)})
+	}
+	if c.perDay > 0 {
+		if when := c.day.ready(now, c.perDay); when > now {
+			used := strconv.FormatInt(c.day.count(now), 10)
+			rs = append(rs, Reason{Limit: "per_day", Scope: name, Value: strconv.FormatInt(c.perDay, 10), Used: used, Until: soon(when),
+				Text: fmt.Sprintf("%s: %s of %d in 24 hours are used, %s", name, used, c.perDay, next(when, now))})
+		}
+	}
+	return rs
+}
+
+// whyLanes is what keeps each source of the pool from carrying the mail; when
+// one could, nothing.
+func (s *Scheduler) whyLanes(q *queue, now instant) (rs []Reason) {
+	members := s.pools[q.key.Pool]
+	if len(members) == 0 {
+		return []Reason{{Limit: "source", Scope: "pool " + q.key.Pool, Text: "pool " + q.key.Pool + " has no usable source"}}
+	}
+	st := q.dest.site
+	for _, m := range members {
+		l := s.lanes[Lane{m.name, st.name}]
+		if l == nil {
+			return nil // it has not been tried
+		}
+		one := s.whyLane(q, l, now)
+		if len(one) == 0 {
+			return nil
+		}
+		rs = append(rs, one...)
+	}
+	return dedupe(rs)
+}
+
+func (s *Scheduler) whyLane(q *queue, l *lane, now instant) (rs []Reason) {
+	if h := s.heldFrom(q, l.key.Source); h != nil {
+		rs = append(rs, Reason{Limit: "held", Scope: "source " + l.key.Source, Text: "source " + l.key.Source + " is held by action " + h.ID + ": " + h.Reason})
+	}
+	if l.rest > now {
+		rs = append(rs, Reason{Limit: "rest", Scope: "source " + l.key.Source + ", site " + l.site.name, Until: l.rest.time(), Used: strconv.Itoa(l.fails),
+			Text: fmt.Sprintf("source %s rests at site %s until %s, after %d failed connections: %s", l.key.Source, l.site.name, clock(l.rest), l.fails, l.reply.String())})
+	}
+	all, own := keyOf(l.site, ""), keyOf(l.site, l.key.Source)
+	rs = l.all.why(rs, all.String(), now)
+	rs = l.own.why(rs, own.String(), now)
+	if l.open > 0 {
+		return rs
+	}
+	// Without a connection, what bounds connections binds too.
+	for name, links := range map[string]*links{all.String(): l.all, own.String(): l.own} {
+		if links.atLimit() {
+			rs = append(rs, Reason{Limit: "connections", Scope: name, Value: strconv.Itoa(links.maxConns), Used: strconv.Itoa(links.conns),
+				Text: fmt.Sprintf("%s: %d of %d connections are open", name, links.conns, links.maxConns)})
+		}
+		if when := links.connRate.ready(now); when > now {
+			rs = append(rs, Reason{Limit: "connection_rate", Scope: name, Value: links.connRate.limit(), Until: soon(when),
+				Text: name + ": connection rate " + links.connRate.limit() + " is used up, " + next(when, now)})
+		}
+	}
+	return rs
+}
+
+func dedupe(rs []Reason) []Reason {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(rs, func(r Reason) bool {
+		dup := seen[r.Text]
+		seen[r.Text] = true
+		return dup
+	})
+}
+
+func clock(i instant) string {
+	if i == never {
+		return "no time known"
+	}
+	return i.time().Format("2006-01-02 15:04:05 UTC")
+}
+
+func soon(i instant) time.Time {
+	if i == never {
+		return time.Time{}
+	}
+	return i.time()
+}
+
+func next(when, now instant) string {
+	if when == never {
+		return "and it is 0: nothing goes"
+	}
+	return "next in " + time.Duration(when-now).Round(time.Millisecond).String()
+}
