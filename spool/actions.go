@@ -20,6 +20,7 @@ type Action struct {
 	ID      string        `json:"id"` // chosen by the caller, unique, 1 to 128 bytes
 	Kind    string        `json:"kind"`
 	Scope   message.Scope `json:"scope"`
+	Message string        `json:"message,omitempty"` // id of a message or delivery, in place of the scope
 	Reason  string        `json:"reason,omitempty"`
 	Author  string        `json:"author,omitempty"`
 	Created time.Time     `json:"created"`
@@ -60,12 +61,13 @@ func (s *Store) eachAction(fn func(key []byte, a Action)) error {
 	return errors.Join(it.Error(), it.Close())
 }
 
-// PutAction stores or replaces an action and returns when it is durable.
-func (s *Store) PutAction(ctx context.Context, a Action) error {
+// PutAction stores or replaces an action and returns when it is durable. The
+// events, if any, go into the outbox in the same batch.
+func (s *Store) PutAction(ctx context.Context, a Action, events ...byte) error {
 	if len(a.ID) == 0 || len(a.ID) > 128 {
 		return fmt.Errorf("%w: action id of %d bytes", ErrInvalid, len(a.ID))
 	}
-	return s.write(ctx, func(b *pebble.Batch) error {
+	return s.writeEvents(ctx, events, func(b *pebble.Batch) error {
 		key := append([]byte{kindAction}, a.ID...)
 		n := 0
 		it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{kindAction}, UpperBound: []byte{kindAction + 1}})
@@ -89,11 +91,34 @@ func (s *Store) PutAction(ctx context.Context, a Action) error {
 	})
 }
 
-// DeleteAction takes an action back. Deleting one that is not there is harmless.
-func (s *Store) DeleteAction(ctx context.Context, id string) error {
-	return s.write(ctx, func(b *pebble.Batch) error {
+// DeleteAction takes an action back. Deleting one that is not there is
+// harmless. The events, if any, go into the outbox in the same batch.
+func (s *Store) DeleteAction(ctx context.Context, id string, events ...byte) error {
+	return s.writeEvents(ctx, events, func(b *pebble.Batch) error {
 		return b.Delete(append([]byte{kindAction}, id...), nil)
 	})
+}
+
+// writeEvents is write with events for the outbox.
+func (s *Store) writeEvents(ctx context.Context, events []byte, fn func(b *pebble.Batch) error) error {
+	if err := s.enterWrite(); err != nil {
+		return err
+	}
+	defer s.leave()
+	r := s.newRequest(kindWrite, 0)
+	r.write = fn
+	r.events = append(r.events, events...)
+	return s.await(ctx, r)
+}
+
+// Barrier returns when every change that was handed in before is durable, so
+// that listings hide none of them.
+func (s *Store) Barrier() error {
+	if err := s.enterWrite(); err != nil {
+		return err
+	}
+	defer s.leave()
+	return s.barrier()
 }
 
 // expireActions removes those that are no longer in force.

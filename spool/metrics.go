@@ -115,19 +115,41 @@ func (l *latency) observe(d time.Duration) {
 
 // Latency is a snapshot of a histogram.
 type Latency struct {
-	Count    uint64
-	Sum      time.Duration
-	P50, P99 time.Duration // upper bounds of their buckets
+	Count         uint64
+	Sum           time.Duration
+	P50, P90, P99 time.Duration // upper bounds of their buckets
+	Max           time.Duration // likewise, of the highest bucket in use
+	// Buckets counts in coarse steps: Buckets[i] took at most LatencyBounds[i],
+	// the last longer than all.
+	Buckets [len(LatencyBounds) + 1]uint64
+}
+
+// LatencyBounds are the upper bounds of Latency.Buckets: powers of two of
+// microseconds, less the one that begins the next bucket inside.
+var LatencyBounds = [...]time.Duration{
+	127 * time.Microsecond, 255 * time.Microsecond, 511 * time.Microsecond, 1023 * time.Microsecond, 2047 * time.Microsecond,
+	4095 * time.Microsecond, 8191 * time.Microsecond, 16383 * time.Microsecond, 32767 * time.Microsecond, 65535 * time.Microsecond,
+	131071 * time.Microsecond, 262143 * time.Microsecond, 524287 * time.Microsecond, 1048575 * time.Microsecond,
+	4194303 * time.Microsecond, 16777215 * time.Microsecond,
 }
 
 func (l *latency) snapshot() (s Latency) {
 	var counts [latencyBuckets]uint64
+	coarse := 0
 	for i := range counts {
 		counts[i] = l.counts[i].Load()
 		s.Count += counts[i]
+		bound := time.Duration(latencyBound(i)) * time.Microsecond
+		for coarse < len(LatencyBounds) && bound > LatencyBounds[coarse] {
+			coarse++
+		}
+		s.Buckets[coarse] += counts[i]
+		if counts[i] > 0 {
+			s.Max = bound
+		}
 	}
 	s.Sum = time.Duration(l.sum.Load()) * time.Microsecond
-	s.P50, s.P99 = quantile(&counts, s.Count, 50), quantile(&counts, s.Count, 99)
+	s.P50, s.P90, s.P99 = quantile(&counts, s.Count, 50), quantile(&counts, s.Count, 90), quantile(&counts, s.Count, 99)
 	return s
 }
 

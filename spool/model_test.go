@@ -75,7 +75,7 @@ func (m *model) queues() map[message.QueueKey][]*message.Delivery {
 // TestRandomOperationsMatchTheModel does what it names, with restarts and, now
 // and then, a crash that drops what is not synced.
 func TestRandomOperationsMatchTheModel(t *testing.T) {
-	steps, seeds := 400, uint64(6)
+	steps, seeds := 300, uint64(4)
 	if long() {
 		steps, seeds = 5000, 40
 	}

@@ -1,0 +1,6 @@
+//go:build !race
+
+package spool_test
+
+// shortImages is how many crash images the short form checks.
+const shortImages = 300
