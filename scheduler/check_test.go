@@ -264,6 +264,18 @@ func (s *Scheduler) lostWake(now instant, retries func(Lane) bool) error {
 	return nil
 }
 
+// lostHunger finds mail that wants a connection which nobody will look for.
+func (s *Scheduler) lostHunger(now instant) error {
+	for _, st := range s.sites {
+		for _, g := range st.groups {
+			if s.wants(g, now) && !g.full && !st.hungryFlag {
+				return fmt.Errorf("%d deliveries of pool %s at %s want a connection", g.backlog, g.pool, st.name)
+			}
+		}
+	}
+	return nil
+}
+
 func (s *Scheduler) mailFor(g *group, l *lane, now instant) (could bool) {
 	for i := range g.classes {
 		g.classes[i].ring.each(func(tt *tenantTurn) bool {

@@ -84,11 +84,13 @@ func (s *Scheduler) join(q *queue, now instant) {
 		p := min(q.key.Priority, message.Low)
 		q.flow = s.flowOf(g, p, &q.key, now)
 		q.flow.queues.add(&q.spot, q)
-		if q.flow.waits == nil {
-			q.flow.unpark(s)
-		}
 	}
 	s.recount(q)
+	if q.flow.waits == nil && !q.flow.place.in() {
+		q.flow.unpark(s)
+	} else {
+		s.beHungry(st) // there is more to do than there was
+	}
 }
 
 func (s *Scheduler) flowOf(g *group, p message.Priority, k *message.QueueKey, now instant) *flow {

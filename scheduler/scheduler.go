@@ -60,6 +60,7 @@ type Scheduler struct {
 	asked    int // pages being read
 	asking   int // destinations being resolved
 	promised int // deliveries those pages may bring
+	most     int // actions that the caller of Actions takes
 }
 
 // Counts are the scheduler's gauges and counters.
@@ -141,7 +142,7 @@ type Cursor struct {
 func (s *Scheduler) Actions(now time.Time, max int) []Action {
 	t := at(now)
 	s.fire(t)
-	s.feed(t)
+	s.feed(t, max)
 	n := min(max, len(s.out))
 	acts := make([]Action, n)
 	copy(acts, s.out)
@@ -153,7 +154,7 @@ func (s *Scheduler) Actions(now time.Time, max int) []Action {
 
 // feed turns waiting wishes into actions, as far as the bounds allow. Each
 // step may make wishes for those after it.
-func (s *Scheduler) feed(now instant) {
+func (s *Scheduler) feed(now instant, max int) {
 	s.feedPages(now)
 	for s.asking < s.cfg.MaxResolving {
 		d, ok := s.resolve.pop()
@@ -162,7 +163,7 @@ func (s *Scheduler) feed(now instant) {
 		}
 		s.askResolve(d)
 	}
-	s.feedSessions(now)
+	s.feedSessions(now, max)
 }
 
 // Pending reports whether Actions has something to say at once. It may say yes
@@ -179,7 +180,7 @@ func (s *Scheduler) Pending(now time.Time) bool {
 // Wake is the earliest time at which Actions could say something new without
 // any other call; now if it can at once, the zero time if never.
 func (s *Scheduler) Wake(now time.Time) time.Time {
-	if len(s.out) > 0 {
+	if len(s.out) > 0 || s.hungry.len() > 0 && s.count.Sessions < s.cfg.MaxSessions {
 		return now
 	}
 	if t := s.timers.first(); t != nil {

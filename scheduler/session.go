@@ -7,9 +7,12 @@ import (
 	"hikyaku/spool/message"
 )
 
-// feedSessions opens connections where ready mail wants them.
-func (s *Scheduler) feedSessions(now instant) {
-	for s.count.Sessions < s.cfg.MaxSessions {
+// feedSessions opens connections where ready mail wants them, as long as there
+// are less than max actions: one that waited to be carried out would come at
+// another time than that of its budget.
+func (s *Scheduler) feedSessions(now instant, max int) {
+	s.most = max
+	for s.mayOpen() {
 		st, ok := s.hungry.pop()
 		if !ok {
 			return
@@ -17,6 +20,11 @@ func (s *Scheduler) feedSessions(now instant) {
 		st.hungryFlag = false
 		s.feedSite(st, now)
 	}
+}
+
+// mayOpen reports whether there is room for one more session.
+func (s *Scheduler) mayOpen() bool {
+	return s.count.Sessions < s.cfg.MaxSessions && len(s.out) < s.most
 }
 
 // perSession is how many ready deliveries a further connection must be good
@@ -32,7 +40,7 @@ func (s *Scheduler) feedSite(st *site, now instant) {
 		g := st.groups[(st.fed+i)%len(st.groups)]
 		g.full = false
 		for s.wants(g, now) {
-			if s.count.Sessions >= s.cfg.MaxSessions {
+			if !s.mayOpen() {
 				st.fed++ // another pool begins next time
 				s.beHungry(st)
 				return

@@ -241,10 +241,16 @@ func (m *sim) finish() {
 		if err := m.s.lostWake(at(m.now), m.retries); err != nil {
 			m.fail("%v", err)
 		}
+		if err := m.s.lostHunger(at(m.now)); err != nil {
+			m.fail("%v", err)
+		}
 		if err := m.s.check(at(m.now)); err != nil {
 			m.fail("%v", err)
 		}
 		m.sleep()
+	}
+	for _, w := range m.s.WhyScope(m.now, message.Scope{}, 50) {
+		m.note("%v: %+v", w.Key, w.Reasons)
 	}
 	m.fail("%d on disk, %d out, and no end", len(m.disk.byID), len(m.out))
 }
@@ -296,11 +302,10 @@ func (m *sim) sleep() {
 		}
 	}
 	if next.IsZero() {
-		var left string
-		for _, d := range m.disk.byID {
-			left = fmt.Sprintf("%s of %+v: %+v", d.ID, d.Queue, m.s.queues[d.Queue])
+		for _, w := range m.s.WhyScope(m.now, message.Scope{}, 50) {
+			m.note("%v: %+v", w.Key, w.Reasons)
 		}
-		m.fail("nothing is to come, and %d are on disk, as %s", len(m.disk.byID), left)
+		m.fail("nothing is to come, and %d are on disk", len(m.disk.byID))
 	}
 	if next.Before(m.now) {
 		next = m.now

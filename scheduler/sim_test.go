@@ -352,9 +352,9 @@ func simSeeds() (first, n uint64) {
 		return v, 1
 	}
 	if testing.Short() {
-		return 1, 30
+		return 1, 15
 	}
-	return 1, 150
+	return 1, 60
 }
 
 func TestSimulation(t *testing.T) {
