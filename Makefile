@@ -2,7 +2,8 @@
 GO      ?= go
 BIN     := bin/hikyaku
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-LDFLAGS := -s -w -X main.version=$(VERSION)
+COMMIT  := $(shell git rev-parse HEAD 2>/dev/null)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 FUZZTIME ?= 20s
 
 .PHONY: help build demo test test-deps test-long check vet lint docs bench fuzz clean

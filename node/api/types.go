@@ -136,7 +136,7 @@ type MessageOptions struct {
 // Message is what was accepted once, with its deliveries.
 type Message struct {
 	ID         string         `json:"id"`
-	Sender     string         `json:"sender"`
+	Sender     string         `json:"sender" doc:"empty for the null sender, and once the message is no longer stored"`
 	Tenant     string         `json:"tenant"`
 	Stream     string         `json:"stream,omitempty"`
 	Pool       string         `json:"pool,omitempty"`
@@ -145,7 +145,7 @@ type Message struct {
 	Tags       []string       `json:"tags,omitempty"`
 	Metadata   map[string]any `json:"metadata,omitempty"`
 	Accepted   time.Time      `json:"accepted"`
-	Via        string         `json:"via,omitempty"`
+	Via        string         `json:"via,omitempty" doc:"smtp, http or notice; absent once the message is no longer stored, which is when its last delivery has ended"`
 	From       string         `json:"from,omitempty" doc:"who handed it in"`
 	Size       int64          `json:"size"`
 	Count      int            `json:"deliveries_total"`

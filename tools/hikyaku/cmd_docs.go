@@ -42,7 +42,7 @@ func describe(b *strings.Builder, cmd *cobra.Command) {
 		return
 	}
 	fmt.Fprintf(b, "\n### %s\n\n%s.\n", cmd.CommandPath(), strings.TrimSuffix(cmd.Short, "."))
-	if cmd.Runnable() {
+	if cmd.Runnable() && !cmd.HasSubCommands() {
 		fmt.Fprintf(b, "\n```\n%s\n```\n", cmd.UseLine())
 	}
 	if cmd.Long != "" {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hikyaku/controlplane/policy"
 	"hikyaku/node/api"
 	nodeclient "hikyaku/node/api/client"
 	"hikyaku/node/events"
@@ -88,7 +89,7 @@ func isID(s string) bool {
 
 func newEventsTailCmd(c *cli) *cobra.Command {
 	var f eventFlags
-	var d time.Duration
+	var d policy.Duration
 	cmd := &cobra.Command{
 		Use:     "tail [ID|ADDRESS|DOMAIN]",
 		Short:   "Follow the event log",
@@ -103,12 +104,12 @@ func newEventsTailCmd(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return ended(cmd.Context(), n.TailEvents(cmd.Context(), q, d, c.eventLine))
+			return ended(cmd.Context(), n.TailEvents(cmd.Context(), q, d.D(), c.eventLine))
 		},
 	}
 	f.add(cmd)
 	cmd.Flags().IntVar(&f.q.Limit, "limit", 1_000_000, "end after this many")
-	cmd.Flags().DurationVar(&d, "for", 24*time.Hour, "end after this time")
+	durationFlag(cmd, &d, "for", 24*time.Hour, "end after this `time`")
 	return cmd
 }
 

@@ -48,14 +48,17 @@ func newMessageShowCmd(c *cli) *cobra.Command {
 }
 
 func (c *cli) showMessage(w io.Writer, m *api.Message, content bool) error {
-	sender := m.Sender
-	if sender == "" {
+	sender, bytes := m.Sender, size(m.Size)
+	switch {
+	case m.Via == "": // no longer stored
+		sender, bytes = "", ""
+	case sender == "":
 		sender = "<> (null sender)"
 	}
 	for _, f := range []struct{ name, v string }{
 		{"message", m.ID}, {"sender", sender}, {"tenant", m.Tenant}, {"stream", m.Stream}, {"pool", m.Pool}, {"job", m.Job},
 		{"priority", m.Priority}, {"tags", strings.Join(m.Tags, " ")}, {"accepted", stamp(m.Accepted) + ", " + since(&m.Accepted) + " ago"},
-		{"via", strings.TrimSpace(m.Via + " " + m.From)}, {"size", size(m.Size)},
+		{"via", strings.TrimSpace(m.Via + " " + m.From)}, {"size", bytes},
 	} {
 		if f.v != "" {
 			fmt.Fprintf(w, "%-9s %s\n", f.name, clean(f.v))
@@ -64,6 +67,9 @@ func (c *cli) showMessage(w io.Writer, m *api.Message, content bool) error {
 	fmt.Fprintln(w)
 	if err := c.showDeliveries(w, m.Deliveries); err != nil {
 		return err
+	}
+	if m.Via == "" {
+		fmt.Fprintf(c.err, "sender and content are kept until the last delivery has ended; \"hikyaku events search --id %s\" has the whole story\n", clean(m.ID))
 	}
 	if m.Next > 0 {
 		fmt.Fprintf(c.err, "%s in all; --from %d shows the next\n", count(int64(m.Count), "delivery", "deliveries"), m.Next)
@@ -80,8 +86,7 @@ func (c *cli) showMessage(w io.Writer, m *api.Message, content bool) error {
 		_, err := fmt.Fprintf(w, "\n%s", clean(strings.ReplaceAll(string(m.Raw), "\r\n", "\n")))
 		return err
 	}
-	_, err := fmt.Fprintln(w, "\nThe content is no longer stored.")
-	return err
+	return nil
 }
 
 func newMessageCancelCmd(c *cli) *cobra.Command {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hikyaku/controlplane/policy"
 	"hikyaku/node/api"
 )
 
@@ -240,8 +241,8 @@ var verbs = []verb{
 // actFlags are the flags of every verb.
 type actFlags struct {
 	api.ActionRequest
-	expires time.Duration
-	yes     bool
+	lasts policy.Duration
+	yes   bool
 }
 
 func newQueueVerbCmd(c *cli, v verb) *cobra.Command {
@@ -266,7 +267,7 @@ func newQueueVerbCmd(c *cli, v verb) *cobra.Command {
 	cmd.Flags().BoolVar(&f.All, "all", false, "all mail of the node")
 	cmd.Flags().StringVar(&f.Reason, "reason", "", "why, for those who come after")
 	if v.name == api.VerbHold {
-		cmd.Flags().DurationVar(&f.expires, "for", 0, "release by itself after this time, as in 30m")
+		durationFlag(cmd, &f.lasts, "for", 0, "release by itself after this `time`, as in 30m or 2d")
 	}
 	if v.final {
 		cmd.Flags().BoolVar(&f.yes, "yes", false, "do not ask")
@@ -293,8 +294,8 @@ func (c *cli) act(ctx context.Context, v verb, f *actFlags) error {
 			return err
 		}
 	}
-	if f.expires > 0 {
-		at := time.Now().Add(f.expires)
+	if f.lasts > 0 {
+		at := time.Now().Add(f.lasts.D())
 		f.Expires = &at
 	}
 	if u, err := user.Current(); err == nil {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -96,6 +97,8 @@ func (c *cli) serve(ctx context.Context, o serveOptions) (err error) {
 		return err
 	}
 	defer stopAdmin()
+	log.Info("starting", "version", thisBuild().Version, "smtp", strings.Join(smtpAddresses(cfg), " "), "http", cfg.Ingest.HTTP.Listen,
+		"admin", cfg.Admin.Listen, "data", cfg.Node.DataDir)
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -114,6 +117,14 @@ func (c *cli) serve(ctx context.Context, o serveOptions) (err error) {
 		}
 	}()
 	return n.Run(ctx)
+}
+
+func smtpAddresses(cfg *config.Config) []string {
+	var as []string
+	for _, l := range cfg.Ingest.SMTP {
+		as = append(as, l.Listen)
+	}
+	return as
 }
 
 func newLogger(c *cli, cfg *config.Config) *slog.Logger {

@@ -8,12 +8,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hikyaku/controlplane/policy"
 	"hikyaku/node/api"
 )
 
 func newTraceCmd(c *cli) *cobra.Command {
 	var f api.TraceFilter
-	var d time.Duration
+	var d policy.Duration
 	var lines int
 	cmd := &cobra.Command{
 		Use:   "trace [DESTINATION]",
@@ -37,7 +38,7 @@ down.`,
 			if err != nil {
 				return err
 			}
-			return ended(cmd.Context(), n.Trace(cmd.Context(), f, d, lines, c.traceLine))
+			return ended(cmd.Context(), n.Trace(cmd.Context(), f, d.D(), lines, c.traceLine))
 		},
 	}
 	fl := cmd.Flags()
@@ -47,7 +48,7 @@ down.`,
 	fl.StringVar(&f.Host, "host", "", "name or address of the peer")
 	fl.StringVar(&f.Sender, "sender", "", "envelope sender")
 	fl.StringVar(&f.Recipient, "recipient", "", "recipient")
-	fl.DurationVar(&d, "for", time.Minute, "end after this time, at most 1h")
+	durationFlag(cmd, &d, "for", time.Minute, "end after this `time`, at most 1h")
 	fl.IntVar(&lines, "count", 10000, "end after this many lines")
 	return cmd
 }

@@ -9,8 +9,12 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the linker from the release tag (Makefile).
-var version = "dev"
+// version and commit are set by the linker (Makefile). A binary built by "go
+// install" has neither and says what the Go tool wrote into it.
+var (
+	version = "dev"
+	commit  = ""
+)
 
 // build is what can be told about this binary.
 type build struct {
@@ -25,7 +29,7 @@ type build struct {
 
 // thisBuild reads what the Go tool wrote into the binary.
 func thisBuild() build {
-	b := build{Version: version, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
+	b := build{Version: version, Commit: commit, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b
@@ -33,7 +37,9 @@ func thisBuild() build {
 	for _, s := range info.Settings {
 		switch s.Key {
 		case "vcs.revision":
-			b.Commit = s.Value
+			if b.Commit == "" {
+				b.Commit = s.Value
+			}
 		case "vcs.time":
 			b.Time = s.Value
 		case "vcs.modified":

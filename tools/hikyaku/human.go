@@ -124,6 +124,12 @@ func destinationArg(s *api.Scope, args []string) error {
 	return nil
 }
 
+// durationFlag adds a span of time written as everywhere else in the product:
+// 30m, 2d, 1h30m.
+func durationFlag(cmd *cobra.Command, d *policy.Duration, name string, def time.Duration, usage string) {
+	cmd.Flags().TextVar(d, name, policy.Duration(def), usage)
+}
+
 // scopeText names a scope for people.
 func scopeText(s api.Scope) string {
 	var parts []string

@@ -67,6 +67,11 @@ func (c *cli) table(w io.Writer, header []string, rows [][]string) error {
 	}
 	var b strings.Builder
 	line := func(cells []string, col color) {
+		end := len(cells) // no blanks at the end of a line
+		for end > 0 && cells[end-1] == "" {
+			end--
+		}
+		cells = cells[:end]
 		for i, cell := range cells {
 			pad := strings.Repeat(" ", max(0, width[i]-lipgloss.Width(cell)))
 			if col != "" {

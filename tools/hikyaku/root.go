@@ -118,7 +118,33 @@ a running node over its admin API, or work on files.`,
 	root.SetHelpCommandGroupID(groupTools)
 	root.SetCompletionCommandGroupID(groupTools)
 	root.AddCommand(commands(c)...)
+	groups(root)
 	return root
+}
+
+// groups makes each command that only holds others show its help when called
+// alone, and refuse a name below it that does not exist. Cobra refuses unknown
+// names at the top only and takes all others for a call for help, exit code 0.
+func groups(cmd *cobra.Command) {
+	for _, sub := range cmd.Commands() {
+		groups(sub)
+	}
+	if !cmd.HasSubCommands() || cmd.Runnable() {
+		return
+	}
+	cmd.DisableFlagsInUseLine = true
+	cmd.SuggestionsMinimumDistance = 2
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		text := fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath())
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			text += "; did you mean " + strings.Join(near, " or ") + "?"
+		}
+		return usageError("%s\nRun \"%s --help\" for the commands.", text, cmd.CommandPath())
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 }
 
 // fromEnv fills a flag that was not given from the environment. The flag's

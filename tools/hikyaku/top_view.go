@@ -59,6 +59,14 @@ func sparkline(h []float64, width int) string {
 	return string(out)
 }
 
+// spark is a sparkline after a blank, nothing without history.
+func spark(h []float64, width int) string {
+	if len(h) == 0 {
+		return ""
+	}
+	return " " + sparkline(h, width)
+}
+
 // topView draws the state.
 func (c *cli) topView(s *topState) string {
 	var b strings.Builder
@@ -117,8 +125,8 @@ func (c *cli) topHead(b *strings.Builder, s *topState) {
 
 func (c *cli) topRates(b *strings.Builder, s *topState) {
 	o, line := s.now, max(10, s.width-60)
-	fmt.Fprintf(b, "in   %8s  %3d connections %s\n", perSecond(o.Rates.Accepted), o.Connections.In, c.paint(sparkline(s.in, line), cyan))
-	fmt.Fprintf(b, "out  %8s  %3d connections %s\n", perSecond(o.Rates.Delivered), o.Connections.Out, c.paint(sparkline(s.out, line), green))
+	fmt.Fprintf(b, "in   %8s  %3d connections%s\n", perSecond(o.Rates.Accepted), o.Connections.In, c.paint(spark(s.in, line), cyan))
+	fmt.Fprintf(b, "out  %8s  %3d connections%s\n", perSecond(o.Rates.Delivered), o.Connections.Out, c.paint(spark(s.out, line), green))
 	fmt.Fprintf(b, "     deferred %s  bounced %s  attempts %s  idle connections %d\n",
 		perSecond(o.Rates.Deferred), perSecond(o.Rates.Bounced), perSecond(o.Rates.Attempts), o.Connections.OutIdle)
 	q := &o.Queue

@@ -20,6 +20,10 @@ var Epoch = time.Date(2026, 11, 22, 10, 15, 0, 0, time.UTC)
 // MessageID is the one message it knows whole.
 const MessageID = "01jd3q8v5x2m9k7c4t6r0w1yza"
 
+// EndedID is a delivery of it that is asked for after the end: the message itself
+// is no longer stored.
+const EndedID = MessageID + "-9"
+
 // Node implements api.Node. Its fields may be set before it is used.
 type Node struct {
 	Reasons []string // why it is not ready
@@ -175,6 +179,10 @@ func (n *Node) Message(_ context.Context, id string, o api.MessageOptions) (*api
 	m := &api.Message{
 		ID: MessageID, Sender: "news@shop.example", Tenant: "shop", Stream: "bulk", Job: "news-1", Priority: "low", Tags: []string{"autumn"},
 		Accepted: Epoch.Add(-time.Hour), Via: "http", From: "key-1", Size: 4096, Count: 2, Deliveries: []api.Delivery{delivery(0), d},
+	}
+	if id == EndedID {
+		m.Sender, m.Via, m.From, m.Tags, m.Size, m.Count, m.Deliveries = "", "", "", nil, 0, 1, []api.Delivery{d}
+		return m, nil
 	}
 	if o.Content {
 		m.Raw = []byte("From: news@shop.example\r\nSubject: hello\r\n\r\nHello\r\n")
