@@ -23,14 +23,13 @@ func (n *Node) Admit(tenant string) error {
 	if err := n.spool.Admit(); err != nil {
 		return refusalOf(err)
 	}
-	if t := n.policy.Load().Tenants[tenant]; t != nil {
-		if t.Disabled {
-			return &ingest.Refusal{Code: 550, Enhanced: message.Enhanced{Class: 5, Subject: 7, Detail: 1}, HTTP: 403, Text: "this tenant is disabled"}
-		}
-		if t.MaxQueued > 0 && n.spool.TenantQueued(tenant) >= t.MaxQueued {
-			return &ingest.Refusal{Code: 452, Enhanced: message.Enhanced{Class: 4, Subject: 3, Detail: 1}, HTTP: 429, RetryAfter: 10 * time.Second,
-				Text: "too much of this tenant's mail is queued; try again later"}
-		}
+	t := n.policy.Load().Tenants[tenant]
+	if t == nil || t.Disabled { // it may have gone from policy while the client was connected
+		return &ingest.Refusal{Code: 550, Enhanced: message.Enhanced{Class: 5, Subject: 7, Detail: 1}, HTTP: 403, Text: "this tenant is disabled"}
+	}
+	if t.MaxQueued > 0 && n.spool.TenantQueued(tenant) >= t.MaxQueued {
+		return &ingest.Refusal{Code: 452, Enhanced: message.Enhanced{Class: 4, Subject: 3, Detail: 1}, HTTP: 429, RetryAfter: 10 * time.Second,
+			Text: "too much of this tenant's mail is queued; try again later"}
 	}
 	return nil
 }
@@ -65,7 +64,11 @@ func (n *Node) Accept(ctx context.Context, s *ingest.Submission) error {
 	if m.Accepted.IsZero() {
 		m.Accepted = now
 	}
-	if _, cancelled := n.cancelledJobs.Load(jobName{m.Tenant, m.Job}); cancelled && m.Job != "" {
+	if m.Job != "" {
+		n.jobs.accepting.RLock()
+		defer n.jobs.accepting.RUnlock()
+	}
+	if m.Job != "" && n.jobCancelled(jobName{m.Tenant, m.Job}) {
 		return &ingest.Refusal{Code: 550, Enhanced: message.Enhanced{Class: 5, Subject: 7, Detail: 0}, HTTP: 409, Text: "the job was cancelled"}
 	}
 	ds, err := n.plan(s, n.policy.Load(), now)

@@ -3,8 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
-	"sync"
 	"time"
 
 	"hikyaku/node/api"
@@ -74,70 +72,22 @@ func deliveryStatus(st *spool.Status) ingest.DeliveryStatus {
 }
 
 // CancelMessage is ingest.Queue.
-func (c clientQueue) CancelMessage(_ context.Context, tenant string, id message.ID, index *uint16) (*ingest.CancelResult, error) {
+func (c clientQueue) CancelMessage(ctx context.Context, tenant string, id message.ID, index *uint16) (*ingest.CancelResult, error) {
 	n := c.n
 	res := &ingest.CancelResult{ID: id.String()}
 	if index != nil {
 		res.ID = message.DeliveryID{Message: id, Index: *index}.String()
 	}
-	var mine []spool.Status
-	err := n.eachStatus(id, index, func(st *spool.Status) {
-		if st.Queue.Tenant == tenant {
-			mine = append(mine, *st)
-		}
-	})
+	a := spool.Action{Kind: api.VerbCancel, Message: res.ID, Scope: message.Scope{Tenant: tenant}, Reason: "by its sender", Author: "tenant " + tenant, Created: n.now()}
+	did, err := n.cancelOnMessage(ctx, a, id, index)
 	if err != nil {
 		return nil, err
 	}
-	if len(mine) == 0 {
+	if !did.found {
 		return nil, ingest.ErrNotFound
 	}
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	for i := range mine {
-		res.Ended += len(mine[i].Final)
-		d := mine[i].Queued
-		if d == nil {
-			continue
-		}
-		if !n.dispatch.take(d) {
-			res.InFlight += len(d.Recipients)
-			n.cancelAfter(d)
-			continue
-		}
-		wg.Add(1)
-		n.end(d, message.Cancelled, cancelReply("by its sender"), func(err error) {
-			mu.Lock()
-			if err == nil {
-				res.Cancelled += len(d.Recipients)
-			} else {
-				res.Ended += len(d.Recipients)
-			}
-			mu.Unlock()
-			wg.Done()
-		})
-	}
-	wg.Wait()
+	res.Cancelled, res.InFlight, res.Ended = int(did.affected.Load()), did.late, did.ended
 	return res, nil
-}
-
-// cancelAfter ends a delivery that is in flight if its attempt leaves it
-// queued: no further attempt follows a cancel.
-func (n *Node) cancelAfter(d *message.Delivery) {
-	n.work.Go(func() {
-		for !n.draining.Load() {
-			timer := time.NewTimer(50 * time.Millisecond)
-			<-timer.C
-			st, err := n.spool.Status(d.ID)
-			if err != nil || st.Queued == nil {
-				return
-			}
-			if n.dispatch.take(st.Queued) {
-				n.end(st.Queued, message.Cancelled, cancelReply("by its sender"), nil)
-				return
-			}
-		}
-	})
 }
 
 // Job is ingest.Queue.
@@ -199,40 +149,4 @@ func (c clientQueue) CancelJob(ctx context.Context, tenant, job string) (*ingest
 		return nil, err
 	}
 	return c.Job(ctx, tenant, job)
-}
-
-// changeJob changes what stands for a job, durably first.
-func (n *Node) changeJob(ctx context.Context, tenant, job string, change func(*spool.JobOrder) error) error {
-	j, err := n.spool.Job(tenant, job)
-	if errors.Is(err, spool.ErrNotFound) {
-		return fmt.Errorf("%w: job %s of tenant %s", api.ErrNotFound, job, tenant)
-	}
-	if err != nil {
-		return err
-	}
-	if j.State == spool.JobCancelled {
-		return fmt.Errorf("%w: the job was cancelled, which is final", api.ErrConflict)
-	}
-	if err := change(&j.JobOrder); err != nil {
-		return err
-	}
-	j.Updated = n.now()
-	if err := n.spool.PutJob(ctx, tenant, job, j.JobOrder); err != nil {
-		return err
-	}
-	n.orderJob(&j)
-	return nil
-}
-
-// cancelJob ends what is left of a job. New mail for it is refused from now on.
-func (n *Node) cancelJob(ctx context.Context, tenant, job, author, reason string) error {
-	err := n.changeJob(ctx, tenant, job, func(o *spool.JobOrder) error {
-		o.State, o.Rate, o.Reason, o.Author = spool.JobCancelled, nil, reason, author
-		return nil
-	})
-	if err != nil && !errors.Is(err, api.ErrConflict) {
-		return err
-	}
-	_, err = n.Act(ctx, &api.ActionRequest{Verb: api.VerbCancel, Scope: api.Scope{Tenant: tenant, Job: job}, Author: author, Reason: reason})
-	return err
 }

@@ -21,6 +21,8 @@ type counters struct {
 	cancelled          atomic.Uint64
 	deferred           atomic.Uint64
 	attempts           atomic.Uint64 // deliveries attempted
+	transitions        atomic.Uint64
+	dispatched         [message.Priorities]atomic.Uint64 // deliveries
 
 	byName struct {
 		sync.Mutex
@@ -34,7 +36,7 @@ type counters struct {
 
 type tenantCount struct{ messages, recipients uint64 }
 
-type carrierCount struct{ attempts, delivered, deferred, bounced uint64 }
+type carrierCount struct{ opened, attempts, delivered, deferred, bounced uint64 }
 
 type replyKey struct{ phase, class string }
 
@@ -51,19 +53,41 @@ const (
 	maxCountedErrors = 512
 )
 
-func (c *counters) final(s message.State) {
+// tally is what one transition adds to the counters.
+type tally struct {
+	attempt, timed                                   bool // it was an attempt; its stages are known
+	delivered, bounced, expired, cancelled, deferred uint64
+	few                                              [4]countedReply
+	replies                                          []countedReply
+}
+
+func (t *tally) final(s message.State) {
 	switch s {
 	case message.Delivered:
-		c.delivered.Add(1)
+		t.delivered++
 	case message.Bounced:
-		c.bounced.Add(1)
+		t.bounced++
 	case message.Expired:
-		c.expired.Add(1)
+		t.expired++
 	case message.Cancelled:
-		c.cancelled.Add(1)
+		t.cancelled++
 	}
 }
 
+func (t *tally) reply(r *message.Reply) {
+	if t.replies == nil {
+		t.replies = t.few[:0]
+	}
+	t.replies = append(t.replies, countedReply{r.Phase, r.Fault, r.Code})
+}
+
+func (c *counters) init() {
+	b := &c.byName
+	b.tenants, b.carriers = map[string]*tenantCount{}, map[string]*carrierCount{}
+	b.replies, b.errors = map[replyKey]uint64{}, map[errorKey]*errorCount{}
+}
+
+// accepted counts a message, a notice of our own included.
 func (c *counters) accepted(tenant string, recipients, bytes int) {
 	c.acceptedMessages.Add(1)
 	c.acceptedRecipients.Add(uint64(recipients))
@@ -73,9 +97,6 @@ func (c *counters) accepted(tenant string, recipients, bytes int) {
 	defer b.Unlock()
 	t := b.tenants[tenant]
 	if t == nil {
-		if b.tenants == nil {
-			b.tenants = map[string]*tenantCount{}
-		}
 		if len(b.tenants) >= maxCountedNames {
 			return
 		}
@@ -142,40 +163,61 @@ func (h *histogram) quantile(q float64) time.Duration {
 	return h.max
 }
 
-// attempted notes the outcome of one attempt.
-func (c *counters) attempted(carrier string, st *message.Stages, replies []countedReply) {
-	c.attempts.Add(1)
+// noCarrier is the label of what ended before a carrier was known.
+const noCarrier = "none"
+
+func (c *counters) carrierLocked(name string) *carrierCount {
+	b := &c.byName
+	if name == "" {
+		name = noCarrier
+	}
+	cc := b.carriers[name]
+	if cc == nil {
+		if len(b.carriers) >= maxCountedNames {
+			name = "other"
+			if cc = b.carriers[name]; cc != nil {
+				return cc
+			}
+		}
+		cc = &carrierCount{}
+		b.carriers[name] = cc
+	}
+	return cc
+}
+
+// opened counts an outgoing connection.
+func (c *counters) opened(carrier string) {
+	c.byName.Lock()
+	defer c.byName.Unlock()
+	c.carrierLocked(carrier).opened++
+}
+
+// settled counts a durable transition.
+func (c *counters) settled(t *tally, carrier string, st *message.Stages) {
+	c.transitions.Add(1)
+	c.delivered.Add(t.delivered)
+	c.bounced.Add(t.bounced)
+	c.expired.Add(t.expired)
+	c.cancelled.Add(t.cancelled)
+	c.deferred.Add(t.deferred)
 	b := &c.byName
 	b.Lock()
 	defer b.Unlock()
-	cc := b.carriers[carrier]
-	if cc == nil {
-		if b.carriers == nil {
-			b.carriers, b.replies, b.errors = map[string]*carrierCount{}, map[replyKey]uint64{}, map[errorKey]*errorCount{}
-		}
-		if len(b.carriers) >= maxCountedNames {
-			return
-		}
-		cc = &carrierCount{}
-		b.carriers[carrier] = cc
-	}
-	cc.attempts++
-	for _, r := range replies {
+	cc := c.carrierLocked(carrier)
+	cc.delivered += t.delivered
+	cc.bounced += t.bounced
+	cc.deferred += t.deferred
+	for _, r := range t.replies {
 		b.replies[replyKey{r.phase.String(), classOf(r)}]++
-		switch r.class {
-		case message.Success:
-			cc.delivered++
-		case message.Permanent:
-			cc.bounced++
-		default:
-			cc.deferred++
+	}
+	if t.attempt {
+		c.attempts.Add(1)
+		cc.attempts++
+	}
+	if t.timed {
+		for i, d := range [stageCount]time.Duration{st.Queued, st.Connect, st.Sign, st.Mail, st.Data, st.Total} {
+			b.stages[i].add(d)
 		}
-	}
-	if st == nil {
-		return
-	}
-	for i, d := range [stageCount]time.Duration{st.Queued, st.Connect, st.Sign, st.Mail, st.Data, st.Total} {
-		b.stages[i].add(d)
 	}
 }
 
@@ -183,7 +225,6 @@ func (c *counters) attempted(carrier string, st *message.Stages, replies []count
 type countedReply struct {
 	phase message.Phase
 	fault message.Fault
-	class message.Class
 	code  uint16
 }
 
@@ -210,9 +251,6 @@ func (c *counters) noteError(carrier string, r *message.Reply, now time.Time) {
 	b := &c.byName
 	b.Lock()
 	defer b.Unlock()
-	if b.errors == nil {
-		b.carriers, b.replies, b.errors = map[string]*carrierCount{}, map[replyKey]uint64{}, map[errorKey]*errorCount{}
-	}
 	e := b.errors[k]
 	if e == nil {
 		if len(b.errors) >= maxCountedErrors {

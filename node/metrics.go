@@ -14,6 +14,7 @@ import (
 	"hikyaku/node/ingest"
 	"hikyaku/node/mx"
 	"hikyaku/scheduler"
+	"hikyaku/spool"
 	"hikyaku/spool/message"
 )
 
@@ -86,12 +87,15 @@ func (n *Node) ingestMetrics(m *api.IngestMetrics) {
 
 func (n *Node) spoolMetrics(m *api.SpoolMetrics) {
 	st, sm := n.spool.Stats(), n.spool.Metrics()
-	*m = api.SpoolMetrics{Queued: st.Deliveries, Counted: st.Counted, Commits: sm.Committed, Batches: sm.Commits, Quarantined: uint64(max(0, sm.Quarantined)),
+	*m = api.SpoolMetrics{Queued: st.Deliveries, Counted: st.Counted, Commits: n.count.transitions.Load(), Batches: sm.Commits, Quarantined: uint64(max(0, sm.Quarantined)),
 		OutboxRecords: st.Outbox, FreeBytes: sm.FreeBytes, DiskBytes: sm.DiskBytes, ReadAmp: int64(sm.ReadAmp), MemTableBytes: sm.MemTableBytes,
 		WALBytes: sm.WALBytes, CompactionDebt: sm.CompactionDebt, WriteStalls: sm.WriteStalls, CacheHits: uint64(sm.CacheHits), CacheMisses: uint64(sm.CacheMisses)}
 	m.Appends = n.count.acceptedMessages.Load()
 	m.Gates = map[string]bool{"space": sm.LowSpace, "failed": sm.Failed, "drain": n.draining.Load()}
-	m.Sync = api.Histogram{Bounds: []float64{sm.Sync.P50.Seconds(), sm.Sync.P99.Seconds()}, Counts: []uint64{sm.Sync.Count / 2, sm.Sync.Count * 49 / 100, sm.Sync.Count - sm.Sync.Count/2 - sm.Sync.Count*49/100}, Sum: sm.Sync.Sum.Seconds()}
+	m.Sync = api.Histogram{Counts: sm.Sync.Buckets[:], Sum: sm.Sync.Sum.Seconds()}
+	for _, b := range spool.LatencyBounds {
+		m.Sync.Bounds = append(m.Sync.Bounds, b.Seconds())
+	}
 	m.QueuedCarrier, m.QueuedTenant = map[string]int64{}, map[string]int64{}
 	dests := map[string]struct{}{}
 	n.eachQueueView(func(q *message.QueueKey, queued int64, carrier string) {
@@ -123,7 +127,10 @@ func (n *Node) schedulerMetrics(m *api.SchedulerMetrics) {
 		c := s.Counts()
 		*m = api.SchedulerMetrics{Queues: int64(c.Queues), InMemory: int64(c.Loaded), InFlight: int64(c.InFlight), Sites: int64(c.Sites), Lanes: int64(c.Lanes), Pages: c.Paged}
 		m.InMemoryMax = int64(s.MaxLoaded())
-		m.Dispatched = map[string]uint64{"all": c.Dispatched}
+		m.Dispatched = map[string]uint64{}
+		for p := range n.count.dispatched {
+			m.Dispatched[message.Priority(p).String()] = n.count.dispatched[p].Load()
+		}
 		m.Waiting = map[string]int64{}
 		s.EachQueue(now, func(v scheduler.QueueView) bool {
 			m.Waiting[v.State]++
@@ -139,7 +146,6 @@ func (n *Node) schedulerMetrics(m *api.SchedulerMetrics) {
 
 func (n *Node) deliveryMetrics(m *api.DeliveryMetrics) {
 	d := n.client.Metrics()
-	m.Opened = map[string]uint64{"all": d.Opened}
 	m.Expired, m.Cancelled, m.Bytes = n.count.expired.Load(), n.count.cancelled.Load(), d.BytesOut
 	m.TLS = map[string]uint64{"tls": d.TLS, "fallback": d.TLSFallback}
 	m.ConnectFault = map[string]uint64{}
@@ -156,12 +162,13 @@ func (n *Node) deliveryMetrics(m *api.DeliveryMetrics) {
 		}
 	})
 	m.Attempts, m.Delivered, m.Deferred, m.Bounced = map[string]uint64{}, map[string]uint64{}, map[string]uint64{}, map[string]uint64{}
+	m.Opened = map[string]uint64{}
 	m.Replies, m.Stages = map[api.ReplyKey]uint64{}, map[string]api.Histogram{}
 	b := &n.count.byName
 	b.Lock()
 	defer b.Unlock()
 	for name, c := range b.carriers {
-		m.Attempts[name], m.Delivered[name], m.Deferred[name], m.Bounced[name] = c.attempts, c.delivered, c.deferred, c.bounced
+		m.Opened[name], m.Attempts[name], m.Delivered[name], m.Deferred[name], m.Bounced[name] = c.opened, c.attempts, c.delivered, c.deferred, c.bounced
 	}
 	for k, v := range b.replies {
 		m.Replies[api.ReplyKey{Phase: k.phase, Class: k.class}] = v
@@ -230,7 +237,7 @@ func (n *Node) Overview(ctx context.Context) (*api.Overview, error) {
 	o.Lanes = lanes[:min(len(lanes), topQueues)]
 	o.Gates = []api.Gate{{Name: "space", Closed: sm.LowSpace}, {Name: "spool", Closed: sm.Failed}, {Name: "drain", Closed: n.draining.Load()}}
 	o.Latency = n.latencies()
-	o.Latency = append(o.Latency, api.Latency{Name: "sync", P50: sm.Sync.P50, P90: sm.Sync.P99, P99: sm.Sync.P99, Max: sm.Sync.P99})
+	o.Latency = append(o.Latency, api.Latency{Name: "sync", P50: sm.Sync.P50, P90: sm.Sync.P90, P99: sm.Sync.P99, Max: sm.Sync.Max})
 	o.Errors = n.topErrors()
 	o.Memory = memoryUse()
 	return o, nil

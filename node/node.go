@@ -49,21 +49,28 @@ type Node struct {
 	rates    *rates
 	count    counters
 
-	cancelledJobs sync.Map // jobName → struct{}: their new mail is refused
+	jobs    jobOrders
+	actions actionLoop
+	// deciding is held for reading from the moment an outcome looks for orders
+	// about its delivery until it is handed to the spool.
+	deciding sync.RWMutex
 
-	unsubscribe func()
-	work        sync.WaitGroup // goroutines of the dispatcher and of actions
-	commits     sync.WaitGroup // transitions that the spool has not answered
-	actions     actionLoop
-	draining    atomic.Bool
-	recovered   atomic.Bool
-	policyMu    sync.Mutex // orders policy changes
+	root      context.Context // of all that outlives a request; ended by stopWork
+	stopWork  context.CancelFunc
+	tasks     gate // goroutines of the dispatcher and of actions
+	commits   gate // transitions that the spool has not answered
+	draining  atomic.Bool
+	recovered atomic.Bool
+	serving   atomic.Bool // the listeners are open
+	policyMu  sync.Mutex // orders policy changes
 }
 
 // New opens the data directory and builds everything; nothing listens yet.
 func New(cfg Config) (_ *Node, err error) {
 	cfg = cfg.withDefaults()
 	n := &Node{cfg: cfg, name: cfg.Name, hostname: cfg.Hostname, log: cfg.Logger, started: cfg.Now(), trace: newTraces()}
+	n.root, n.stopWork = context.WithCancel(context.Background())
+	n.count.init()
 	if n.hostname == "" {
 		if n.hostname, err = os.Hostname(); err != nil {
 			return nil, fmt.Errorf("host name: %w", err)
@@ -168,6 +175,9 @@ func (n *Node) random() uint64 { return rand.Uint64() }
 func (n *Node) usePolicy(set *policy.Set) {
 	n.policyMu.Lock()
 	defer n.policyMu.Unlock()
+	if old := n.policy.Load(); old != nil && set.Revision < old.Revision {
+		return // a newer one overtook it
+	}
 	signers, errs := n.nextSigners(set)
 	for _, err := range errs {
 		n.log.Error("signing key cannot be used; mail of its domain goes without its signature", "error", err)
@@ -192,36 +202,40 @@ func (n *Node) Reload() error {
 }
 
 // Run serves until ctx ends, then drains: listeners close, what is in hand
-// comes to its end or is given back, and everything stays on disk.
+// comes to its end or is given back, and everything stays on disk. When it
+// returns no goroutine of the node is left. Run a Node once.
 func (n *Node) Run(ctx context.Context) error {
-	n.unsubscribe = n.cfg.Policy.Subscribe(n.usePolicy)
-	n.usePolicy(n.cfg.Policy.Snapshot())
-	workCtx, stopWork := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopWork()
-	loopCtx, stopLoops := context.WithCancel(workCtx)
-	defer stopLoops()
-	var loops sync.WaitGroup
-	loops.Go(func() { n.dispatch.loop(workCtx) })
+	unsubscribe := n.cfg.Policy.Subscribe(n.usePolicy)
+	n.usePolicy(n.cfg.Policy.Snapshot()) // it may have changed since New
+	var loops, enders sync.WaitGroup
+	loopCtx, stopLoops := context.WithCancel(n.root)
+	loops.Go(func() { n.dispatch.loop(loopCtx) })
 	loops.Go(func() { n.dispatch.sweepLoop(loopCtx) })
-	for range endWorkers {
-		loops.Go(func() { n.dispatch.endLoop(workCtx) })
-	}
 	loops.Go(func() { n.rates.loop(loopCtx, n) })
 	loops.Go(func() { n.actions.loop(loopCtx, n) })
-	if err := n.recover(ctx); err != nil {
-		return err
+	for range endWorkers {
+		enders.Go(func() { n.dispatch.endLoop(n.root) })
 	}
-	if err := n.listen(); err != nil {
-		return err
+	err := n.recover(ctx)
+	if err == nil {
+		err = n.listen()
 	}
-	n.log.Info("ready", "node", n.name, "queued", n.spool.Stats().Deliveries)
-	<-ctx.Done()
-	err := n.drain(stopWork)
+	if err == nil {
+		n.serving.Store(true)
+		n.log.Info("ready", "node", n.name, "queued", n.spool.Stats().Deliveries)
+		<-ctx.Done()
+	} else if ctx.Err() != nil {
+		err = nil // told to end while still starting
+	}
+	n.draining.Store(true)
+	unsubscribe()
 	stopLoops()
-	stopWork()
-	n.work.Wait()
 	loops.Wait()
-	n.commits.Wait() // their events go to the log, which Close flushes
+	n.drain()
+	n.stopWork()
+	n.tasks.shut()
+	enders.Wait()
+	n.commits.shut() // their events go to the log, which Close flushes
 	return err
 }
 
@@ -244,7 +258,7 @@ func (n *Node) recover(ctx context.Context) error {
 	if err := n.restoreActions(ctx); err != nil {
 		return err
 	}
-	if err := n.restoreJobs(); err != nil {
+	if err := n.restoreJobs(ctx); err != nil {
 		return err
 	}
 	type found struct {
@@ -275,41 +289,25 @@ func (n *Node) recover(ctx context.Context) error {
 }
 
 // drain stops taking mail, lets transactions end, then cuts off.
-func (n *Node) drain(cutOff func()) error {
+func (n *Node) drain() {
 	n.log.Info("draining", "timeout", n.cfg.DrainTimeout)
-	n.draining.Store(true)
-	n.unsubscribe()
 	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
 	defer cancel()
 	n.dispatch.close()
-	var errs []error
 	var in sync.WaitGroup
-	var mu sync.Mutex
 	for _, shut := range n.shutters() {
 		in.Go(func() {
 			if err := shut(ctx); err != nil {
-				mu.Lock()
-				errs = append(errs, err)
-				mu.Unlock()
+				n.log.Warn("drain", "error", err) // clients were cut off; nothing of theirs was acknowledged
 			}
 		})
 	}
 	in.Wait()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for n.dispatch.sessions() > 0 {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			n.log.Warn("sessions cut off at the end of the drain", "sessions", n.dispatch.sessions())
-			cutOff()
-			n.work.Wait()
-		}
+	select {
+	case <-n.dispatch.empty:
+	case <-ctx.Done():
+		n.log.Warn("sessions cut off at the end of the drain", "sessions", n.dispatch.running())
 	}
-	for _, err := range errs {
-		n.log.Warn("drain", "error", err) // clients were cut off; nothing of theirs was acknowledged
-	}
-	return nil
 }
 
 func (n *Node) shutters() []func(context.Context) error {
@@ -322,6 +320,9 @@ func (n *Node) shutters() []func(context.Context) error {
 
 // Close flushes and closes what New opened. Call it after Run has returned.
 func (n *Node) Close() error {
+	n.stopWork()
+	n.tasks.shut()
+	n.commits.shut()
 	var errs []error
 	if n.events != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -345,8 +346,11 @@ func (n *Node) Close() error {
 // NotReady lists why the node does not serve yet, or any more.
 func (n *Node) NotReady() []string {
 	var why []string
-	if !n.recovered.Load() {
+	switch {
+	case !n.recovered.Load():
 		why = append(why, "recovering: queues are being found")
+	case !n.serving.Load():
+		why = append(why, "starting: the listeners are not open yet")
 	}
 	if n.draining.Load() {
 		why = append(why, "draining")

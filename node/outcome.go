@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"math"
 	"time"
 
 	"hikyaku/node/delivery"
@@ -23,11 +24,12 @@ type ending struct {
 	t     spool.Transition
 	event message.Event
 	buf   *[]byte
-	left  []message.Recipient
-	last  *message.Reply        // of the first recipient that stays
+	left  []int                 // recipients that stay
+	last  *message.Reply        // of the first of them that was deferred
 	host  string                // who was tried
 	at    time.Time             // when; zero when nobody was
 	tell  [4][]notice.Recipient // by notice.Kind
+	tally tally
 }
 
 func (n *Node) begin(d *message.Delivery, m *message.Message) *ending {
@@ -56,7 +58,7 @@ var eventOfState = [...]message.EventType{
 func (e *ending) final(i int, state message.State, reply message.Reply) {
 	e.t.Final = append(e.t.Final, spool.Final{Recipient: e.d.Recipients[i].Address, State: state, Reply: reply, At: e.now, Attempts: e.event.Attempt})
 	e.emit(eventOfState[state], i, reply)
-	e.n.count.final(state)
+	e.tally.final(state)
 	switch state {
 	case message.Bounced, message.Expired:
 		e.wants(notice.Failed, i, reply)
@@ -65,51 +67,75 @@ func (e *ending) final(i int, state message.State, reply message.Reply) {
 
 // stays keeps recipient i in the queue.
 func (e *ending) stays(i int, reply *message.Reply) {
-	e.left = append(e.left, e.d.Recipients[i])
+	e.left = append(e.left, i)
 	if e.last == nil && reply != nil {
 		e.last = reply
 	}
 }
 
-// commit hands the transition to the spool. after runs once it is durable, on
-// the goroutine that acknowledges: it must be quick.
+// errEnding is the outcome of a commit that came after the node's end.
+var errEnding = errors.New("the node is ending")
+
+// commit hands the transition to the spool. after, which may be nil, runs once
+// it is durable, on the goroutine that acknowledges: it must be quick.
 func (e *ending) commit(after func(err error)) {
+	n := e.n
+	if after == nil {
+		after = func(error) {}
+	}
+	if !n.commits.enter() {
+		putEventBuffer(e.buf)
+		n.dispatch.stuck(e.d, errEnding) // it stands on disk as it was
+		after(errEnding)
+		return
+	}
 	e.t.Submit = e.notices()
 	e.t.Events = *e.buf
-	submits, next, d, n := e.t.Submit, e.t.Next, e.d, e.n
-	buf := e.buf
-	n.commits.Add(1)
+	buf, submits := e.buf, e.t.Submit
 	n.spool.Commit(&e.t, func(err error) {
-		defer n.commits.Done()
-		switch {
-		case err == nil:
-			n.dispatch.done(d, next)
-			for _, s := range submits {
-				n.handOver(s.Message, s.Deliveries)
-			}
-			if next == nil && e.m.Deliveries == 1 {
-				n.content.drop(d.ID.Message)
-			}
-		case errors.Is(err, spool.ErrGone):
-			// Somebody else moved it first: a cancel met an attempt. What the
-			// spool says counts.
-			n.dispatch.forget(d)
-		default:
-			n.log.Error("commit outcome", "id", d.ID.String(), "error", err)
-			n.dispatch.forget(d)
-		}
-		if after != nil {
-			after(err)
-		}
+		defer n.commits.leave()
+		e.settled(err, submits)
+		after(err)
 	})
 	putEventBuffer(buf)
 }
 
+// settled runs when the spool has answered.
+func (e *ending) settled(err error, submits []*spool.Submission) {
+	n, d := e.n, e.d
+	switch {
+	case err == nil:
+		// Counted only now, so that the counters say what the event log says.
+		n.count.settled(&e.tally, e.event.Carrier, &e.event.Stages)
+		n.dispatch.done(d, e.t.Next, e.event.Carrier)
+		for _, s := range submits {
+			n.count.accepted(s.Message.Tenant, len(s.Deliveries[0].Recipients), s.Message.Size())
+			n.handOver(s.Message, s.Deliveries)
+		}
+		if e.t.Next == nil && e.m.Deliveries == 1 {
+			n.content.drop(d.ID.Message)
+		}
+	case errors.Is(err, spool.ErrGone):
+		// Somebody else moved it. What the spool says counts.
+		n.dispatch.gone(d)
+	case errors.Is(err, spool.ErrClosed), errors.Is(err, spool.ErrFailed):
+		n.log.Error("an outcome is not on disk; the delivery is tried again after the next start", "id", d.ID.String(), "error", err)
+		n.dispatch.stuck(d, err)
+	default:
+		n.log.Error("BUG: an outcome cannot be stored; the delivery stays where it is until the next start", "id", d.ID.String(), "error", err)
+		n.dispatch.stuck(d, err)
+	}
+}
+
 // finish turns the result of an attempt into a transition.
 func (n *Node) finish(a *attempt, r *delivery.Result) {
+	n.deciding.RLock()
+	defer n.deciding.RUnlock()
 	d := a.delivery
 	if r.NotAttempted {
-		n.dispatch.putBack(d)
+		if v := n.dispatch.putBack(d, a.carrier); v != nil {
+			n.end(d, v.state, v.reply(d), nil)
+		}
 		return
 	}
 	e := n.begin(d, a.content.msg)
@@ -120,17 +146,16 @@ func (n *Node) finish(a *attempt, r *delivery.Result) {
 	total := e.event.Stages.Total
 	e.event.Stages = r.Stages
 	e.event.Stages.Total, e.event.Stages.Queued = total, a.dispatched.Sub(d.Due)
-	deferred := e.sort(r)
-	n.countAttempt(a.carrier, &e.event.Stages, r.Replies, e.now)
-	if len(e.left) > 0 {
-		e.reschedule(a.carrier, a.source, deferred)
-	}
+	e.tally.attempt, e.tally.timed = true, true
+	e.stay(e.sort(r))
 	e.commit(nil)
 }
 
 // deferDelivery reschedules a delivery that could not be attempted as such: no
 // host took a connection, or the name could not be looked up.
 func (n *Node) deferDelivery(d *message.Delivery, carrier, source, host string, reply message.Reply) {
+	n.deciding.RLock()
+	defer n.deciding.RUnlock()
 	m, err := n.metaOf(d)
 	if err != nil {
 		n.log.Warn("message of a deferred delivery cannot be read", "id", d.ID.String(), "error", err)
@@ -139,13 +164,14 @@ func (n *Node) deferDelivery(d *message.Delivery, carrier, source, host string, 
 	e.event.Attempt = d.Attempts + 1
 	e.event.Carrier, e.event.Source, e.event.Host = carrier, source, host
 	e.host, e.at = host, e.now
+	e.tally.attempt = true
 	deferred := make([]delivery.RecipientReply, len(d.Recipients))
 	for i := range d.Recipients {
 		deferred[i] = delivery.RecipientReply{Index: i, Reply: reply}
 		e.stays(i, &reply)
+		e.replied(&reply)
 	}
-	n.countAttempt(carrier, nil, deferred, e.now)
-	e.reschedule(carrier, source, deferred)
+	e.stay(deferred)
 	e.commit(nil)
 }
 
@@ -158,6 +184,7 @@ func (e *ending) sort(r *delivery.Result) (deferred []delivery.RecipientReply) {
 			e.stays(next, nil)
 		}
 		next = rr.Index + 1
+		e.replied(&rr.Reply)
 		switch rr.Reply.Class() {
 		case message.Success:
 			e.final(rr.Index, message.Delivered, rr.Reply)
@@ -177,17 +204,44 @@ func (e *ending) sort(r *delivery.Result) (deferred []delivery.RecipientReply) {
 	return deferred
 }
 
+// stay decides about those that were not ended: they wait for the next
+// attempt, or nothing follows because a cancel came meanwhile.
+func (e *ending) stay(deferred []delivery.RecipientReply) {
+	if len(e.left) == 0 {
+		return
+	}
+	v := e.n.dispatch.verdictOn(e.d, e.event.Carrier)
+	if v == nil {
+		e.reschedule(deferred)
+	}
+	for _, rr := range deferred {
+		e.emit(message.EventDeferred, rr.Index, rr.Reply)
+		e.tally.deferred++
+		if v == nil {
+			e.delayed(rr)
+		}
+	}
+	if v != nil {
+		for _, i := range e.left {
+			e.final(i, v.state, v.reply(e.d))
+		}
+	}
+}
+
 // reschedule writes when those that stay are due again. If none of them was
 // deferred (a peer that took some and had no room for the rest) they are due
 // at once; else all wait together for the retry.
-func (e *ending) reschedule(carrier, source string, deferred []delivery.RecipientReply) {
+func (e *ending) reschedule(deferred []delivery.RecipientReply) {
 	next := e.d.Clone()
-	next.Recipients = e.left
+	next.Recipients = make([]message.Recipient, len(e.left))
+	for at, i := range e.left {
+		next.Recipients[at] = e.d.Recipients[i]
+	}
 	next.Due = e.now
 	if len(deferred) > 0 {
-		next.Attempts++
-		next.Due = e.now.Add(e.n.retryAfter(&e.d.Queue, carrier, int(next.Attempts))).Truncate(time.Microsecond)
-		next.Last = &message.LastAttempt{At: e.now, Source: source, Host: e.host, Reply: *e.last}
+		next.Attempts = uint16(min(int(next.Attempts)+1, math.MaxUint16))
+		next.Due = e.now.Add(e.n.retryAfter(&e.d.Queue, e.event.Carrier, int(next.Attempts))).Truncate(time.Microsecond)
+		next.Last = &message.LastAttempt{At: e.now, Source: e.event.Source, Host: e.host, Reply: *e.last}
 	}
 	// Nothing is due after its expiry: it ends then, not at the retry after.
 	if next.Due.After(next.Expires) {
@@ -198,26 +252,14 @@ func (e *ending) reschedule(carrier, source string, deferred []delivery.Recipien
 	}
 	e.t.Next = next
 	e.event.NextDue = next.Due
-	for _, rr := range deferred {
-		e.emit(message.EventDeferred, rr.Index, rr.Reply)
-		e.n.count.deferred.Add(1)
-		e.delayed(rr)
-	}
 }
 
-// countAttempt keeps the counters behind metrics and overview.
-func (n *Node) countAttempt(carrier string, st *message.Stages, rs []delivery.RecipientReply, now time.Time) {
-	var few [8]countedReply
-	replies := few[:0]
-	for i := range rs {
-		r := &rs[i].Reply
-		c := countedReply{r.Phase, r.Fault, r.Class(), r.Code}
-		replies = append(replies, c)
-		if c.class != message.Success {
-			n.count.noteError(carrier, r, now)
-		}
+// replied notes one reply for the metrics.
+func (e *ending) replied(r *message.Reply) {
+	e.tally.reply(r)
+	if r.Class() != message.Success {
+		e.n.count.noteError(e.event.Carrier, r, e.now)
 	}
-	n.count.attempted(carrier, st, replies)
 }
 
 func hostLabel(r *delivery.Result) string {

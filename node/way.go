@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"hikyaku/controlplane/policy"
@@ -14,10 +15,11 @@ import (
 
 // way is where a destination's mail goes at the moment: by route or by MX.
 type way struct {
-	answer  *mx.Answer
-	route   *policy.Route // nil: by MX
-	carrier string
-	site    string
+	answer    *mx.Answer
+	route     *policy.Route // nil: by MX
+	routeName string
+	carrier   string
+	site      string
 }
 
 // wayTo looks a destination up. DNS answers come from the resolver's cache
@@ -25,7 +27,7 @@ type way struct {
 func (n *Node) wayTo(ctx context.Context, dest string) (*way, *message.Reply) {
 	set := n.policy.Load()
 	route, name := set.RouteOf(dest)
-	w := &way{route: route}
+	w := &way{route: route, routeName: name}
 	o := mx.Options{Addresses: n.addressesFor(set, route, dest)}
 	var reply *message.Reply
 	if route != nil && len(route.Hosts) > 0 {
@@ -55,48 +57,86 @@ func (n *Node) addressesFor(set *policy.Set, route *policy.Route, dest string) s
 	return ""
 }
 
-// target is what a session of the lane connects to.
+// terms is what a session is opened under, as far as policy says it. Sessions
+// whose terms have changed end after what they have in hand.
+type terms struct {
+	source               netip.Addr // zero: the system's choice
+	ehlo                 string
+	addresses            string
+	messages, recipients int // on one connection
+	idle                 time.Duration
+	tls                  delivery.TLSMode
+	username             string
+	password             policy.Secret
+	authPlaintext        bool
+	networks             string // that the route allows
+}
+
+// termsOf reads a session's terms from policy.
+func (n *Node) termsOf(set *policy.Set, source, carrier string, route *policy.Route) (t terms, reply *message.Reply) {
+	refuse := func(why string) *message.Reply {
+		r := message.Fail(451, message.Enhanced{Class: 4, Subject: 3, Detail: 5}, message.PhaseConnect, message.FaultLocal, "source "+source+why)
+		return &r
+	}
+	src := set.Sources[source]
+	if src == nil || src.Disabled {
+		return t, refuse(" is not usable any more")
+	}
+	c := set.Carriers[carrier]
+	if c == nil {
+		c = set.Carriers[policy.DefaultName]
+	}
+	t = terms{ehlo: src.EHLO, addresses: c.Addresses, messages: c.MessagesPerConnection, recipients: c.RecipientsPerConnection, idle: c.IdleTimeout.D()}
+	if t.ehlo == "" {
+		t.ehlo = n.hostname
+	}
+	if src.Address != "" {
+		var err error
+		if t.source, err = netip.ParseAddr(src.Address); err != nil {
+			return t, refuse(" has no valid address")
+		}
+	}
+	t.tls, _ = delivery.ParseTLSMode(c.TLS)
+	if route == nil {
+		return t, nil
+	}
+	t.username, t.password, t.authPlaintext = route.Username, route.Password, route.AuthPlaintext
+	if route.TLS != "" {
+		t.tls, _ = delivery.ParseTLSMode(route.TLS)
+	}
+	for _, network := range route.AllowNetworks {
+		t.networks += network.String() + " "
+	}
+	return t, nil
+}
+
+// target is what a session of the lane connects to; nil without a reply when
+// the destination it was to be opened for does not lead to the lane's site any
+// more.
 func (n *Node) target(ctx context.Context, o *outbound) (*delivery.Target, *message.Reply) {
 	w, reply := n.wayTo(ctx, o.destination)
 	if reply != nil {
 		return nil, reply
 	}
-	set := n.policy.Load()
-	src := set.Sources[o.lane.Source]
-	if src == nil || src.Disabled {
-		r := message.Fail(451, message.Enhanced{Class: 4, Subject: 3, Detail: 5}, message.PhaseConnect, message.FaultLocal, "source "+o.lane.Source+" is not usable any more")
-		return nil, &r
+	if o.lane.Site != w.site && o.lane.Site != w.site+" "+w.carrier { // the scheduler tells one host set under two carriers apart
+		return nil, nil
 	}
-	c := set.Carriers[o.carrier]
-	if c == nil {
-		c = set.Carriers[policy.DefaultName]
+	if o.terms, reply = n.termsOf(o.set, o.lane.Source, o.carrier, w.route); reply != nil {
+		return nil, reply
 	}
+	o.route = w.routeName
+	c := &o.terms
 	t := &delivery.Target{
-		Port: n.cfg.Delivery.Port, Addresses: c.Addresses, AllowNetworks: n.cfg.Delivery.AllowNetworks, RootCAs: n.cfg.Delivery.RootCAs,
-		EHLO: src.EHLO, MessagesPerConnection: c.MessagesPerConnection, RecipientsPerConnection: c.RecipientsPerConnection,
-		IdleTimeout: c.IdleTimeout.D(), Timeouts: n.cfg.Delivery.Timeouts,
+		Port: n.cfg.Delivery.Port, Addresses: c.addresses, AllowNetworks: n.cfg.Delivery.AllowNetworks, RootCAs: n.cfg.Delivery.RootCAs,
+		EHLO: c.ehlo, Source: c.source, MessagesPerConnection: c.messages, RecipientsPerConnection: c.recipients,
+		IdleTimeout: c.idle, Timeouts: n.cfg.Delivery.Timeouts, TLS: c.tls,
+		Username: c.username, Password: c.password, AuthPlaintext: c.authPlaintext,
 	}
-	if t.EHLO == "" {
-		t.EHLO = n.hostname
-	}
-	if src.Address != "" {
-		a, err := netip.ParseAddr(src.Address)
-		if err != nil {
-			r := message.Fail(451, message.Enhanced{Class: 4, Subject: 3, Detail: 5}, message.PhaseConnect, message.FaultLocal, "source "+o.lane.Source+" has no valid address")
-			return nil, &r
-		}
-		t.Source = a
+	if w.route != nil {
+		t.AllowNetworks = slices.Concat(t.AllowNetworks, w.route.AllowNetworks)
 	}
 	for _, h := range w.answer.Shuffled(nil).Hosts {
 		t.Hosts = append(t.Hosts, delivery.Host{Name: h.Name, Preference: h.Preference, Port: h.Port, Addrs: h.Addrs})
-	}
-	t.TLS, _ = delivery.ParseTLSMode(c.TLS)
-	if r := w.route; r != nil {
-		t.Username, t.Password, t.AuthPlaintext = r.Username, r.Password, r.AuthPlaintext
-		t.AllowNetworks = append(append([]policy.Network(nil), t.AllowNetworks...), r.AllowNetworks...)
-		if r.TLS != "" {
-			t.TLS, _ = delivery.ParseTLSMode(r.TLS)
-		}
 	}
 	return t, nil
 }

@@ -1,0 +1,4 @@
+package node
+
+// childNode is the node in a process of its own, for tests that kill it.
+func childNode() {}
