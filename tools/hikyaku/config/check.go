@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -141,12 +142,27 @@ func span(k *check, path string, d policy.Duration, least, most time.Duration) {
 	}
 }
 
-// Files checks what the configuration refers to: token and certificate. Load
+// Files checks what the configuration refers to: token and certificates. Load
 // does not, since "config check" may run on another machine than "serve".
 func (c *Config) Files() error {
-	_, err1 := c.Token()
-	_, err2 := c.Certificate()
-	return errors.Join(err1, err2)
+	_, err := c.Token()
+	errs := []error{err}
+	pair := func(path, cert, key string) {
+		if cert == "" {
+			return
+		}
+		if _, err := tls.LoadX509KeyPair(cert, key); err != nil {
+			errs = append(errs, fmt.Errorf("%s.cert_file: %w", path, err))
+		}
+	}
+	for i := range c.Ingest.SMTP {
+		pair(fmt.Sprintf("ingest.smtp[%d]", i), c.Ingest.SMTP[i].CertFile, c.Ingest.SMTP[i].KeyFile)
+	}
+	if c.Ingest.HTTP != nil {
+		pair("ingest.http", c.Ingest.HTTP.CertFile, c.Ingest.HTTP.KeyFile)
+	}
+	pair("admin", c.Admin.CertFile, c.Admin.KeyFile)
+	return errors.Join(errs...)
 }
 
 // Warnings are what is allowed and dangerous, in words for the log.
@@ -169,6 +185,9 @@ func (c *Config) Warnings() []string {
 	}
 	if c.Ingest.HTTP != nil {
 		open("ingest.http.open_networks", "send mail without a key", c.Ingest.HTTP.OpenNetworks)
+		if host, err := splitListen(c.Ingest.HTTP.Listen); err == nil && !isLoopback(host) && c.Ingest.HTTP.CertFile == "" {
+			ws = append(ws, fmt.Sprintf("ingest.http.listen %s has no TLS: keys and mail can be read on the way", c.Ingest.HTTP.Listen))
+		}
 	}
 	if host, err := splitListen(c.Admin.Listen); err == nil && !isLoopback(host) && c.Admin.CertFile == "" {
 		ws = append(ws, fmt.Sprintf("admin.listen %s has no TLS: the token can be read on the way", c.Admin.Listen))

@@ -105,13 +105,13 @@ admin: {listen: "0.0.0.0:8080", token_file: `+token+`}`))
 		t.Fatal(err)
 	}
 	all := strings.Join(c.Warnings(), "\n")
-	for _, want := range []string{"0.0.0.0/0", "192.0.2.0/24", "::/0", "172.0.0.0/8", "no TLS"} {
+	for _, want := range []string{"0.0.0.0/0", "192.0.2.0/24", "::/0", "172.0.0.0/8", "ingest.http.listen 0.0.0.0:80 has no TLS", "admin.listen 0.0.0.0:8080 has no TLS"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("no warning about %s:\n%s", want, all)
 		}
 	}
-	if len(c.Warnings()) != 5 {
-		t.Errorf("want 5 warnings:\n%s", all)
+	if len(c.Warnings()) != 6 {
+		t.Errorf("want 6 warnings:\n%s", all)
 	}
 	if got, err := c.Token(); err != nil || got != strings.Repeat("a", 32) {
 		t.Errorf("token %q %v", got, err)
