@@ -145,7 +145,7 @@ type Message struct {
 	Tags       []string       `json:"tags,omitempty"`
 	Metadata   map[string]any `json:"metadata,omitempty"`
 	Accepted   time.Time      `json:"accepted"`
-	Via        string         `json:"via,omitempty" doc:"smtp, http or notice; absent once the message is no longer stored, which is when its last delivery has ended"`
+	Via        string         `json:"via,omitempty" doc:"smtp, http or dsn; absent once the message is no longer stored, which is when its last delivery has ended"`
 	From       string         `json:"from,omitempty" doc:"who handed it in"`
 	Size       int64          `json:"size"`
 	Count      int            `json:"deliveries_total"`

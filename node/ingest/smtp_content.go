@@ -158,7 +158,7 @@ func (s *session) submission(now time.Time) *Submission {
 		Tenant:     s.tenant,
 		Priority:   message.Normal,
 		Accepted:   now.UTC().Truncate(time.Microsecond),
-		From:       s.clientIP,
+		From:       s.from(),
 		Via:        "smtp",
 		HeaderFrom: s.header.fromDomain,
 	}
@@ -178,6 +178,14 @@ func (s *session) submission(now time.Time) *Submission {
 		m.Body = message.Body8BitMIME
 	}
 	return sub
+}
+
+// from says who handed the message in, as the events show it.
+func (s *session) from() string {
+	if s.user != "" {
+		return "user " + s.user + " " + s.clientIP
+	}
+	return s.clientIP
 }
 
 // priorityClass maps MT-PRIORITY (RFC 6710) onto the classes.

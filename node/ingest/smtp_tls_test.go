@@ -94,9 +94,12 @@ func TestSTARTTLS(t *testing.T) {
 	c.ask("Subject: x\r\n\r\nbody\r\n.", "250 2.0.0 Ok: queued as ")
 	c.ask("QUIT", "221 ")
 	c.expectEnd()
-	raw := string(s.store.taken()[0].Message.Raw)
-	if !strings.Contains(raw, " with ESMTPSA\r\n\t(TLS1.3 TLS_") {
-		t.Errorf("trace: %q", raw)
+	m := s.store.taken()[0].Message
+	if !strings.Contains(string(m.Raw), " with ESMTPSA\r\n\t(TLS1.3 TLS_") {
+		t.Errorf("trace: %q", m.Raw)
+	}
+	if !strings.HasPrefix(m.From, "user user ") { // who sent it is said by name, with the address
+		t.Errorf("handed in by %q", m.From)
 	}
 }
 

@@ -84,7 +84,7 @@ type Message struct {
 	Metadata []byte   // a JSON object or nil, at most 16 KiB
 
 	Accepted   time.Time // UTC, microseconds
-	From       string    // who handed it in: client address or API key name, for events
+	From       string    // who handed it in: client address, SMTP user and address, or API key name, for events
 	Via        string    // "smtp", "http" or "dsn"
 	HeaderFrom string    // domain of the From header, A-label, lower case; picks the signing key; may be ""
 	Deliveries uint16    // how many deliveries refer to this message (0 means 65,536)
