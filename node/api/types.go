@@ -300,7 +300,6 @@ type TraceLine struct {
 	Source      string    `json:"source,omitempty"`
 	Destination string    `json:"destination,omitempty"`
 	Delivery    string    `json:"delivery,omitempty"`
-	ElapsedUS   int64     `json:"elapsed_us"` // since the session began
 }
 
 // EventQuery picks lines of the event log. It has the fields of events.Query,

@@ -211,7 +211,7 @@ func (c *cli) eventText(r *message.EventRecord) string {
 			fmt.Fprintf(&b, " by %s", clean(strings.TrimSpace(r.Via+" "+r.From)))
 		}
 	}
-	if r.Source != "" || r.Host != "" {
+	if r.Host != "" {
 		fmt.Fprintf(&b, " %s → %s", clean(r.Source), clean(r.Host))
 	}
 	if r.Attempt > 0 {

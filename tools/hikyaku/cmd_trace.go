@@ -38,7 +38,7 @@ down.`,
 			if err != nil {
 				return err
 			}
-			return ended(cmd.Context(), n.Trace(cmd.Context(), f, d.D(), lines, c.traceLine))
+			return ended(cmd.Context(), n.Trace(cmd.Context(), f, d.D(), lines, c.traceLines()))
 		},
 	}
 	fl := cmd.Flags()
@@ -53,8 +53,23 @@ down.`,
 	return cmd
 }
 
-// traceLine prints one line: session, time in it, direction and text.
-func (c *cli) traceLine(t *api.TraceLine) error {
+// traceLines prints lines, each with the time since the line of its session
+// that was shown before: that is where a slow peer is seen.
+func (c *cli) traceLines() func(*api.TraceLine) error {
+	last := map[string]time.Time{} // at most as many as lines are shown
+	return func(t *api.TraceLine) error {
+		var since time.Duration
+		if at, ok := last[t.Session]; ok {
+			since = max(0, t.Time.Sub(at))
+		}
+		last[t.Session] = t.Time
+		return c.traceLine(t, since)
+	}
+}
+
+// traceLine prints one line: session, time since its last line, direction and
+// text.
+func (c *cli) traceLine(t *api.TraceLine, since time.Duration) error {
 	if c.json {
 		b, err := json.Marshal(t)
 		if err != nil {
@@ -75,6 +90,6 @@ func (c *cli) traceLine(t *api.TraceLine) error {
 		where = t.Destination + " " + where
 	}
 	_, err := fmt.Fprintf(c.out, "%s %s %-3s %s %8s %s %s\n", t.Time.Local().Format("15:04:05.000"), clean(t.Session), clean(t.Direction),
-		clean(where), "+"+span(time.Duration(t.ElapsedUS)*time.Microsecond), c.paint(arrow, col), c.paint(clean(strings.ReplaceAll(t.Text, "\n", " ")), col))
+		clean(where), "+"+span(since), c.paint(arrow, col), c.paint(clean(strings.ReplaceAll(t.Text, "\n", " ")), col))
 	return err
 }
