@@ -14,12 +14,13 @@ import (
 // asks for. Its loop is the goroutine that Node.Run owns; pages, look-ups and
 // sessions are goroutines of n.tasks, as many as the scheduler allows.
 type dispatcher struct {
-	n     *Node
-	kick  chan struct{} // something may be pending
-	ends  chan scheduler.Action
-	swept chan struct{} // a sweep was added
-	empty chan struct{} // closed when the last session has ended after close
-	mu    struct {
+	n      *Node
+	kick   chan struct{} // something may be pending
+	ends   chan scheduler.Action
+	swept  chan struct{} // a sweep was added
+	closed chan struct{} // by close
+	empty  chan struct{} // closed when the last session has ended after close
+	mu     struct {
 		sync.Mutex
 		sched    *scheduler.Scheduler
 		asleep   time.Time            // the loop looks again at this time by itself
@@ -36,7 +37,7 @@ type dispatcher struct {
 const actionsAtOnce = 256
 
 func newDispatcher(n *Node, sched *scheduler.Scheduler) *dispatcher {
-	d := &dispatcher{n: n, kick: make(chan struct{}, 1), ends: make(chan scheduler.Action, 4*actionsAtOnce), swept: make(chan struct{}, 1), empty: make(chan struct{})}
+	d := &dispatcher{n: n, kick: make(chan struct{}, 1), ends: make(chan scheduler.Action, 4*actionsAtOnce), swept: make(chan struct{}, 1), closed: make(chan struct{}), empty: make(chan struct{})}
 	d.mu.sched = sched
 	d.mu.waiters = map[string][]*waiter{}
 	d.mu.orders = map[message.DeliveryID][]*order{}
@@ -229,6 +230,7 @@ func (d *dispatcher) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.mu.closing = true
+	close(d.closed)
 	for _, ws := range d.mu.waiters {
 		for _, w := range ws {
 			w.ch <- struct{}{}

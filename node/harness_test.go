@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -74,9 +75,9 @@ func (p *policies) Subscribe(fn func(*policy.Set)) func() {
 // use puts resources in force.
 func (p *policies) use(t testing.TB, rs ...policy.Resource) {
 	t.Helper()
-	set, problems := policy.New(rs)
-	if problems != nil {
-		t.Fatal(problems)
+	set, err := policyOf(rs)
+	if err != nil {
+		t.Fatal(err)
 	}
 	p.mu.Lock()
 	if p.mu.watchers == nil {
@@ -94,6 +95,41 @@ func (p *policies) use(t testing.TB, rs ...policy.Resource) {
 	for _, fn := range tell {
 		fn(set)
 	}
+}
+
+// policyOf makes a set of resources. Waits of streams and carriers may be
+// shorter than policy allows: a test has no minute to spare.
+func policyOf(rs []policy.Resource) (*policy.Set, error) {
+	var fix []func(*policy.Set)
+	rs = slices.Clone(rs)
+	for i, r := range rs {
+		switch spec := r.Spec.(type) {
+		case *policy.Stream:
+			c := *spec
+			c.Expires, c.DelayNotice, c.Retry = 0, 0, nil
+			rs[i].Spec = &c
+			fix = append(fix, func(s *policy.Set) {
+				st := s.Streams[r.Name]
+				st.Expires, st.DelayNotice, st.Retry = cmp.Or(spec.Expires, st.Expires), cmp.Or(spec.DelayNotice, st.DelayNotice), cmp.Or(spec.Retry, st.Retry)
+			})
+		case *policy.Carrier:
+			c := *spec
+			c.Backoff, c.Retry = 0, nil
+			rs[i].Spec = &c
+			fix = append(fix, func(s *policy.Set) {
+				cr := s.Carriers[r.Name]
+				cr.Backoff, cr.Retry = cmp.Or(spec.Backoff, cr.Backoff), cmp.Or(spec.Retry, cr.Retry)
+			})
+		}
+	}
+	set, problems := policy.New(rs)
+	if problems != nil {
+		return nil, problems
+	}
+	for _, fn := range fix {
+		fn(set)
+	}
+	return set, nil
 }
 
 func resource(name string, spec any) policy.Resource {

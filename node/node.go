@@ -49,6 +49,7 @@ type Node struct {
 	rates    *rates
 	count    counters
 
+	days    *dayCounts
 	jobs    jobOrders
 	actions actionLoop
 	// deciding is held for reading from the moment an outcome looks for orders
@@ -62,7 +63,7 @@ type Node struct {
 	draining  atomic.Bool
 	recovered atomic.Bool
 	serving   atomic.Bool // the listeners are open
-	policyMu  sync.Mutex // orders policy changes
+	policyMu  sync.Mutex  // orders policy changes
 }
 
 // New opens the data directory and builds everything; nothing listens yet.
@@ -94,6 +95,10 @@ func New(cfg Config) (_ *Node, err error) {
 	set := cfg.Policy.Snapshot()
 	n.access = credential.NewCurrent(set, credential.NewVerifier(2))
 	n.dispatch = newDispatcher(n, scheduler.New(n.now(), cfg.Scheduler, set))
+	n.days = newDayCounts(n)
+	if err := n.days.load(); err != nil {
+		return nil, err
+	}
 	n.usePolicy(set)
 	return n, n.openIngest()
 }
@@ -184,6 +189,7 @@ func (n *Node) usePolicy(set *policy.Set) {
 	}
 	n.signers.Store(signers)
 	n.access.SetPolicy(set)
+	n.days.usePolicy(set)
 	n.policy.Store(set)
 	n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) { s.SetPolicy(now, set) })
 }
@@ -216,6 +222,7 @@ func (n *Node) Run(ctx context.Context) error {
 	for range endWorkers {
 		enders.Go(func() { n.dispatch.endLoop(n.root) })
 	}
+	enders.Go(func() { n.days.loop(n.root) })
 	err := n.recover(ctx)
 	if err == nil {
 		err = n.listen()
@@ -236,7 +243,8 @@ func (n *Node) Run(ctx context.Context) error {
 	n.tasks.shut()
 	enders.Wait()
 	n.commits.shut() // their events go to the log, which Close flushes
-	return err
+	// Nothing is sent any more, so no allowance need count as used.
+	return errors.Join(err, n.days.save(false))
 }
 
 // endWorkers end what the scheduler gives out to be ended.

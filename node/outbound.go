@@ -200,14 +200,23 @@ func (o *outbound) pull(wait bool) (*delivery.Job, got, time.Time) {
 		d.mu.Unlock()
 		return nil, gotEnd, time.Time{}
 	}
+	var day ticket
 	disp, retry, ok := s.Next(now, o.lane)
-	if !ok && wait {
+	if ok {
+		day = d.n.days.take(&disp, o.lane, now)
+	} else if wait {
 		s.Idle(o.lane, 1)
 		d.mu.waiters[o.lane.Site] = append(d.mu.waiters[o.lane.Site], &o.w)
 	}
 	d.unlock(now)
 	if !ok {
 		return nil, gotNothing, retry
+	}
+	if !d.n.days.wait(d.n.root, day) {
+		if v := d.putBack(disp.Delivery, disp.Carrier); v != nil {
+			d.n.end(disp.Delivery, v.state, v.reply(disp.Delivery), nil)
+		}
+		return nil, gotEnd, time.Time{}
 	}
 	d.n.count.dispatched[disp.Delivery.Queue.Priority].Add(1)
 	return d.n.newAttempt(disp, o.lane.Source, now), gotJob, retry

@@ -1,0 +1,310 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"hikyaku/controlplane/policy"
+	"hikyaku/scheduler"
+)
+
+// Daily limits hold through a crash (design.md 5.7), so what is spent from them
+// is on disk before it is spent: the file says of each limited scope how much
+// was used in the last 24 hours and, on top, how much more may have been used
+// by the time somebody reads it. A dispatch within that allowance costs
+// nothing; the next one after it waits for the next write. After a crash the
+// whole allowance counts as used, which is at most a hundredth of the limit.
+
+// dayKey names a scope with a daily limit, as scheduler.ScopeDay does.
+type dayKey struct {
+	tenant, stream        string
+	carrier, site, source string
+	kind                  dayKind
+}
+
+type dayKind uint8
+
+const (
+	dayTenant dayKind = iota
+	dayStream
+	dayCarrier
+)
+
+const (
+	dayCountsFile = "daily-counts.json"
+	// allowanceSpan is how long an allowance may be used. The file counts it as
+	// used at the end of that.
+	allowanceSpan = 5 * time.Minute
+	maxAllowance  = 10_000
+	// dayCountsRetry is the wait after a write that failed.
+	dayCountsRetry = time.Second
+)
+
+// allowanceOf is how much of a limit is written ahead.
+func allowanceOf(limit int64) int64 { return min(max(limit/100, 1), maxAllowance) }
+
+// spending is one scope's allowance. Numbers count dispatches since the start.
+type spending struct {
+	limit   int64
+	taken   int64
+	granted int64 // on disk
+	last    time.Time
+}
+
+// dayCounts keeps the file ahead of the scheduler. Its loop is owned by
+// Node.Run. Lock order: the dispatcher's before this one's.
+type dayCounts struct {
+	n    *Node
+	path string
+	wake chan struct{} // capacity 1: an allowance runs low
+	mu   struct {
+		sync.Mutex
+		limited *policy.Set // nil: no daily limit in this policy or the last
+		scopes  map[dayKey]*spending
+		until   time.Time     // no allowance holds longer
+		changed chan struct{} // closed and replaced with each try to write
+	}
+}
+
+func newDayCounts(n *Node) *dayCounts {
+	c := &dayCounts{n: n, path: filepath.Join(n.cfg.DataDir, dayCountsFile), wake: make(chan struct{}, 1)}
+	c.mu.scopes = map[dayKey]*spending{}
+	c.mu.changed = make(chan struct{})
+	return c
+}
+
+// load gives the scheduler what was spent before the start.
+func (c *dayCounts) load() error {
+	b, err := os.ReadFile(c.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("daily counts: %w", err)
+	}
+	var counts scheduler.DayCounts
+	if err := json.Unmarshal(b, &counts); err != nil {
+		aside := c.path + ".damaged"
+		c.n.log.Error("daily counts cannot be read: daily limits count from nothing", "file", aside, "error", err)
+		if err := os.Rename(c.path, aside); err != nil {
+			return fmt.Errorf("daily counts: %w", err)
+		}
+		return nil
+	}
+	c.n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) { s.LoadDayCounts(now, counts) })
+	return nil
+}
+
+// usePolicy notes whether there is any daily limit: without one, a dispatch
+// looks for none.
+func (c *dayCounts) usePolicy(set *policy.Set) {
+	limited := false
+	for _, t := range set.Tenants {
+		limited = limited || t.PerDay > 0
+	}
+	for _, s := range set.Streams {
+		limited = limited || s.PerDay > 0
+	}
+	for _, r := range set.Carriers {
+		limited = limited || r.Limits.PerDay > 0 || r.PerSource.PerDay > 0
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.limited = nil; limited {
+		c.mu.limited = set
+	}
+}
+
+// ticket is what one dispatch takes from each daily limit over it.
+type ticket []spent
+
+type spent struct {
+	scope *spending
+	at    int64 // its number
+}
+
+// take notes a dispatch; nil is that nothing limits it. The dispatcher's lock is held, so that what is taken
+// here and in the scheduler is always the same.
+func (c *dayCounts) take(d *scheduler.Dispatch, lane scheduler.Lane, now time.Time) ticket {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	set := c.mu.limited
+	if set == nil {
+		return nil
+	}
+	t := make(ticket, 0, 4)
+	q := &d.Delivery.Queue
+	if p := set.Tenants[q.Tenant]; p != nil {
+		c.takeLocked(&t, dayKey{kind: dayTenant, tenant: q.Tenant}, p.PerDay, now)
+	}
+	if p, _ := set.StreamOf(q.Tenant, q.Stream); p != nil {
+		c.takeLocked(&t, dayKey{kind: dayStream, tenant: q.Tenant, stream: q.Stream}, p.PerDay, now)
+	}
+	p := set.Carriers[d.Carrier]
+	if p == nil {
+		p = set.Carriers[policy.DefaultName]
+	}
+	k := dayKey{kind: dayCarrier, carrier: d.Carrier}
+	if d.Carrier == policy.DefaultName {
+		k.site = lane.Site
+	}
+	c.takeLocked(&t, k, p.Limits.PerDay, now)
+	k.source = lane.Source
+	c.takeLocked(&t, k, p.PerSource.PerDay, now)
+	return t
+}
+
+func (c *dayCounts) takeLocked(t *ticket, k dayKey, limit int64, now time.Time) {
+	if limit <= 0 {
+		return
+	}
+	s := c.mu.scopes[k]
+	if s == nil {
+		s = &spending{}
+		c.mu.scopes[k] = s
+	}
+	s.limit, s.last = limit, now
+	s.taken++
+	*t = append(*t, spent{s, s.taken})
+	if s.granted-s.taken <= allowanceOf(limit)/2 || !now.Before(c.mu.until) {
+		c.ask()
+	}
+}
+
+func (c *dayCounts) ask() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// wait returns when what the ticket takes is on disk. It is false when the
+// node ends before: nothing may be sent then.
+func (c *dayCounts) wait(ctx context.Context, t ticket) bool {
+	for len(t) > 0 {
+		c.mu.Lock()
+		covered := c.n.now().Before(c.mu.until)
+		for _, s := range t {
+			covered = covered && s.at <= s.scope.granted
+		}
+		changed := c.mu.changed
+		c.mu.Unlock()
+		if covered {
+			return true
+		}
+		c.ask()
+		select {
+		case <-changed:
+		case <-c.n.dispatch.closed:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// loop writes when an allowance runs low, until ctx ends.
+func (c *dayCounts) loop(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.wake:
+		}
+		if err := c.save(true); err != nil {
+			c.n.log.Error("write daily counts: mail under a daily limit waits", "error", err)
+			pause := time.NewTimer(dayCountsRetry)
+			select {
+			case <-ctx.Done():
+			case <-pause.C:
+			}
+			pause.Stop()
+		}
+	}
+}
+
+// save writes the counts, with a fresh allowance for each scope in use or, at
+// the end of the node, without any.
+func (c *dayCounts) save(ahead bool) error {
+	var counts scheduler.DayCounts
+	type grant struct {
+		s  *spending
+		to int64
+	}
+	var grants []grant
+	var until time.Time
+	c.n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) {
+		counts = s.DayCounts(now)
+		until = now.Add(allowanceSpan)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for k, sp := range c.mu.scopes {
+			if now.Sub(sp.last) > allowanceSpan {
+				delete(c.mu.scopes, k) // a dispatch that comes makes it anew
+				continue
+			}
+			if ahead {
+				grants = append(grants, grant{sp, sp.taken + allowanceOf(sp.limit)})
+				counts.Scopes = append(counts.Scopes, k.scopeDay(scheduler.DaySlot{Start: until, N: allowanceOf(sp.limit)}))
+			}
+		}
+	})
+	if _, err := os.Stat(c.path); len(counts.Scopes) == 0 && errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	b, err := json.Marshal(counts)
+	if err == nil {
+		err = writeAtomically(c.path, b)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil && ahead {
+		c.mu.until = until
+		for _, g := range grants {
+			g.s.granted = g.to
+		}
+	}
+	close(c.mu.changed)
+	c.mu.changed = make(chan struct{})
+	return err
+}
+
+func (k *dayKey) scopeDay(slots ...scheduler.DaySlot) scheduler.ScopeDay {
+	d := scheduler.ScopeDay{Tenant: k.tenant, Carrier: k.carrier, Site: k.site, Source: k.source, Slots: slots}
+	if k.kind == dayStream {
+		d.Stream = &k.stream
+	}
+	return d
+}
+
+// writeAtomically replaces a file so that a reader finds the old or the new
+// content, also after a crash.
+func writeAtomically(path string, b []byte) (err error) {
+	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
