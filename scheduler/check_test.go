@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"slices"
 
 	"hikyaku/spool/message"
 )
@@ -105,16 +106,16 @@ func (s *Scheduler) checkRings(instant) error {
 func (s *Scheduler) checkClass(g *group, c *class, p message.Priority) (backlog, queues int, err error) {
 	inRing := 0
 	for name, tt := range c.byName {
-		if tt.place.in() {
+		if tt.pos > 0 {
 			inRing++
 		}
 		flows := 0
 		for key, f := range tt.byKey {
-			if f.place.in() {
+			if f.pos > 0 {
 				flows++
 			}
-			if f.place.in() != (f.waits == nil) || f.queues.n == 0 || f.key != key || f.priority != p || f.spot.in() != (f.waits != nil) {
-				return 0, 0, fmt.Errorf("flow %v of %s: in ring %v, waits %v, %d queues", key, name, f.place.in(), f.waits != nil, f.queues.n)
+			if (f.pos > 0) != (f.waits == nil) || f.queues.n == 0 || f.key != key || f.priority != p || f.spot.in() != (f.waits != nil) {
+				return 0, 0, fmt.Errorf("flow %v of %s: in ring %v, waits %v, %d queues", key, name, (f.pos > 0), f.waits != nil, f.queues.n)
 			}
 			f.queues.each(func(q *queue) bool {
 				queues++
@@ -125,22 +126,23 @@ func (s *Scheduler) checkClass(g *group, c *class, p message.Priority) (backlog,
 				return true
 			})
 		}
-		if flows != tt.flows.n || tt.place.in() != (tt.waits == nil && flows > 0) || len(tt.byKey) == 0 || tt.group != g || tt.spot.in() != (tt.waits != nil) {
-			return 0, 0, fmt.Errorf("tenant %s: in ring %v, waits %v, %d flows (%d counted)", name, tt.place.in(), tt.waits != nil, flows, tt.flows.n)
+		if flows != len(tt.flows.members) || (tt.pos > 0) != (tt.waits == nil && flows > 0) || len(tt.byKey) == 0 || tt.group != g || tt.spot.in() != (tt.waits != nil) {
+			return 0, 0, fmt.Errorf("tenant %s: in ring %v, waits %v, %d flows (%d counted)", name, (tt.pos > 0), tt.waits != nil, flows, len(tt.flows.members))
 		}
 	}
-	if inRing != c.ring.n {
-		return 0, 0, fmt.Errorf("%d tenants in the ring, counted %d", inRing, c.ring.n)
+	if inRing != len(c.line.members) {
+		return 0, 0, fmt.Errorf("%d tenants in line, counted %d", inRing, len(c.line.members))
 	}
 	return backlog, queues, err
 }
 
 func (s *Scheduler) checkSessions(instant) error {
-	open, conns := 0, map[*links]int{}
+	open, doubtful, conns := 0, 0, map[*links]int{}
 	for key, l := range s.lanes {
 		if l.key != key || s.sites[key.Site] != l.site || l.open < 0 || l.opening < 0 || l.idle < 0 || l.idle > l.open {
 			return fmt.Errorf("lane %v: open %d, opening %d, idle %d", key, l.open, l.opening, l.idle)
 		}
+		doubtful += l.doubtful
 		conns[l.own] += l.open + l.opening
 		conns[l.all] += l.open + l.opening
 		if l.all != l.site.all {
@@ -176,6 +178,9 @@ func (s *Scheduler) checkSessions(instant) error {
 		if l.conns != conns[l] {
 			return fmt.Errorf("links %v: %d connections, counted %d", key, conns[l], l.conns)
 		}
+	}
+	if doubtful != s.doubtful {
+		return fmt.Errorf("%d doubtful sessions, counted %d", doubtful, s.doubtful)
 	}
 	if open != s.count.Sessions || open > s.cfg.MaxSessions {
 		return fmt.Errorf("%d sessions, counted %d of %d", open, s.count.Sessions, s.cfg.MaxSessions)
@@ -231,7 +236,16 @@ func (s *Scheduler) checkFifos(instant) error {
 	return nil
 }
 
-func (s *Scheduler) checkTimers(instant) error {
+func (s *Scheduler) checkTimers(now instant) error {
+	oldest := never
+	for _, q := range s.queues {
+		if oldest = min(oldest, q.firstDue()); q.firstDue() != never && (q.oldest.pos == 0 || q.oldest.at > q.firstDue()) {
+			return fmt.Errorf("queue %v is older than its place among the oldest", q.key)
+		}
+	}
+	if due, _, ok := s.OldestDue(now.time()); ok != (oldest <= now) || ok && at(due) != oldest {
+		return fmt.Errorf("the oldest is due at %d, said to be %d", oldest, at(due))
+	}
 	for i, t := range s.timers {
 		if int(t.pos) != i+1 || t.owner == nil || t.at == never || i > 0 && s.timers[(i-1)/2].at > t.at {
 			return fmt.Errorf("timer %d of %d: place %d, at %d", i, len(s.timers), t.pos, t.at)
@@ -265,11 +279,16 @@ func (s *Scheduler) lostWake(now instant, retries func(Lane) bool) error {
 }
 
 // lostHunger finds mail that wants a connection which nobody will look for.
-func (s *Scheduler) lostHunger(now instant) error {
+// (Where sessions are open but out of budget, they look themselves when they
+// have some.)
+func (s *Scheduler) lostHunger(now instant, retries func(Lane) bool) error {
 	for _, st := range s.sites {
 		for _, g := range st.groups {
-			if s.wants(g, now) && !g.full && !st.hungryFlag {
-				return fmt.Errorf("%d deliveries of pool %s at %s want a connection", g.backlog, g.pool, st.name)
+			if slices.ContainsFunc(g.members, func(m poolMember) bool { return retries(Lane{m.name, st.name}) }) {
+				continue
+			}
+			if s.wants(g, now) && (g.open == 0 || g.backlog >= perSession*g.open) && !g.full && !st.hungryFlag {
+				return fmt.Errorf("%d deliveries of pool %s at %s want a connection; %d are open, %d idle at the site", g.backlog, g.pool, st.name, g.open, st.idle)
 			}
 		}
 	}
@@ -278,15 +297,14 @@ func (s *Scheduler) lostHunger(now instant) error {
 
 func (s *Scheduler) mailFor(g *group, l *lane, now instant) (could bool) {
 	for i := range g.classes {
-		g.classes[i].ring.each(func(tt *tenantTurn) bool {
-			tt.flows.each(func(f *flow) bool {
-				if tt.may(tt.limits, now) && f.may(f.stream, now) && (f.job == nil || f.may(f.job, now)) {
+		for _, t := range g.classes[i].line.members {
+			tt := t.owner.(*tenantTurn)
+			for _, t := range tt.flows.members {
+				if f := t.owner.(*flow); tt.may(tt.limits, now) && f.short(now) == nil {
 					f.queues.each(func(q *queue) bool { could = could || !s.heldHere(q, l); return true })
 				}
-				return true
-			})
-			return true
-		})
+			}
+		}
 	}
 	return could
 }

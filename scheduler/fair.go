@@ -5,10 +5,8 @@ import (
 	"hikyaku/spool/message"
 )
 
-// Fairness is deficit round robin (Shreedhar and Varghese, 1995) with a cost
-// of one a message: tenants of a class in turn, inside a tenant its streams
-// and jobs in turn, inside those their queues in turn. Weights are messages a
-// turn.
+// Fairness is by weight (line.go): among the tenants of a class, inside a
+// tenant among its streams and jobs. Inside those, the queues take turns.
 
 // group is the rings of one pool's mail at a site.
 type group struct {
@@ -19,7 +17,8 @@ type group struct {
 	backlog int // loaded deliveries in its rings, those of parked flows included
 	open    int // sessions of its members, opening ones included
 
-	full bool // no member can have another connection at the moment
+	grows *poolMember // has had less than its share for want of connections; may be nil
+	full  bool        // no member can have another connection at the moment
 }
 
 // poolMember is a source's place in the pool's weighted choice.
@@ -32,22 +31,21 @@ type poolMember struct {
 
 // class is the tenants with ready mail of one priority.
 //
-// INVARIANT: a tenant is in ring exactly when it does not wait for its budget
-// and has a flow in its own ring; a flow is in that exactly when it does not
+// INVARIANT: a tenant is in line exactly when it does not wait for its budget
+// and has a flow in its own line; a flow is in that exactly when it does not
 // wait. Neither exists without queues.
 type class struct {
-	ring   ring[*tenantTurn]
+	line   line
 	byName map[string]*tenantTurn
 }
 
 // tenantTurn is one tenant in a class.
 type tenantTurn struct {
 	turn
-	place  place[*tenantTurn]
 	group  *group
 	class  *class
 	limits *scope
-	flows  ring[*flow]
+	flows  line
 	byKey  map[flowKey]*flow
 	name   string
 }
@@ -57,7 +55,6 @@ type flowKey struct{ stream, job string }
 // flow is one stream and job of a tenant.
 type flow struct {
 	turn
-	place  place[*flow]
 	tenant *tenantTurn
 	stream *scope
 	job    *scope // nil for a job that nobody has slowed
@@ -69,7 +66,7 @@ type flow struct {
 // session.
 func (g *group) ready() bool {
 	for i := range g.classes {
-		if g.classes[i].ring.n > 0 {
+		if g.classes[i].line.first() != nil {
 			return true
 		}
 	}
@@ -86,10 +83,28 @@ func (s *Scheduler) join(q *queue, now instant) {
 		q.flow.queues.add(&q.spot, q)
 	}
 	s.recount(q)
-	if q.flow.waits == nil && !q.flow.place.in() {
-		q.flow.unpark(s)
-	} else {
-		s.beHungry(st) // there is more to do than there was
+	if q.flow.waits == nil && q.flow.pos == 0 {
+		s.enter(q.flow, now)
+		return
+	}
+	s.beHungry(st) // there is more to do than there was
+}
+
+// enter puts a flow in line, and its tenant; if there is no budget for them
+// they wait from the beginning, so that no connection is opened for them.
+func (s *Scheduler) enter(f *flow, now instant) {
+	if c := f.short(now); c != nil {
+		s.park(&f.turn, c, now)
+		return
+	}
+	tt := f.tenant
+	tt.flows.add(&f.turn)
+	switch {
+	case tt.waits != nil:
+	case tt.pos == 0 && !tt.may(tt.limits, now):
+		s.park(&tt.turn, tt.limits, now)
+	default:
+		tt.unpark(s)
 	}
 }
 
@@ -98,7 +113,7 @@ func (s *Scheduler) flowOf(g *group, p message.Priority, k *message.QueueKey, no
 	tt := c.byName[k.Tenant]
 	if tt == nil {
 		tt = &tenantTurn{group: g, class: c, limits: s.limits.tenant(now, k.Tenant), byKey: map[flowKey]*flow{}, name: k.Tenant}
-		tt.weight, tt.priority, tt.owner = policy.DefaultWeight, p, tt
+		tt.weight, tt.priority, tt.owner, tt.fresh = policy.DefaultWeight, p, tt, true
 		if t := s.set.Tenants[k.Tenant]; t != nil && t.Weight > 0 {
 			tt.weight = t.Weight
 		}
@@ -114,7 +129,7 @@ func (s *Scheduler) flowOf(g *group, p message.Priority, k *message.QueueKey, no
 		if k.Job != "" {
 			f.job = s.limits.job(jobKey{k.Tenant, k.Job})
 		}
-		f.weight, f.priority, f.owner = policy.DefaultWeight, p, f
+		f.weight, f.priority, f.owner, f.fresh = policy.DefaultWeight, p, f, true
 		if stream, _ := s.set.StreamOf(k.Tenant, k.Stream); stream != nil && stream.Weight > 0 {
 			f.weight = stream.Weight
 		}
@@ -123,30 +138,24 @@ func (s *Scheduler) flowOf(g *group, p message.Priority, k *message.QueueKey, no
 	return f
 }
 
-// unpark puts a flow back into its ring.
+// unpark puts a flow back into its line.
 func (f *flow) unpark(s *Scheduler) {
-	if !f.place.in() {
-		f.credit = f.weight
-		f.tenant.flows.add(&f.place, f)
-	}
+	f.tenant.flows.add(&f.turn)
 	if f.tenant.waits == nil {
 		f.tenant.unpark(s)
 	}
 }
 
-// unpark puts a tenant back into its ring.
+// unpark puts a tenant back into its line.
 func (tt *tenantTurn) unpark(s *Scheduler) {
-	if tt.flows.n == 0 {
+	if tt.flows.first() == nil {
 		return
 	}
-	st := tt.group.site
-	if !tt.place.in() {
-		tt.group.full = tt.group.full && tt.group.ready() // sessions may have ended meanwhile
-		tt.credit = tt.weight
-		tt.class.ring.add(&tt.place, tt)
-	}
-	s.beHungry(st)
-	s.wakeSite(st)
+	g := tt.group
+	g.full = g.full && g.ready() // what was looked for in vain may be there now
+	tt.class.line.add(&tt.turn)
+	s.beHungry(g.site)
+	s.wakeSite(g.site)
 }
 
 // leave takes a queue out; flows and tenants without any are forgotten.
@@ -159,11 +168,11 @@ func (s *Scheduler) leave(q *queue) {
 		return
 	}
 	tt := f.tenant
-	tt.flows.remove(&f.place)
+	tt.flows.remove(&f.turn)
 	s.unwait(&f.turn)
 	delete(tt.byKey, f.key)
-	if tt.flows.n == 0 {
-		tt.class.ring.remove(&tt.place)
+	if tt.flows.first() == nil {
+		tt.class.line.remove(&tt.turn)
 	}
 	if len(tt.byKey) == 0 {
 		s.unwait(&tt.turn)
@@ -172,39 +181,35 @@ func (s *Scheduler) leave(q *queue) {
 }
 
 // pickIn finds the queue of the class whose turn it is. Whoever is out of
-// budget waits for it outside the ring, so a thousand limited tenants cost
+// budget waits for it outside the line, so a thousand limited tenants cost
 // nothing until then.
 func (s *Scheduler) pickIn(c *class, now instant) *queue {
 	for {
-		tt, ok := c.ring.first()
-		if !ok {
+		t := c.line.first()
+		if t == nil {
 			return nil
 		}
-		if !tt.may(tt.limits, now) {
-			c.ring.remove(&tt.place)
-			s.park(&tt.turn, tt.limits, now)
+		tt := t.owner.(*tenantTurn)
+		if !t.may(tt.limits, now) {
+			s.parkTenant(tt, now)
 			continue
 		}
 		if q := s.pickFlow(tt, now); q != nil {
 			return q
 		}
-		c.ring.remove(&tt.place) // all its flows wait; they bring it back
+		c.line.remove(t) // all its flows wait; they bring it back
 	}
 }
 
 func (s *Scheduler) pickFlow(tt *tenantTurn, now instant) *queue {
 	for {
-		f, ok := tt.flows.first()
-		if !ok {
+		t := tt.flows.first()
+		if t == nil {
 			return nil
 		}
-		c := f.stream
-		if c.ready(now) <= now && f.job != nil && !f.may(f.job, now) {
-			c = f.job
-		}
-		if !f.may(c, now) {
-			tt.flows.remove(&f.place)
-			s.park(&f.turn, c, now)
+		f := t.owner.(*flow)
+		if c := f.short(now); c != nil {
+			s.parkFlow(f, c, now)
 			continue
 		}
 		q, _ := f.queues.first()
@@ -212,18 +217,43 @@ func (s *Scheduler) pickFlow(tt *tenantTurn, now instant) *queue {
 	}
 }
 
-// went tells the rings that a queue's delivery has been given out.
-func (f *flow) went() {
-	f.queues.rotate()
-	tt := f.tenant
-	f.offered, tt.offered = [2]*scope{}, [2]*scope{}
-	if f.credit--; f.credit <= 0 {
-		f.credit = f.weight
-		tt.flows.rotate()
+// short is the budget that keeps the flow from going, or nil.
+func (f *flow) short(now instant) *scope {
+	switch {
+	case !f.may(f.stream, now):
+		return f.stream
+	case f.job != nil && !f.may(f.job, now):
+		return f.job
 	}
-	if tt.credit--; tt.credit <= 0 {
-		tt.credit = tt.weight
-		tt.class.ring.rotate()
+	return nil
+}
+
+func (s *Scheduler) parkTenant(tt *tenantTurn, now instant) {
+	tt.class.line.remove(&tt.turn)
+	s.park(&tt.turn, tt.limits, now)
+}
+
+func (s *Scheduler) parkFlow(f *flow, c *scope, now instant) {
+	f.tenant.flows.remove(&f.turn)
+	s.park(&f.turn, c, now)
+}
+
+// went tells the lines that a queue's delivery has been given out. Who has no
+// budget left waits from now on, so that no connection is opened for its mail.
+func (s *Scheduler) went(q *queue, now instant) {
+	f, tt := q.flow, q.flow.tenant
+	f.queues.front = q.spot.next
+	f.offered, tt.offered = [2]*scope{}, [2]*scope{}
+	tt.flows.spend(&f.turn)
+	tt.class.line.spend(&tt.turn)
+	if c := f.short(now); c != nil {
+		s.parkFlow(f, c, now)
+		if tt.flows.first() == nil {
+			tt.class.line.remove(&tt.turn)
+		}
+	}
+	if tt.pos > 0 && !tt.may(tt.limits, now) {
+		s.parkTenant(tt, now)
 	}
 }
 

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"slices"
 	"time"
 
 	"hikyaku/controlplane/policy"
@@ -33,34 +34,36 @@ func (s *Scheduler) Release(now time.Time, id string) bool {
 
 // replace looks at all queues that a scope may match again.
 func (s *Scheduler) replace(now instant, scope message.Scope) {
-	for _, q := range s.queues {
+	s.inLine.each(func(q *queue) bool {
 		if scope.MatchesQueue(&q.key) {
 			s.place(q, now)
 		}
-	}
-	for _, st := range s.sites {
+		return true
+	})
+	s.around.each(func(st *site) bool {
 		s.lookAgain(st)
 		s.wakeSite(st)
-	}
+		return true
+	})
 }
 
-// heldBy is the hold that stops a queue whatever the source, or nil.
-func (s *Scheduler) heldBy(q *queue) *Hold {
+// heldBy is the hold that stops a queue whatever the source, or nil; of
+// several the one with the lowest id.
+func (s *Scheduler) heldBy(q *queue) (held *Hold) {
 	bySource := false
 	for _, h := range s.holds {
-		if !h.stops(q) {
-			continue
+		switch {
+		case !h.stops(q):
+		case h.Scope.Source != "":
+			bySource = true
+		case held == nil || h.ID < held.ID:
+			held = h
 		}
-		if h.Scope.Source == "" {
-			return h
-		}
-		bySource = true
 	}
-	if !bySource {
-		return nil
+	if held != nil || !bySource {
+		return held
 	}
 	// It waits too when each source that could carry it is held.
-	var held *Hold
 	for _, m := range s.pools[q.key.Pool] {
 		if held = s.heldFrom(q, m.name); held == nil {
 			return nil
@@ -105,15 +108,16 @@ func (s *Scheduler) sourceHeld(l *lane) *Hold {
 
 // pickAround finds a queue that may go by the lane when the one whose turn it
 // is may not: someone holds a tenant's or a destination's mail from one source.
-// Who is passed over loses a turn.
 func (s *Scheduler) pickAround(c *class, l *lane, now instant) (found *queue) {
-	c.ring.each(func(tt *tenantTurn) bool {
-		if !tt.may(tt.limits, now) {
-			return true
+	for _, t := range slices.SortedFunc(slices.Values(c.line.members), compareTurns) {
+		tt := t.owner.(*tenantTurn)
+		if !t.may(tt.limits, now) {
+			continue
 		}
-		tt.flows.each(func(f *flow) bool {
-			if !f.may(f.stream, now) || f.job != nil && !f.may(f.job, now) {
-				return true
+		for _, t := range slices.SortedFunc(slices.Values(tt.flows.members), compareTurns) {
+			f := t.owner.(*flow)
+			if f.short(now) != nil {
+				continue
 			}
 			f.queues.each(func(q *queue) bool {
 				if !s.heldHere(q, l) {
@@ -121,15 +125,19 @@ func (s *Scheduler) pickAround(c *class, l *lane, now instant) (found *queue) {
 				}
 				return found == nil
 			})
-			return found == nil
-		})
-		return found == nil
-	})
-	if found != nil {
-		f := found.flow
-		f.queues.front, f.tenant.flows.front, c.ring.front = &found.spot, &f.place, &f.tenant.place
+			if found != nil {
+				return found
+			}
+		}
 	}
-	return found
+	return nil
+}
+
+func compareTurns(a, b *turn) int {
+	if a.before(b) {
+		return -1
+	}
+	return 1
 }
 
 // JobControl is what an operator said of a job.

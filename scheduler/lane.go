@@ -18,6 +18,7 @@ type lane struct {
 	site     *site
 	own, all *links // carrier × source, and the carrier over all sources
 	opening  int
+	doubtful int // of those, begun after a failure
 	open     int // established
 	idle     int
 	fails    int
@@ -78,7 +79,7 @@ func (s *Scheduler) pick(l *lane, now instant) *queue {
 	for _, p := range orderOf(st.turn) {
 		for i := range st.groups {
 			g := st.groups[(st.pick+i)%len(st.groups)]
-			if g.classes[p].ring.n == 0 || !s.mayServe(g, l, now) {
+			if g.classes[p].line.first() == nil || !s.mayServe(g, l, now) {
 				continue
 			}
 			q := s.pickIn(&g.classes[p], now)
@@ -110,7 +111,7 @@ func (s *Scheduler) dispatch(l *lane, q *queue, now instant, spend bool) Dispatc
 		s.spend(l, f, now)
 		f.tenant.group.charge(l)
 	}
-	f.went()
+	s.went(q, now)
 	s.moved(q, now)
 	s.place(q, now)
 	s.beHungry(l.site)
@@ -137,15 +138,14 @@ func (s *Scheduler) carrierOf(name string) *policy.Carrier {
 	return s.set.Carriers[policy.DefaultName]
 }
 
-// strideOne is one message of a source with weight 1.
-const (
-	strideOne   = 1 << 20
-	strideSlack = 32 * strideOne
-)
+// strideSlack is how far one source of a pool, with weight 1, may get ahead of
+// the others.
+const strideSlack = 32 * strideOne
 
 // mayServe is the pool's weighted choice: a source that is ahead lets one go
-// first that could go at once. One that is behind because it is slow, or out
-// of budget, holds nobody up, and does not catch up later either.
+// first that could go at once, and has a connection opened for one that has too
+// few. One that is behind because it is slow, out of budget or not reached
+// holds nobody up, and does not catch up later either.
 func (s *Scheduler) mayServe(g *group, l *lane, now instant) bool {
 	me := g.member(l.key.Source)
 	if me == nil {
@@ -153,16 +153,32 @@ func (s *Scheduler) mayServe(g *group, l *lane, now instant) bool {
 	}
 	for i := range g.members {
 		m := &g.members[i]
-		behind := me.pass - strideSlack/int64(min(m.weight, me.weight))
-		if m == me || m.pass >= behind {
+		slack := strideSlack / int64(min(m.weight, me.weight))
+		switch {
+		case m == me || m.pass >= me.pass-slack:
 			continue
-		}
-		if m.lane != nil && m.lane.idle > 0 && s.canPull(m.lane, now) {
+		case m.lane == nil || m.lane.idle == 0 || !s.canPull(m.lane, now):
+			s.grow(g, m, now)
+			if m.lane.opening == 0 && g.grows != m {
+				m.pass = me.pass - slack
+			}
+			m.pass = max(m.pass, me.pass-4*slack)
+		default:
 			return false
 		}
-		m.pass = behind
 	}
 	return true
+}
+
+// grow asks for one more connection from a source that is behind.
+func (s *Scheduler) grow(g *group, m *poolMember, now instant) {
+	if m.lane == nil {
+		m.lane = s.laneFor(g.site, m.name, now)
+	}
+	if _, can := s.canOpen(m.lane, now); can && g.grows == nil {
+		g.grows = m
+		s.beHungry(g.site)
+	}
 }
 
 // canPull reports whether nothing of the lane's own keeps it from taking mail.

@@ -89,11 +89,13 @@ type limitTable struct {
 	streams map[streamKey]*scope
 	jobs    map[jobKey]*job
 	links   map[linkKey]*links
+	kept    map[linkKey][]DaySlot // daily counts of before a restart, for links to come
 }
 
 func (t *limitTable) init() {
 	t.tenants, t.streams = map[string]*scope{}, map[streamKey]*scope{}
 	t.jobs, t.links = map[jobKey]*job{}, map[linkKey]*links{}
+	t.kept = map[linkKey][]DaySlot{}
 }
 
 // apply brings every budget to the new policy, keeping debts.
@@ -196,6 +198,10 @@ func (t *limitTable) link(now instant, key linkKey) *links {
 		l = &links{}
 		t.setLinks(now, key, l)
 		t.links[key] = l
+		if slots := t.kept[key]; slots != nil {
+			l.day.load(now, slots)
+			delete(t.kept, key)
+		}
 	}
 	return l
 }

@@ -306,10 +306,12 @@ func (s *Scheduler) Take(now time.Time, d *message.Delivery) bool {
 // is left of it, else how it stands on disk now.
 func (s *Scheduler) Done(now time.Time, d, next *message.Delivery) {
 	t := at(now)
-	q := s.queues[d.Queue]
+	var q *queue
 	if it := s.items[d.ID]; it != nil {
 		q = it.q
 		s.end(it, t)
+	} else {
+		q = s.queues[d.Queue]
 	}
 	if q != nil && q.reading() {
 		if q.gone == nil {
@@ -318,7 +320,10 @@ func (s *Scheduler) Done(now time.Time, d, next *message.Delivery) {
 		q.gone[d.ID] = struct{}{}
 	}
 	if next != nil {
-		nq := s.queueFor(next.Queue)
+		nq := q
+		if q == nil || next.Queue != q.key {
+			nq = s.queueFor(next.Queue)
+		}
 		s.note(nq, positionOf(next))
 		nq.sweep = min(nq.sweep, at(next.Expires))
 		if nq != q {
@@ -363,6 +368,7 @@ func (s *Scheduler) PutBack(now time.Time, d *message.Delivery) {
 		it.lane = nil
 	}
 	it.q.pushFront(it)
+	it.q.sweep = min(it.q.sweep, at(it.d.Expires))
 	s.count.Loaded++
 	s.moved(it.q, t)
 	s.place(it.q, t)

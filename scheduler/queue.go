@@ -73,7 +73,9 @@ type queue struct {
 	gone      map[message.DeliveryID]struct{}
 
 	timer
-	lru lruLinks
+	oldest timer // its place in Scheduler.oldest
+	lru    lruLinks
+	line   place[*queue]
 }
 
 type pageState uint8
@@ -149,6 +151,7 @@ func (s *Scheduler) queueFor(key message.QueueKey) *queue {
 	q := &queue{key: key, dest: d, next: never, sweep: never, dirtyFrom: never}
 	q.timer.at = never
 	s.queues[key] = q
+	s.inLine.add(&q.line, q)
 	d.queues = append(d.queues, q)
 	return q
 }
@@ -229,13 +232,7 @@ func (s *Scheduler) place(q *queue, now instant) {
 	if q.sweep <= now {
 		s.expire(q, now)
 	}
-	due := never
-	switch {
-	case q.loaded() > 0:
-		due = now
-	case q.more:
-		due = q.next
-	}
+	due := q.firstDue()
 	if due == never {
 		s.unready(q)
 		if q.flying == 0 && !q.reading() && !q.sweeping && q.page == pageNone {
@@ -245,7 +242,8 @@ func (s *Scheduler) place(q *queue, now instant) {
 		s.setTimer(&q.timer, q, q.sweep)
 		return
 	}
-	if due > now {
+	s.noteOldest(q, due)
+	if due > now && q.loaded() == 0 {
 		s.unready(q)
 		s.setTimer(&q.timer, q, min(due, q.sweep))
 		return
@@ -351,6 +349,10 @@ func (s *Scheduler) forget(q *queue) {
 	s.setTimer(&q.timer, q, never)
 	s.recent.remove(q)
 	delete(s.queues, q.key)
+	s.inLine.remove(&q.line)
+	if q.oldest.pos > 0 {
+		s.oldest.remove(&q.oldest)
+	}
 	d := q.dest
 	for i, o := range d.queues {
 		if o == q {

@@ -37,8 +37,10 @@ type Scheduler struct {
 	set *policy.Set
 
 	queues map[message.QueueKey]*queue
+	inLine ring[*queue] // all of them: what is done to all is done in the same order each time
 	dests  map[string]*dest
 	sites  map[string]*site
+	around ring[*site] // all of them, likewise
 	lanes  map[Lane]*lane
 	items  map[message.DeliveryID]*item // loaded or given out
 
@@ -48,6 +50,7 @@ type Scheduler struct {
 	holds   map[string]*Hold
 
 	timers   timerHeap
+	oldest   timerHeap // queues by their first delivery, or earlier
 	out      []Action
 	resolve  fifo[*dest]  // want a resolution
 	paging   fifo[*queue] // want a page
@@ -60,6 +63,7 @@ type Scheduler struct {
 	asked    int // pages being read
 	asking   int // destinations being resolved
 	promised int // deliveries those pages may bring
+	doubtful int // sessions being opened by lanes that failed before
 	most     int // actions that the caller of Actions takes
 }
 
@@ -234,7 +238,5 @@ func (s *Scheduler) SetPolicy(now time.Time, set *policy.Set) {
 			s.idleDest(d)
 		}
 	}
-	for _, q := range s.queues {
-		s.place(q, t)
-	}
+	s.inLine.each(func(q *queue) bool { s.place(q, t); return true })
 }

@@ -39,6 +39,12 @@ func (s *Scheduler) feedSite(st *site, now instant) {
 	for i := range st.groups {
 		g := st.groups[(st.fed+i)%len(st.groups)]
 		g.full = false
+		if m := g.grows; m != nil && s.mayOpen() {
+			g.grows = nil
+			if _, can := s.canOpen(m.lane, now); can && g.ready() {
+				s.openSession(m.lane, g, now)
+			}
+		}
 		for s.wants(g, now) {
 			if !s.mayOpen() {
 				st.fed++ // another pool begins next time
@@ -65,6 +71,10 @@ func (s *Scheduler) feedSite(st *site, now instant) {
 
 func (s *Scheduler) openSession(l *lane, g *group, now instant) {
 	l.opening++
+	if l.fails > 0 {
+		l.doubtful++
+		s.doubtful++
+	}
 	s.countSession(l, 1)
 	l.own.connRate.take(now)
 	l.all.connRate.take(now)
@@ -91,7 +101,7 @@ func (s *Scheduler) beHungry(st *site) {
 		return
 	}
 	for _, g := range st.groups {
-		if !g.full && g.backlog > 0 && (g.backlog >= perSession*g.open || st.idle > 0) {
+		if g.grows != nil || !g.full && g.backlog > 0 && (g.backlog >= perSession*g.open || st.idle > 0) {
 			st.hungryFlag = true
 			s.hungry.push(st)
 			return
@@ -130,8 +140,8 @@ func (s *Scheduler) wants(g *group, now instant) bool {
 // hosts, which are those of the site.
 func (g *group) anyDest() string {
 	for i := range g.classes {
-		if tt, ok := g.classes[i].ring.first(); ok {
-			f, _ := tt.flows.first()
+		if t := g.classes[i].line.first(); t != nil {
+			f := t.owner.(*tenantTurn).flows.first().owner.(*flow)
 			q, _ := f.queues.first()
 			return q.dest.name
 		}
@@ -175,8 +185,16 @@ func (s *Scheduler) canOpen(l *lane, now instant) (when instant, can bool) {
 		return never, false // an opened one asks again
 	}
 	when = max(l.rest, l.own.connRate.ready(now), l.all.connRate.ready(now), l.own.ready(now), l.all.ready(now))
+	if when <= now && l.fails > 0 && s.doubtful >= max(1, s.cfg.MaxSessions/2) {
+		return now + doubtfulWait, false
+	}
 	return when, when <= now
 }
+
+// doubtfulWait is when lanes that failed before look again, after half of all
+// sessions were busy with the like. Those that do not answer, and take minutes
+// to say so, must leave room for those that do.
+const doubtfulWait = instant(time.Second)
 
 func (l *links) atLimit() bool { return l.maxConns > 0 && l.conns >= l.maxConns }
 
@@ -224,7 +242,7 @@ func (s *Scheduler) SessionOpened(now time.Time, key Lane) {
 	if l == nil || l.opening == 0 {
 		return
 	}
-	l.opening--
+	s.endOpening(l)
 	l.open++
 	l.rest, l.proven = 0, true
 	s.lookAgain(l.site)
@@ -242,7 +260,7 @@ func (s *Scheduler) SessionClosed(now time.Time, key Lane, opened bool, failed *
 	if opened {
 		l.open--
 	} else {
-		l.opening--
+		s.endOpening(l)
 	}
 	s.countSession(l, -1)
 	switch {
@@ -259,6 +277,14 @@ func (s *Scheduler) SessionClosed(now time.Time, key Lane, opened bool, failed *
 	if l.site.carrier != policy.DefaultName {
 		l.all.offers = l.all.full.len()
 		s.offerConnection(l.all)
+	}
+}
+
+func (s *Scheduler) endOpening(l *lane) {
+	l.opening--
+	if l.doubtful > l.opening {
+		l.doubtful--
+		s.doubtful--
 	}
 }
 

@@ -241,7 +241,7 @@ func (m *sim) finish() {
 		if err := m.s.lostWake(at(m.now), m.retries); err != nil {
 			m.fail("%v", err)
 		}
-		if err := m.s.lostHunger(at(m.now)); err != nil {
+		if err := m.s.lostHunger(at(m.now), m.retries); err != nil {
 			m.fail("%v", err)
 		}
 		if err := m.s.check(at(m.now)); err != nil {
@@ -338,7 +338,7 @@ func (m *sim) forget() {
 	if c.Queues+c.Destinations+c.Sites+c.Lanes+c.Loaded+c.InFlight+c.Sessions+c.Paging+c.PageWaiting+c.Resolving+c.ResolveWaiting != 0 {
 		m.fail("left at the end: %+v\n%s", c, m.show())
 	}
-	if len(m.s.timers)+len(m.s.items)+len(m.s.out)+m.s.hungry.len()+len(m.s.woken) != 0 || m.s.recent.oldest() != nil {
+	if len(m.s.timers)+len(m.s.oldest)+m.s.inLine.n+m.s.around.n+len(m.s.items)+len(m.s.out)+m.s.hungry.len()+len(m.s.woken) != 0 || m.s.recent.oldest() != nil {
 		m.fail("left at the end: %d timers, %d items, %d actions, %d hungry", len(m.s.timers), len(m.s.items), len(m.s.out), m.s.hungry.len())
 	}
 	for key := range m.s.limits.links {

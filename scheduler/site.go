@@ -200,6 +200,7 @@ type site struct {
 
 	hungryFlag, wokenFlag bool
 	queuedFull            bool // in all.full
+	line                  place[*site]
 	timer
 }
 
@@ -216,6 +217,7 @@ func (s *Scheduler) siteFor(name, carrier string, now instant) *site {
 		st.timer.at = never
 		st.all = s.limits.link(now, keyOf(st, ""))
 		s.sites[name] = st
+		s.around.add(&st.line, st)
 	}
 	return st
 }
@@ -246,6 +248,7 @@ func (st *site) fire(s *Scheduler, now instant) {
 	}
 	s.limits.forgetSite(st)
 	delete(s.sites, st.name)
+	s.around.remove(&st.line)
 }
 
 // rebuild makes the rings anew after a change of policy: weights, pools and

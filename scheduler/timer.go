@@ -82,22 +82,25 @@ func (h *timerHeap) remove(t *timer) {
 
 // setTimer moves t to the time; never takes it out.
 func (s *Scheduler) setTimer(t *timer, owner timed, when instant) {
-	h := &s.timers
+	if when != never {
+		s.timers.set(t, owner, when)
+		return
+	}
+	if t.pos > 0 {
+		s.timers.remove(t)
+	}
+	t.at = never
+}
+
+func (h *timerHeap) set(t *timer, owner timed, when instant) {
 	switch {
-	case when == never:
-		if t.pos > 0 {
-			h.remove(t)
-		}
-		t.at = never
-	case t.pos > 0:
-		if t.at != when {
-			t.at = when
-			h.fix(int(t.pos - 1))
-		}
-	default:
+	case t.pos == 0:
 		t.at, t.owner = when, owner
 		*h = append(*h, t)
 		h.up(len(*h) - 1)
+	case t.at != when:
+		t.at = when
+		h.fix(int(t.pos - 1))
 	}
 }
 

@@ -194,23 +194,45 @@ func (b *bucket) view(out []BudgetView, name, kind string, now instant) []Budget
 	return append(out, v)
 }
 
-// OldestDue is the delivery that has been due for longest among those known
-// by themselves or as a queue's next, and is not in flight.
+// OldestDue is the queue whose first delivery has been due for longest, and
+// since when. What is in flight does not count: an attempt has its own end.
 func (s *Scheduler) OldestDue(now time.Time) (due time.Time, key message.QueueKey, ok bool) {
-	first := at(now)
-	for _, q := range s.queues {
-		when := never
-		switch {
-		case q.loaded() > 0:
-			when = at(q.head[q.first].d.Due)
-		case q.more:
-			when = q.next
+	for {
+		t := s.oldest.first()
+		if t == nil || t.at > at(now) {
+			return due, key, false
 		}
-		if when < first {
-			first, key, ok = when, q.key, true
+		q := t.owner.(*queue)
+		switch first := q.firstDue(); {
+		case first == never:
+			s.oldest.remove(t)
+		case first > t.at:
+			t.at = first // it has moved on since it was put there
+			s.oldest.fix(int(t.pos - 1))
+		default:
+			return t.at.time(), q.key, true
 		}
 	}
-	return first.time(), key, ok
+}
+
+// noteOldest keeps the queue's place among the oldest no later than its first
+// delivery. That it is earlier than need be is only seen when it matters, so
+// that mail that moves costs nothing here.
+func (s *Scheduler) noteOldest(q *queue, due instant) {
+	if t := &q.oldest; t.pos == 0 || due < t.at {
+		s.oldest.set(t, q, due)
+	}
+}
+
+// firstDue is when the first delivery that waits is due.
+func (q *queue) firstDue() instant {
+	switch {
+	case q.loaded() > 0:
+		return at(q.head[q.first].d.Due)
+	case q.more:
+		return q.next
+	}
+	return never
 }
 
 // InFlight reports whether a delivery is given out.

@@ -11,19 +11,22 @@ import (
 // instant, the same one would win each time and ten thousand sites would be
 // looked at for each token.
 
-// turn is a member of a ring with its weight, which may wait for a budget.
+// turn is a member of a line with its weight, which may wait for a budget.
 type turn struct {
 	weight int
-	credit int
+	pass   int64
+	seq    uint64
+	pos    int32 // index in the line + 1; 0 is not in it
+	fresh  bool  // it has never been in it
 
-	waits    *scope    // it is out of its ring until this has something
+	waits    *scope    // it is out of its line until this has something
 	offered  [2]*scope // woken by these: it may go before those that wait
 	priority message.Priority
 	spot     place[*turn] // among those that wait
 	owner    unparker
 }
 
-// unparker goes back into its ring.
+// unparker goes back into its line.
 type unparker interface {
 	unpark(s *Scheduler)
 }
@@ -57,7 +60,7 @@ func (c *scope) awaited(p message.Priority) bool {
 	return false
 }
 
-// park makes a turn wait for the budget. The caller has taken it out of its ring.
+// park makes a turn wait for the budget. The caller has taken it out of its line.
 func (s *Scheduler) park(t *turn, c *scope, now instant) {
 	if c.list == nil {
 		c.list = &waitList{}

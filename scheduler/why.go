@@ -38,11 +38,7 @@ func (s *Scheduler) WhyScope(now time.Time, scope message.Scope, limit int) []Qu
 		if !scope.MatchesQueue(&q.key) || scope.Carrier != "" && q.dest.carrier != scope.Carrier {
 			continue
 		}
-		due := q.next
-		if q.loaded() > 0 {
-			due = at(q.head[q.first].d.Due)
-		}
-		found = append(found, candidate{q, due})
+		found = append(found, candidate{q, q.firstDue()})
 	}
 	slices.SortFunc(found, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(a.due, b.due), cmp.Compare(a.q.key.Destination, b.q.key.Destination), cmp.Compare(a.q.key.Tenant, b.q.key.Tenant))
