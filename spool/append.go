@@ -115,7 +115,8 @@ func (r *request) setDelivery(d *message.Delivery, sole bool, tally int32) {
 	r.set()
 	r.tally(r.key[:len(r.key)-dueLen-deliveryIDLen], tally)
 	r.index = appendIndexKey(r.index[:0], d.ID)
-	r.value = appendPointer(r.value[:0], r.index, sole, r.key)
+	at := pointerTo(d, sole, r.key)
+	r.value = at.append(r.value[:0], r.index)
 	r.setAt(r.index)
 	r.ids = append(r.ids, d.ID)
 }

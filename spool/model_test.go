@@ -35,7 +35,7 @@ func (m *model) append(sub *spool.Submission) {
 
 func (m *model) commit(t *spool.Transition) error {
 	d := m.queued[t.Delivery.ID]
-	if d == nil || !d.Due.Equal(t.Delivery.Due) || d.Queue != t.Delivery.Queue {
+	if o := t.Delivery; d == nil || !d.Due.Equal(o.Due) || d.Queue != o.Queue || d.Attempts != o.Attempts || len(d.Recipients) != len(o.Recipients) {
 		return spool.ErrGone
 	}
 	delete(m.queued, d.ID)
@@ -128,7 +128,7 @@ func keysOf[K comparable, V any](m map[K]V) func(func(K) bool) {
 
 func (r *modelRun) open() {
 	o := memOptions(r.fs, r.clock)
-	o.MemTableSize = 64 << 10
+	o.MemTableSize, o.Logger = 64<<10, testLogger(r.t)
 	var err error
 	if r.s, err = spool.Open(o); err != nil {
 		r.t.Fatal(err)
@@ -239,6 +239,10 @@ func (r *modelRun) checkOne() {
 }
 
 func (r *modelRun) compare() {
+	j, err := r.s.Job("acme", "j1")
+	if got := [5]int64{j.Accepted, j.Delivered, j.Bounced, j.Expired, j.Cancelled}; got != r.m.job && (err == nil || r.m.job[0] > 0) {
+		r.t.Errorf("job %v, want %v (%v)", got, r.m.job, err)
+	}
 	rep := mustVerify(r.t, r.s)
 	if rep.Deliveries != int64(len(r.m.queued)) || rep.Messages != int64(len(r.m.messages)) {
 		r.t.Fatalf("%d deliveries of %d messages, want %d of %d", rep.Deliveries, rep.Messages, len(r.m.queued), len(r.m.messages))
@@ -266,9 +270,5 @@ func (r *modelRun) compare() {
 	waitFor(r.t, func() bool { return r.s.Stats().Counted })
 	if n := r.s.Stats().Deliveries; n != int64(len(r.m.queued)) {
 		r.t.Errorf("counted %d, want %d", n, len(r.m.queued))
-	}
-	j, err := r.s.Job("acme", "j1")
-	if got := [5]int64{j.Accepted, j.Delivered, j.Bounced, j.Expired, j.Cancelled}; got != r.m.job && (err == nil || r.m.job[0] > 0) {
-		r.t.Errorf("job %v, want %v (%v)", got, r.m.job, err)
 	}
 }

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 	"time"
@@ -89,23 +90,43 @@ func (f *fields) reply() message.Reply {
 	}
 }
 
-// appendPointer appends the index entry of a delivery: whether it is its
-// message's only one, and its queue key without the id.
-func appendPointer(b, key []byte, sole bool, queueKey []byte) []byte {
+// pointer is the index entry of a delivery: where it stands.
+type pointer struct {
+	sole       bool   // it is its message's only delivery
+	attempts   uint16 // together with the count of recipients, these tell a
+	recipients int    // standing from an earlier one that had the same due time
+	place      []byte // its queue key without the id
+}
+
+func pointerTo(d *message.Delivery, sole bool, queueKey []byte) pointer {
+	return pointer{sole, d.Attempts, len(d.Recipients), queueKey[:len(queueKey)-deliveryIDLen]}
+}
+
+func (p *pointer) append(b, key []byte) []byte {
 	start := len(b)
-	b = appendBool(append(b, recordVersion), sole)
-	b = append(b, queueKey[:len(queueKey)-deliveryIDLen]...)
+	b = appendBool(append(b, recordVersion), p.sole)
+	b = binary.AppendUvarint(b, uint64(p.attempts))
+	b = binary.AppendUvarint(b, uint64(p.recipients))
+	b = append(b, p.place...)
 	return seal(b, start, key)
 }
 
-// decodePointer returns the queue key without the id; it aliases value.
-func decodePointer(key, value []byte) (sole bool, queueKey []byte, err error) {
+// decodePointer reads an index entry; its place aliases value.
+func decodePointer(key, value []byte) (p pointer, err error) {
 	f, err := unseal(key, value)
 	if err != nil {
-		return false, nil, err
+		return p, err
 	}
-	sole = f.bool()
-	return sole, f.rest(), f.done()
+	p.sole = f.bool()
+	p.attempts = uint16(f.below(math.MaxUint16 + 1))
+	p.recipients = int(f.below(math.MaxInt32))
+	p.place = f.rest()
+	return p, f.done()
+}
+
+// sameStanding compares all but whether it is the only one.
+func (p *pointer) sameStanding(o *pointer) bool {
+	return p.attempts == o.attempts && p.recipients == o.recipients && bytes.Equal(p.place, o.place)
 }
 
 // Final is one recipient's end state.

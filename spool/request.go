@@ -28,14 +28,15 @@ type request struct {
 	done  func(error)
 	err   error // the builder's verdict, when it refused
 
-	id       message.DeliveryID // kindMove: the delivery and its two keys
-	from, to []byte
-	idem     *Idempotency
-	ids      []message.DeliveryID // to hide until synced
-	shared   []sharedContent
-	tallies  []tally
-	jobs     []jobDelta
-	events   []byte
+	id        message.DeliveryID // kindMove: the delivery and its two keys
+	from, to  []byte
+	now, next pointer // its standing before and after
+	idem      *Idempotency
+	ids       []message.DeliveryID // to hide until synced
+	shared    []sharedContent
+	tallies   []tally
+	jobs      []jobDelta
+	events    []byte
 
 	key, index, value, names []byte // scratch; names is what tallies and jobs point into
 }

@@ -133,12 +133,12 @@ func (s *Store) queuedStatuses(snap *pebble.Snapshot, id message.ID, from uint16
 		}
 		limit--
 		did := deliveryIDOf(it.Key()[1:])
-		_, place, derr := decodePointer(it.Key(), it.Value())
+		p, derr := decodePointer(it.Key(), it.Value())
 		if derr != nil {
 			bad = append(bad, badRecord{slices.Clone(it.Key()), slices.Clone(it.Value()), derr})
 			continue
 		}
-		d, b, err := readQueued(snap, appendDeliveryID(slices.Clone(place), did))
+		d, b, err := readQueued(snap, appendDeliveryID(slices.Clone(p.place), did))
 		if err != nil {
 			return bad, errors.Join(err, it.Close())
 		}
@@ -146,9 +146,9 @@ func (s *Store) queuedStatuses(snap *pebble.Snapshot, id message.ID, from uint16
 		st := at(did.Index)
 		if st.Queued = d; d != nil {
 			st.Queue = d.Queue
-		} else if len(place) > dueLen {
+		} else if len(p.place) > dueLen {
 			// In quarantine: it is still queued, but not to be had.
-			st.Queue, _ = parseQueuePrefix(place[:len(place)-dueLen])
+			st.Queue, _ = parseQueuePrefix(p.place[:len(p.place)-dueLen])
 		}
 	}
 	return bad, errors.Join(it.Error(), it.Close())

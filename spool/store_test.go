@@ -267,6 +267,29 @@ func TestTransitionTwiceIsHarmless(t *testing.T) {
 	}
 }
 
+// TestOldStandingWithTheSameDueTimeIsGone: a delivery whose due time came back
+// to what it was, with fewer recipients, is not what it was.
+func TestOldStandingWithTheSameDueTimeIsGone(t *testing.T) {
+	s := open(t, memOptions(vfs.NewMem(), newClock()))
+	sub := newMaker().mail("a.example")
+	first := sub.Deliveries[0]
+	first.Recipients = append(first.Recipients, message.Recipient{Address: "second@a.example"})
+	mustAppend(t, s, sub)
+	away := later(first, time.Minute)
+	away.Next.Recipients = away.Next.Recipients[1:]
+	away.Final = ended(first, message.Delivered).Final[:1]
+	mustCommit(t, s, away)
+	back := later(away.Next, -time.Minute)
+	mustCommit(t, s, back)
+	if err := commit(s, ended(first, message.Bounced)); !errors.Is(err, spool.ErrGone) {
+		t.Errorf("end of both recipients, of whom one had ended: %v", err)
+	}
+	mustCommit(t, s, ended(back.Next, message.Bounced))
+	if j, err := s.Job("acme", "j1"); err != nil || j.Queued() != 0 || j.Delivered != 1 || j.Bounced != 1 {
+		t.Errorf("%+v %v", j, err)
+	}
+}
+
 func TestTwoTransitionsOfOneDeliveryInOneBatch(t *testing.T) {
 	s := open(t, memOptions(vfs.NewMem(), newClock()))
 	sub := newMaker().mail("a.example")

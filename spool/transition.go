@@ -22,7 +22,8 @@ type Transition struct {
 }
 
 // Commit makes a transition durable and then calls done once: with nil; with
-// ErrGone when the delivery is not in the spool as given (nothing was changed;
+// ErrGone when the delivery is not in the spool as given, that is in this
+// queue, with this due time, attempts and recipients (nothing was changed;
 // doing a transition twice is harmless); or with ErrFailed when the process is
 // ending. It does not wait for the sync.
 //
@@ -91,6 +92,7 @@ func (r *request) encodeTransition(t *Transition, now time.Time) {
 	d := t.Delivery
 	r.id = d.ID
 	r.from = appendQueueKey(r.from[:0], d)
+	r.now = pointerTo(d, false, r.from)
 	r.tally(r.from[:len(r.from)-dueLen-deliveryIDLen], -1)
 	r.ids = append(r.ids, d.ID)
 	if n := t.Next; n != nil {
@@ -99,6 +101,7 @@ func (r *request) encodeTransition(t *Transition, now time.Time) {
 			n.Due = n.Due.Add(time.Microsecond)
 			r.to = appendQueueKey(r.to[:0], n)
 		}
+		r.next = pointerTo(n, false, r.to)
 		r.value = appendDelivery(r.value[:0], r.to, n)
 		r.setAt(r.to)
 		r.tally(r.to[:len(r.to)-dueLen-deliveryIDLen], +1)
@@ -136,7 +139,9 @@ func (c *committer) applyMove(b *pebble.Batch, r *request) error {
 		must(b.SingleDelete(c.index, nil))
 	}
 	if len(r.to) > 0 {
-		c.value = appendPointer(c.value[:0], c.index, sole, r.to)
+		at := r.next
+		at.sole = sole
+		c.value = at.append(c.value[:0], c.index)
 		must(b.Set(c.index, c.value, nil))
 	}
 	if last {
@@ -166,12 +171,12 @@ func (c *committer) checkMove(b *pebble.Batch, r *request) (e entry, sole bool, 
 	v, closer, err := c.s.db.Get(c.index)
 	switch {
 	case err == nil:
-		var at []byte
-		if sole, at, err = decodePointer(c.index, v); err != nil {
+		var at pointer
+		if at, err = decodePointer(c.index, v); err != nil {
 			e = entryDamaged
 			c.s.quarantineInto(b, c.index, v, err)
-		} else if err = ErrGone; bytes.Equal(at, r.from[:len(r.from)-deliveryIDLen]) {
-			e, err = entryGood, nil
+		} else if err = ErrGone; at.sameStanding(&r.now) {
+			e, sole, err = entryGood, at.sole, nil
 		}
 		if cerr := closer.Close(); cerr != nil {
 			return e, false, fmt.Errorf("read spool: %w", cerr)
@@ -182,14 +187,21 @@ func (c *committer) checkMove(b *pebble.Batch, r *request) (e entry, sole bool, 
 	case !errors.Is(err, pebble.ErrNotFound):
 		return e, false, fmt.Errorf("read spool: %w", err)
 	}
-	_, closer, err = c.s.db.Get(r.from)
+	v, closer, err = c.s.db.Get(r.from)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return e, false, ErrGone
 	}
 	if err != nil {
 		return e, false, fmt.Errorf("read spool: %w", err)
 	}
-	return e, false, closer.Close()
+	d, err := decodeQueued(r.from, v)
+	if cerr := closer.Close(); err != nil || cerr != nil {
+		return e, false, fmt.Errorf("read spool: %w", errors.Join(err, cerr))
+	}
+	if at := pointerTo(d, false, r.from); !at.sameStanding(&r.now) {
+		return e, false, ErrGone
+	}
+	return e, false, nil
 }
 
 // sharedContent is a message with several deliveries and how many there are.

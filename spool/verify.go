@@ -201,20 +201,21 @@ func (v *verifier) delivery(key, value []byte) error {
 	if err != nil {
 		return fmt.Errorf("verify spool: %w", err)
 	}
-	if _, at, err := decodePointer(index, p); err != nil || !bytes.Equal(at, key[:len(key)-deliveryIDLen]) {
-		r.problem("delivery %s is queued at %q but the index says %q (%v)", d.ID, key, at, err)
+	want := pointerTo(d, false, key)
+	if at, err := decodePointer(index, p); err != nil || !at.sameStanding(&want) {
+		r.problem("delivery %s is queued at %q but the index says %q (%v)", d.ID, key, at.place, err)
 	}
 	return closer.Close()
 }
 
 // pointer checks that an index entry leads to a delivery.
 func (v *verifier) pointer(key, value []byte) error {
-	_, at, err := decodePointer(key, value)
+	at, err := decodePointer(key, value)
 	if err != nil || len(key) != 1+deliveryIDLen {
 		v.report.problem("index entry %q: %v", key, err)
 		return nil
 	}
-	if ok, err := v.has(append(bytes.Clone(at), key[1:]...)); err != nil {
+	if ok, err := v.has(append(bytes.Clone(at.place), key[1:]...)); err != nil {
 		return err
 	} else if !ok {
 		v.report.problem("delivery %s is in the index but not queued", deliveryIDOf(key[1:]))
