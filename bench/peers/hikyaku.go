@@ -3,6 +3,7 @@ package peers
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -35,6 +36,7 @@ type HikyakuOptions struct {
 	Config   string   // YAML added at the end of hikyaku.yaml
 	Delivery string   // lines added to the delivery section
 	SMTPKeys string   // keys added to the SMTP listener, "line_endings: normalize, max_recipients: 200"
+	SMTP     []string // further SMTP listeners, each as the keys between the braces
 	Args     []string // further arguments of serve
 	Env      []string
 }
@@ -82,15 +84,19 @@ func StartHikyaku(tb testing.TB, o HikyakuOptions) *Hikyaku {
 	}
 	port := func() string { return "127.0.0.1:" + strconv.Itoa(FreePort(tb, "127.0.0.1")) }
 	h := &Hikyaku{Dir: o.Dir, SMTP: port(), HTTP: port(), Admin: port(), opts: o}
+	more := ""
+	for _, l := range o.SMTP {
+		more += ", {" + l + "}"
+	}
 	config := fmt.Sprintf(`node: {name: test-1, data_dir: %s}
 ingest:
-  smtp: [{listen: %q, relay_networks: [127.0.0.0/8]%s}]
+  smtp: [{listen: %q, relay_networks: [127.0.0.0/8]%s}%s]
   http: {listen: %q, open_networks: [127.0.0.0/8]}
 delivery:
   port: %d
   resolver: %q
 %sadmin: {listen: %q}
-%s`, filepath.Join(o.Dir, "data"), h.SMTP, prefixed(", ", o.SMTPKeys), h.HTTP, o.Port, o.Resolver, o.Delivery, h.Admin, o.Config)
+%s`, filepath.Join(o.Dir, "data"), h.SMTP, prefixed(", ", o.SMTPKeys), more, h.HTTP, o.Port, o.Resolver, o.Delivery, h.Admin, o.Config)
 	for name, text := range map[string]string{"hikyaku.yaml": config, "policy.yaml": o.Policy} {
 		if err := os.WriteFile(filepath.Join(o.Dir, name), []byte(text), 0o600); err != nil {
 			tb.Fatal(err)
@@ -143,6 +149,23 @@ func (h *Hikyaku) CLI(tb testing.TB, args ...string) string {
 	return out.String()
 }
 
+// Run runs a command of the binary against this node and returns its output,
+// standard error behind standard output, and its exit code.
+func (h *Hikyaku) Run(tb testing.TB, stdin string, args ...string) (string, int) {
+	tb.Helper()
+	cmd := exec.Command(Binary(tb), args...)
+	cmd.Env = append(os.Environ(), "HIKYAKU_API=http://"+h.Admin)
+	cmd.Stdin = strings.NewReader(stdin)
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		tb.Fatal(err)
+	}
+	return out.String() + errOut.String(), cmd.ProcessState.ExitCode()
+}
+
 // Post sends JSON to the injection listener and decodes the answer.
 func (h *Hikyaku) Post(tb testing.TB, path string, body any, headers ...string) (int, map[string]any) {
 	tb.Helper()
@@ -151,6 +174,19 @@ func (h *Hikyaku) Post(tb testing.TB, path string, body any, headers ...string) 
 		tb.Fatal(err)
 	}
 	return h.do(tb, http.MethodPost, "http://"+h.HTTP+path, b, headers)
+}
+
+// Send sends a request with any method to the injection listener; body may be nil.
+func (h *Hikyaku) Send(tb testing.TB, method, path string, body any) (int, map[string]any) {
+	tb.Helper()
+	var b []byte
+	if body != nil {
+		var err error
+		if b, err = json.Marshal(body); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return h.do(tb, method, "http://"+h.HTTP+path, b, nil)
 }
 
 // Get reads JSON from a full URL of the node.
