@@ -322,6 +322,11 @@ func (m *sim) settle() {
 	if err := m.s.check(at(m.now)); err != nil {
 		m.fail("%v", err)
 	}
+	for key, q := range m.s.queues {
+		if waits := q.loaded() > 0 || q.more; waits != (len(m.s.Why(m.now, key)) > 0) {
+			m.fail("queue %v has mail waiting: %v, and why: %v", key, waits, m.s.Why(m.now, key))
+		}
+	}
 }
 
 // wake passes wake-ups on as node's dispatcher does: one session of each lane.
@@ -347,14 +352,20 @@ func (m *sim) close(i int, failed *message.Reply) {
 	m.s.SessionClosed(m.now, ss.lane, true, failed)
 }
 
+// simSeeds says which runs to make: SCHEDULER_SEED=7 SCHEDULER_RUNS=100 are
+// 100 of them from 7 on.
 func simSeeds() (first, n uint64) {
-	if v, err := strconv.ParseUint(os.Getenv("SCHEDULER_SEED"), 10, 64); err == nil {
-		return v, 1
-	}
+	first, n = 1, 60
 	if testing.Short() {
-		return 1, 15
+		n = 15
 	}
-	return 1, 60
+	if v, err := strconv.ParseUint(os.Getenv("SCHEDULER_SEED"), 10, 64); err == nil {
+		first, n = v, 1
+	}
+	if v, err := strconv.ParseUint(os.Getenv("SCHEDULER_RUNS"), 10, 64); err == nil {
+		n = v
+	}
+	return first, n
 }
 
 func TestSimulation(t *testing.T) {

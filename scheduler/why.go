@@ -74,21 +74,52 @@ func (s *Scheduler) why(q *queue, now instant) []Reason {
 		return rs
 	}
 	if !s.resolved(q.dest, now) {
-		return []Reason{{Limit: "resolve", Scope: "destination " + q.dest.name, Text: "destination " + q.dest.name + " is being looked up"}}
+		text := "destination " + q.dest.name + " is being looked up"
+		if !q.dest.asked {
+			text = fmt.Sprintf("destination %s waits to be looked up: %d are being looked up, %d wait", q.dest.name, s.asking, s.resolve.len())
+		}
+		return []Reason{{Limit: "resolve", Scope: "destination " + q.dest.name, Text: text}}
 	}
 	if q.dest.failing(now) {
 		return []Reason{{Limit: "resolve", Scope: "destination " + q.dest.name, Until: q.dest.rest.time(), Text: "being bounced: " + q.dest.reply.String()}}
 	}
 	rs = append(s.whyBudgets(q, now), s.whyLanes(q, now)...)
-	if q.loaded() == 0 {
+	switch {
+	case q.page == pageWanted:
+		rs = append(rs, Reason{Limit: "page", Scope: "queue", Used: strconv.Itoa(s.count.Loaded), Value: strconv.Itoa(s.cfg.MaxLoaded),
+			Text: fmt.Sprintf("waits to be read from disk: %d queues do, %d of %d deliveries are in memory", s.paging.len(), s.count.Loaded, s.cfg.MaxLoaded)})
+	case q.loaded() == 0 && q.reading():
 		rs = append(rs, Reason{Limit: "page", Scope: "queue", Text: "its head is being read from disk"})
 	}
 	if len(rs) == 0 {
-		st := q.dest.site
-		rs = append(rs, Reason{Limit: "turn", Scope: "site " + st.name, Used: strconv.Itoa(st.backlog),
-			Text: fmt.Sprintf("waiting for its turn: %d deliveries are ready at site %s, %d connections are open", st.backlog, st.name, st.open)})
+		rs = append(rs, s.whyTurn(q))
 	}
 	return rs
+}
+
+// whyTurn is said of a queue that nothing binds but that others go first.
+func (s *Scheduler) whyTurn(q *queue) Reason {
+	st := q.dest.site
+	r := Reason{Limit: "turn", Scope: "site " + st.name, Used: strconv.Itoa(st.backlog)}
+	switch opened := st.opened(); {
+	case q.flow != nil && (q.flow.waits != nil || q.flow.tenant.waits != nil):
+		r.Text = "waiting in line for a budget that its tenant, stream or job shares with other queues"
+	case opened == 0 && st.open > 0:
+		r.Limit, r.Text = "connect", fmt.Sprintf("%d connections to site %s are being opened", st.open, st.name)
+	case st.open == 0 && s.count.Sessions >= s.cfg.MaxSessions:
+		r.Limit, r.Value, r.Used = "sessions", strconv.Itoa(s.cfg.MaxSessions), strconv.Itoa(s.count.Sessions)
+		r.Text = fmt.Sprintf("all %d connections of this node are in use; %d sites wait for one", s.cfg.MaxSessions, s.hungry.len())
+	default:
+		r.Text = fmt.Sprintf("waiting for its turn: %d deliveries are ready at site %s, %d connections are open", st.backlog, st.name, opened)
+	}
+	return r
+}
+
+func (st *site) opened() (n int) {
+	for _, l := range st.lanes {
+		n += l.open
+	}
+	return n
 }
 
 // whyBlocked is what no budget can help.
@@ -100,11 +131,14 @@ func (s *Scheduler) whyBlocked(q *queue, now instant) (rs []Reason) {
 		}
 		rs = append(rs, Reason{Limit: "held", Scope: "action " + h.ID, Text: text})
 	}
+	if len(s.pools[q.key.Pool]) == 0 {
+		rs = append(rs, Reason{Limit: "source", Scope: "pool " + q.key.Pool, Text: "pool " + q.key.Pool + " has no usable source"})
+	}
 	if q.key.Job != "" && s.limits.paused(jobKey{q.key.Tenant, q.key.Job}) {
 		rs = append(rs, Reason{Limit: "paused", Scope: "job " + q.key.Job, Text: "job " + q.key.Job + " is paused"})
 	}
 	if open, until := s.windowOf(q).open(now); !open {
-		rs = append(rs, Reason{Limit: "window", Scope: "stream " + q.key.Stream, Until: until.time(), Text: "the sending hours of stream " + q.key.Stream + " begin at " + clock(until)})
+		rs = append(rs, Reason{Limit: "window", Scope: "stream " + q.key.Stream, Until: soon(until), Text: "the sending hours of stream " + q.key.Stream + " begin at " + clock(until)})
 	}
 	if d := q.dest; d.rest > now && !d.failing(now) {
 		rs = append(rs, Reason{Limit: "resolve", Scope: "destination " + d.name, Until: d.rest.time(),
@@ -147,12 +181,8 @@ func (c *scope) why(rs []Reason, name string, now instant) []Reason {
 // whyLanes is what keeps each source of the pool from carrying the mail; when
 // one could, nothing.
 func (s *Scheduler) whyLanes(q *queue, now instant) (rs []Reason) {
-	members := s.pools[q.key.Pool]
-	if len(members) == 0 {
-		return []Reason{{Limit: "source", Scope: "pool " + q.key.Pool, Text: "pool " + q.key.Pool + " has no usable source"}}
-	}
 	st := q.dest.site
-	for _, m := range members {
+	for _, m := range s.pools[q.key.Pool] {
 		l := s.lanes[Lane{m.name, st.name}]
 		if l == nil {
 			return nil // it has not been tried
@@ -181,15 +211,18 @@ func (s *Scheduler) whyLane(q *queue, l *lane, now instant) (rs []Reason) {
 		return rs
 	}
 	// Without a connection, what bounds connections binds too.
-	for name, links := range map[string]*links{all.String(): l.all, own.String(): l.own} {
-		if links.atLimit() {
-			rs = append(rs, Reason{Limit: "connections", Scope: name, Value: strconv.Itoa(links.maxConns), Used: strconv.Itoa(links.conns),
-				Text: fmt.Sprintf("%s: %d of %d connections are open", name, links.conns, links.maxConns)})
-		}
-		if when := links.connRate.ready(now); when > now {
-			rs = append(rs, Reason{Limit: "connection_rate", Scope: name, Value: links.connRate.limit(), Until: soon(when),
-				Text: name + ": connection rate " + links.connRate.limit() + " is used up, " + next(when, now)})
-		}
+	rs = l.all.whyConnections(rs, all.String(), now)
+	return l.own.whyConnections(rs, own.String(), now)
+}
+
+func (l *links) whyConnections(rs []Reason, name string, now instant) []Reason {
+	if l.atLimit() {
+		rs = append(rs, Reason{Limit: "connections", Scope: name, Value: strconv.Itoa(l.maxConns), Used: strconv.Itoa(l.conns),
+			Text: fmt.Sprintf("%s: %d of %d connections are open", name, l.conns, l.maxConns)})
+	}
+	if when := l.connRate.ready(now); when > now {
+		rs = append(rs, Reason{Limit: "connection_rate", Scope: name, Value: l.connRate.limit(), Until: soon(when),
+			Text: name + ": connection rate " + l.connRate.limit() + " is used up, " + next(when, now)})
 	}
 	return rs
 }
