@@ -35,6 +35,7 @@ type story struct {
 	opens   map[int]int
 	step    time.Duration // width of an interval
 	peak    int           // most sessions at once
+	mute    bool          // look-ups are not answered
 	most    int           // messages a session may carry; 0 is no bound
 }
 
@@ -163,6 +164,9 @@ func (st *story) wake() (some bool) {
 func (st *story) act(a Action) {
 	switch a.Kind {
 	case Resolve:
+		if st.mute {
+			return
+		}
 		// a.b.example and c.b.example share the hosts of b.example.
 		labels := strings.Split(a.Destination, ".")
 		host := "mx." + strings.Join(labels[len(labels)-2:], ".")
@@ -180,6 +184,10 @@ func (st *story) act(a Action) {
 		st.in(time.Millisecond, func() { st.s.Swept(st.now, a.Queue, st.now.Add(72*time.Hour), 0) })
 	case Open:
 		st.open(a)
+	case Expire:
+		st.end(a.Delivery, 0)
+	case Defer:
+		st.end(a.Delivery, time.Minute)
 	default:
 		st.t.Fatalf("an action of kind %d", a.Kind)
 	}

@@ -105,7 +105,7 @@ func (s *Scheduler) whyTurn(q *queue) Reason {
 	case q.flow != nil && (q.flow.waits != nil || q.flow.tenant.waits != nil):
 		r.Text = "waiting in line for a budget that its tenant, stream or job shares with other queues"
 	case opened == 0 && st.open > 0:
-		r.Limit, r.Text = "connect", fmt.Sprintf("%d connections to site %s are being opened", st.open, st.name)
+		r.Limit, r.Text = "connect", fmt.Sprintf("connections to site %s are being opened: %d", st.name, st.open)
 	case st.open == 0 && s.count.Sessions >= s.cfg.MaxSessions:
 		r.Limit, r.Value, r.Used = "sessions", strconv.Itoa(s.cfg.MaxSessions), strconv.Itoa(s.count.Sessions)
 		r.Text = fmt.Sprintf("all %d connections of this node are in use; %d sites wait for one", s.cfg.MaxSessions, s.hungry.len())
@@ -166,13 +166,13 @@ func (s *Scheduler) whyBudgets(q *queue, now instant) (rs []Reason) {
 
 func (c *scope) why(rs []Reason, name string, now instant) []Reason {
 	if when := c.rate.ready(now); when > now {
-		rs = append(rs, Reason{Limit: "rate", Scope: name, Value: c.rate.limit(), Until: soon(when), Text: name + ": rate " + c.rate.limit() + " is used up, " + next(when, now)})
+		rs = append(rs, Reason{Limit: "rate", Scope: name, Value: c.rate.limit(), Until: soon(when), Text: name + ": rate " + c.rate.limit() + next(when, now)})
 	}
 	if c.perDay > 0 {
 		if when := c.day.ready(now, c.perDay); when > now {
 			used := strconv.FormatInt(c.day.count(now), 10)
 			rs = append(rs, Reason{Limit: "per_day", Scope: name, Value: strconv.FormatInt(c.perDay, 10), Used: used, Until: soon(when),
-				Text: fmt.Sprintf("%s: %s of %d in 24 hours are used, %s", name, used, c.perDay, next(when, now))})
+				Text: fmt.Sprintf("%s: %s of %d in 24 hours are used%s", name, used, c.perDay, next(when, now))})
 		}
 	}
 	return rs
@@ -222,7 +222,7 @@ func (l *links) whyConnections(rs []Reason, name string, now instant) []Reason {
 	}
 	if when := l.connRate.ready(now); when > now {
 		rs = append(rs, Reason{Limit: "connection_rate", Scope: name, Value: l.connRate.limit(), Until: soon(when),
-			Text: name + ": connection rate " + l.connRate.limit() + " is used up, " + next(when, now)})
+			Text: name + ": connection rate " + l.connRate.limit() + next(when, now)})
 	}
 	return rs
 }
@@ -252,7 +252,7 @@ func soon(i instant) time.Time {
 
 func next(when, now instant) string {
 	if when == never {
-		return "and it is 0: nothing goes"
+		return ": nothing goes"
 	}
-	return "next in " + time.Duration(when-now).Round(time.Millisecond).String()
+	return ", next in " + time.Duration(when-now).Round(time.Millisecond).String()
 }
