@@ -468,7 +468,7 @@ func TestCrashAtEveryFileOperation(t *testing.T) {
 	messages, rounds := 60, 1
 	percents := []int{0, 50, 0}
 	if long() {
-		messages, rounds, percents = 240, 20, []int{0, 10, 50, 90, 100}
+		messages, rounds, percents = 90, 12, []int{0, 10, 50, 90}
 	}
 	images, faults, tables := 0, 0, 0
 	for round := range rounds {

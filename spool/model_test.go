@@ -77,7 +77,7 @@ func (m *model) queues() map[message.QueueKey][]*message.Delivery {
 func TestRandomOperationsMatchTheModel(t *testing.T) {
 	steps, seeds := 300, uint64(4)
 	if long() {
-		steps, seeds = 5000, 40
+		steps, seeds = 2000, 20
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { runModel(t, seed, steps) })
