@@ -20,6 +20,12 @@ func (n *Node) Admit(tenant string) error {
 		return &ingest.Refusal{Code: 421, Enhanced: message.Enhanced{Class: 4, Subject: 3, Detail: 2}, HTTP: 503, RetryAfter: 30 * time.Second,
 			Text: "this node is shutting down; try another or again later"}
 	}
+	return n.room(tenant)
+}
+
+// room reports whether one more message of the tenant can be kept. It does not
+// ask whether the node drains: what was in hand when the drain began is taken.
+func (n *Node) room(tenant string) error {
 	if err := n.spool.Admit(); err != nil {
 		return refusalOf(err)
 	}
@@ -54,7 +60,7 @@ func (n *Node) Policy() *policy.Set { return n.policy.Load() }
 // Accept is ingest.Acceptor: it makes the submission durable and hands it on.
 func (n *Node) Accept(ctx context.Context, s *ingest.Submission) error {
 	m := s.Message
-	if err := n.Admit(m.Tenant); err != nil {
+	if err := n.room(m.Tenant); err != nil {
 		return err
 	}
 	now := n.now()

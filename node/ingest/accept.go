@@ -34,7 +34,8 @@ type Submission struct {
 type Acceptor interface {
 	// Admit says whether new mail of the tenant is welcome: a *Refusal when
 	// the disk is short, the spool failed, the tenant has too much queued or
-	// the node drains. Called before content is read and again by Accept.
+	// the node drains. Called before content is read. Accept asks again, but
+	// for the drain: what was in hand when it began is taken.
 	Admit(tenant string) error
 	// NewID returns a fresh message id.
 	NewID(now time.Time) message.ID
