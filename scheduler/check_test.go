@@ -137,12 +137,13 @@ func (s *Scheduler) checkClass(g *group, c *class, p message.Priority) (backlog,
 }
 
 func (s *Scheduler) checkSessions(instant) error {
-	open, doubtful, conns := 0, 0, map[*links]int{}
+	open, doubtful, leaving, conns := 0, 0, 0, map[*links]int{}
 	for key, l := range s.lanes {
-		if l.key != key || s.sites[key.Site] != l.site || l.open < 0 || l.opening < 0 || l.idle < 0 || l.idle > l.open {
+		if l.key != key || s.sites[key.Site] != l.site || l.open < 0 || l.opening < 0 || l.idle < 0 || l.idle > l.open || l.leaving > l.open+l.opening {
 			return fmt.Errorf("lane %v: open %d, opening %d, idle %d", key, l.open, l.opening, l.idle)
 		}
 		doubtful += l.doubtful
+		leaving += l.leaving
 		conns[l.own] += l.open + l.opening
 		conns[l.all] += l.open + l.opening
 		if l.all != l.site.all {
@@ -154,6 +155,9 @@ func (s *Scheduler) checkSessions(instant) error {
 		for _, l := range st.lanes {
 			sessions += l.open + l.opening
 			idle += l.idle
+		}
+		if st.rest.in() != (idle > 0) {
+			return fmt.Errorf("site %s: %d idle, among the resting: %v", name, idle, st.rest.in())
 		}
 		if sessions != st.open || idle != st.idle || st.name != name {
 			return fmt.Errorf("site %s: %d sessions (%d counted), %d idle (%d counted)", name, sessions, st.open, idle, st.idle)
@@ -179,8 +183,8 @@ func (s *Scheduler) checkSessions(instant) error {
 			return fmt.Errorf("links %v: %d connections, counted %d", key, conns[l], l.conns)
 		}
 	}
-	if doubtful != s.doubtful {
-		return fmt.Errorf("%d doubtful sessions, counted %d", doubtful, s.doubtful)
+	if doubtful != s.doubtful || leaving != s.leaving {
+		return fmt.Errorf("%d doubtful sessions, counted %d; %d leaving, counted %d", doubtful, s.doubtful, leaving, s.leaving)
 	}
 	if open != s.count.Sessions || open > s.cfg.MaxSessions {
 		return fmt.Errorf("%d sessions, counted %d of %d", open, s.count.Sessions, s.cfg.MaxSessions)
@@ -227,11 +231,11 @@ func (s *Scheduler) checkFifos(instant) error {
 			return fmt.Errorf("site %s is never forgotten", st.name)
 		}
 	}
-	if wanted != s.paging.len() || reading != s.asked || promised != s.promised {
-		return fmt.Errorf("pages: %d wanted (%d in line), %d reading (%d counted), %d promised (%d counted)", wanted, s.paging.len(), reading, s.asked, promised, s.promised)
+	if wanted != s.wanted || reading != s.asked || promised != s.promised {
+		return fmt.Errorf("pages: %d wanted (%d in line), %d reading (%d counted), %d promised (%d counted)", wanted, s.wanted, reading, s.asked, promised, s.promised)
 	}
-	if waiting != s.resolve.len() || asked != s.asking || hungry != s.hungry.len() {
-		return fmt.Errorf("look-ups: %d wanted (%d in line), %d asked (%d counted); %d hungry (%d in line)", waiting, s.resolve.len(), asked, s.asking, hungry, s.hungry.len())
+	if waiting != s.unasked || asked != s.asking || hungry != s.hungering {
+		return fmt.Errorf("look-ups: %d wanted (%d in line), %d asked (%d counted); %d hungry (%d in line)", waiting, s.unasked, asked, s.asking, hungry, s.hungering)
 	}
 	return nil
 }

@@ -21,6 +21,7 @@ type lane struct {
 	doubtful int // of those, begun after a failure
 	open     int // established
 	idle     int
+	leaving  int // told to end
 	fails    int
 	rest     instant // back-off: no new session before
 	reply    message.Reply
@@ -210,6 +211,11 @@ func (s *Scheduler) Idle(key Lane, n int) {
 	if l := s.lanes[key]; l != nil {
 		l.idle += n
 		l.site.idle += n
+		if st := l.site; st.idle > 0 {
+			s.resting.add(&st.rest, st)
+		} else {
+			s.resting.remove(&st.rest)
+		}
 		s.beHungry(l.site) // it may wait for a budget that other sources have
 	}
 }

@@ -48,23 +48,27 @@ func (s *Scheduler) couldGo(q *queue, now instant) instant {
 // to be ended must come back first: nothing else bounds it.
 func (s *Scheduler) wantPage(q *queue, now instant) {
 	if q.page == pageNone && q.more && q.next <= now && int(q.flying) < 4*s.cfg.Page {
-		q.page = pageWanted
-		s.paging.push(q)
+		s.pushPage(q)
 	}
+}
+
+func (s *Scheduler) pushPage(q *queue) {
+	q.page = pageWanted
+	s.wanted++
+	s.paging.push(q.key.Priority, q.key.Tenant, q)
 }
 
 // feedPages turns wanted pages into actions while there is room. Queues that
 // do not move give up their heads to those that would.
 func (s *Scheduler) feedPages(now instant) {
-	for s.asked < s.cfg.MaxPaging && s.paging.len() > 0 {
-		limit := s.pageSize()
-		if s.count.Loaded+s.promised+limit > s.cfg.MaxLoaded && !s.makeRoom(limit, now) {
+	haveRoom := func(class message.Priority) bool { return s.makeRoom(s.pageSize(class), class, now) }
+	for s.asked < s.cfg.MaxPaging {
+		q, class, ok := s.paging.pop(haveRoom)
+		if !ok {
 			return
 		}
-		q, _ := s.paging.pop()
-		if q.page != pageWanted {
-			continue
-		}
+		limit := s.pageSize(class)
+		s.wanted--
 		_, blocked := s.blocked(q, now)
 		if blocked && !q.probe || !q.more || q.next > now {
 			q.page, q.probe = pageNone, false
@@ -74,8 +78,7 @@ func (s *Scheduler) feedPages(now instant) {
 		if blocked {
 			limit = 1
 		}
-		q.probe = false
-		q.page, q.asked = pageReading, int32(limit)
+		q.page, q.probe, q.asked = pageReading, false, int32(limit)
 		s.asked++
 		s.promised += limit
 		s.out = append(s.out, Action{Kind: Page, Queue: q.key, After: q.cursor.cursor(), Until: now.time(), Limit: limit})
@@ -83,8 +86,14 @@ func (s *Scheduler) feedPages(now instant) {
 }
 
 // pageSize shrinks when many queues wait, so that the room goes round.
-func (s *Scheduler) pageSize() int {
-	return min(s.cfg.Page, s.cfg.MaxLoaded, max(minPage, s.cfg.MaxLoaded/(2*(s.paging.len()+1))))
+func (s *Scheduler) pageSize(class message.Priority) int {
+	return min(s.cfg.Page, s.roomFor(class), max(minPage, s.cfg.MaxLoaded/(2*(s.wanted+1))))
+}
+
+// roomFor is how many loaded deliveries there may be for a class to load one
+// more. A tenth each is kept free of the lower classes.
+func (s *Scheduler) roomFor(class message.Priority) int {
+	return max(1, s.cfg.MaxLoaded*(10-int(min(class, message.Low)))/10)
 }
 
 // Paged answers a Page action: the deliveries read, whether there are more
@@ -167,11 +176,11 @@ const (
 )
 
 // makeRoom unloads heads that have not moved for longest until n more fit.
-func (s *Scheduler) makeRoom(n int, now instant) bool {
-	for s.count.Loaded+s.promised+n > s.cfg.MaxLoaded {
+func (s *Scheduler) makeRoom(n int, class message.Priority, now instant) bool {
+	for s.count.Loaded+s.promised+n > s.roomFor(class) {
 		q := s.recent.oldest()
 		if q == nil || now < q.mayUnload() {
-			if q != nil {
+			if q != nil && (s.room.pos == 0 || q.mayUnload() < s.room.at) {
 				s.setTimer(&s.room, roomTimer{}, q.mayUnload())
 			}
 			return false // else room comes with a Paged or a Done
@@ -271,8 +280,8 @@ func (s *Scheduler) Swept(now time.Time, key message.QueueKey, earliest time.Tim
 	if q.more && q.next <= t && earliest.IsZero() && q.page == pageNone {
 		// All that was due has expired. A look at the disk tells what comes
 		// next, if anything: a queue that is blocked would never ask.
-		q.page, q.probe = pageWanted, true
-		s.paging.push(q)
+		q.probe = true
+		s.pushPage(q)
 	}
 	s.place(q, t)
 }

@@ -187,7 +187,7 @@ func (s *Scheduler) load(q *queue, d *message.Delivery, now instant) bool {
 	if _, known := s.items[d.ID]; known {
 		return true // a page was faster
 	}
-	if q.more || q.reading() || p.due > now || q.loaded() >= s.cfg.Page*4 || s.count.Loaded+s.promised >= s.cfg.MaxLoaded {
+	if q.more || q.reading() || p.due > now || q.loaded() >= s.cfg.Page*4 || s.count.Loaded+s.promised >= s.roomFor(d.Queue.Priority) {
 		s.note(q, p)
 		return false
 	}
@@ -260,7 +260,7 @@ func (s *Scheduler) place(q *queue, now instant) {
 	if !s.resolved(q.dest, now) {
 		s.setTimer(&q.timer, q, min(until, q.sweep))
 		s.unready(q)
-		s.wantResolve(q.dest)
+		s.wantResolve(q.dest, q)
 		return
 	}
 	s.setTimer(&q.timer, q, min(until, q.sweep, max(q.dest.until, q.dest.rest)))

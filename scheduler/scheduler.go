@@ -41,30 +41,36 @@ type Scheduler struct {
 	dests  map[string]*dest
 	sites  map[string]*site
 	around ring[*site] // all of them, likewise
-	lanes  map[Lane]*lane
-	items  map[message.DeliveryID]*item // loaded or given out
+
+	resting ring[*site] // those with sessions without work
+	leaving int         // sessions told to end for want of others
+	lanes   map[Lane]*lane
+	items   map[message.DeliveryID]*item // loaded or given out
 
 	limits  limitTable
 	windows map[string]windows      // by stream name
 	pools   map[string][]poolMember // the sources that may be used
 	holds   map[string]*Hold
 
-	timers   timerHeap
-	oldest   timerHeap // queues by their first delivery, or earlier
-	out      []Action
-	resolve  fifo[*dest]  // want a resolution
-	paging   fifo[*queue] // want a page
-	hungry   fifo[*site]  // may want a connection
-	woken    []*site      // have something for waiting sessions
-	recent   lru          // queues with a loaded head, least recently moved first
-	late     lateHandovers
-	room     timer // pages wait for room
-	count    Counts
-	asked    int // pages being read
-	asking   int // destinations being resolved
-	promised int // deliveries those pages may bring
-	doubtful int // sessions being opened by lanes that failed before
-	most     int // actions that the caller of Actions takes
+	timers    timerHeap
+	oldest    timerHeap // queues by their first delivery, or earlier
+	out       []Action
+	resolve   wishes[*dest]  // want a resolution
+	paging    wishes[*queue] // want a page
+	hungry    wishes[*site]  // may want a connection
+	woken     []*site        // have something for waiting sessions
+	recent    lru            // queues with a loaded head, least recently moved first
+	late      lateHandovers
+	room      timer // pages wait for room
+	count     Counts
+	asked     int // pages being read
+	wanted    int // pages wanted
+	asking    int // destinations being resolved
+	unasked   int // destinations that want to be
+	hungering int // sites in line for a connection
+	promised  int // deliveries those pages may bring
+	doubtful  int // sessions being opened by lanes that failed before
+	most      int // actions that the caller of Actions takes
 }
 
 // Counts are the scheduler's gauges and counters.
@@ -92,8 +98,8 @@ func New(now time.Time, cfg Config, set *policy.Set) *Scheduler {
 func (s *Scheduler) Counts() Counts {
 	c := s.count
 	c.Queues, c.Destinations, c.Sites, c.Lanes = len(s.queues), len(s.dests), len(s.sites), len(s.lanes)
-	c.Paging, c.PageWaiting = s.asked, s.paging.len()
-	c.Resolving, c.ResolveWaiting = s.asking, s.resolve.len()
+	c.Paging, c.PageWaiting = s.asked, s.wanted
+	c.Resolving, c.ResolveWaiting = s.asking, s.unasked
 	return c
 }
 
@@ -161,20 +167,23 @@ func (s *Scheduler) Actions(now time.Time, max int) []Action {
 func (s *Scheduler) feed(now instant, max int) {
 	s.feedPages(now)
 	for s.asking < s.cfg.MaxResolving {
-		d, ok := s.resolve.pop()
+		d, class, ok := s.resolve.pop(anyClass)
 		if !ok {
 			break
 		}
-		s.askResolve(d)
+		if d.asking && !d.asked && d.class == class { // else it was asked for another's sake
+			s.askResolve(d)
+		}
 	}
 	s.feedSessions(now, max)
 }
 
+func anyClass(message.Priority) bool { return true }
+
 // Pending reports whether Actions has something to say at once. It may say yes
 // when there is nothing after all.
 func (s *Scheduler) Pending(now time.Time) bool {
-	if len(s.out) > 0 || s.hungry.len() > 0 && s.count.Sessions < s.cfg.MaxSessions ||
-		s.resolve.len() > 0 && s.asking < s.cfg.MaxResolving || s.paging.len() > 0 && s.asked < s.cfg.MaxPaging {
+	if len(s.out) > 0 || s.hungry.any(s.haveSession) || s.unasked > 0 && s.asking < s.cfg.MaxResolving || s.wanted > 0 && s.asked < s.cfg.MaxPaging {
 		return true
 	}
 	t := s.timers.first()
@@ -184,7 +193,7 @@ func (s *Scheduler) Pending(now time.Time) bool {
 // Wake is the earliest time at which Actions could say something new without
 // any other call; now if it can at once, the zero time if never.
 func (s *Scheduler) Wake(now time.Time) time.Time {
-	if len(s.out) > 0 || s.hungry.len() > 0 && s.count.Sessions < s.cfg.MaxSessions {
+	if len(s.out) > 0 || s.hungry.any(s.haveSession) {
 		return now
 	}
 	if t := s.timers.first(); t != nil {

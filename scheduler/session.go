@@ -12,19 +12,77 @@ import (
 // another time than that of its budget.
 func (s *Scheduler) feedSessions(now instant, max int) {
 	s.most = max
-	for s.mayOpen() {
-		st, ok := s.hungry.pop()
+	for {
+		st, class, ok := s.hungry.pop(s.mayOpen)
 		if !ok {
+			s.crowd(now)
 			return
 		}
-		st.hungryFlag = false
-		s.feedSite(st, now)
+		if st.hungryFlag && st.class == class { // else it has been fed for another's sake
+			st.hungryFlag = false
+			s.hungering--
+			s.feedSite(st, now)
+		}
 	}
 }
 
-// mayOpen reports whether there is room for one more session.
-func (s *Scheduler) mayOpen() bool {
-	return s.count.Sessions < s.cfg.MaxSessions && len(s.out) < s.most
+// crowdEvery is how often the sessions of one site are asked to look again.
+const crowdEvery = instant(100 * time.Millisecond)
+
+// crowd lets sessions without work look again, as many as there are sites that
+// wait for one, when no more may be opened: Crowded tells them to end.
+func (s *Scheduler) crowd(now instant) {
+	n := s.hungering - s.leaving
+	if n <= 0 || s.resting.n == 0 || !s.starved() {
+		return
+	}
+	for range min(n, s.resting.n) {
+		st, _ := s.resting.first()
+		s.resting.rotate()
+		if now >= st.crowded+crowdEvery {
+			st.crowded = now
+			s.wakeSite(st)
+		}
+	}
+}
+
+// starved reports whether mail waits for a session that may not be opened.
+func (s *Scheduler) starved() bool {
+	return s.hungry.any(func(class message.Priority) bool { return !s.haveSession(class) })
+}
+
+// soonEnough is how long a session may wait for its budget before it counts as
+// one without work.
+const soonEnough = instant(time.Second)
+
+// Crowded reports whether a session for which Next has just found nothing
+// should end instead of waiting: all sessions are in use, and other sites have
+// mail. After true the caller closes it.
+func (s *Scheduler) Crowded(now time.Time, key Lane) bool {
+	l, t := s.lanes[key], at(now)
+	if l == nil || s.hungering <= s.leaving || !s.starved() {
+		return false
+	}
+	if when := max(l.own.ready(t), l.all.ready(t)); l.site.backlog > 0 && when > t && when <= t+soonEnough {
+		return false
+	}
+	l.leaving++
+	s.leaving++
+	return true
+}
+
+// haveSession reports whether a class may have one more session. A twentieth
+// of all is kept for the highest, since those of others can last.
+func (s *Scheduler) haveSession(class message.Priority) bool {
+	most := s.cfg.MaxSessions
+	if class > message.High {
+		most -= most / 20
+	}
+	return s.count.Sessions < most
+}
+
+func (s *Scheduler) mayOpen(class message.Priority) bool {
+	return s.haveSession(class) && len(s.out) < s.most
 }
 
 // perSession is how many ready deliveries a further connection must be good
@@ -39,14 +97,14 @@ func (s *Scheduler) feedSite(st *site, now instant) {
 	for i := range st.groups {
 		g := st.groups[(st.fed+i)%len(st.groups)]
 		g.full = false
-		if m := g.grows; m != nil && s.mayOpen() {
+		if m := g.grows; m != nil && s.mayOpen(st.class) {
 			g.grows = nil
 			if _, can := s.canOpen(m.lane, now); can && g.ready() {
 				s.openSession(m.lane, g, now)
 			}
 		}
 		for s.wants(g, now) {
-			if !s.mayOpen() {
+			if !s.mayOpen(st.class) {
 				st.fed++ // another pool begins next time
 				s.beHungry(st)
 				return
@@ -97,16 +155,37 @@ func (s *Scheduler) countSession(l *lane, n int) {
 // beHungry puts a site in line for a connection. What is cheap to see is
 // looked at here, the rest by wants.
 func (s *Scheduler) beHungry(st *site) {
-	if st.hungryFlag || st.backlog == 0 {
+	if st.backlog == 0 {
 		return
 	}
 	for _, g := range st.groups {
 		if g.grows != nil || !g.full && g.backlog > 0 && (g.backlog >= perSession*g.open || st.idle > 0) {
-			st.hungryFlag = true
-			s.hungry.push(st)
+			s.lineUp(st)
 			return
 		}
 	}
+}
+
+// lineUp puts a site in line, once for the highest class of its ready mail,
+// and for the tenant in it whose turn it is.
+func (s *Scheduler) lineUp(st *site) {
+	class, tenant := message.Low, ""
+	for _, g := range st.groups {
+		for p := message.High; p <= class; p++ {
+			if t := g.classes[p].line.first(); t != nil {
+				class, tenant = p, t.owner.(*tenantTurn).name
+			}
+		}
+	}
+	switch {
+	case !st.hungryFlag:
+		st.hungryFlag = true
+		s.hungering++
+	case class >= st.class:
+		return
+	}
+	st.class = class
+	s.hungry.push(class, tenant, st)
 }
 
 // usableSoon is how long a session may be out of budget and still count.
@@ -263,6 +342,10 @@ func (s *Scheduler) SessionClosed(now time.Time, key Lane, opened bool, failed *
 		s.endOpening(l)
 	}
 	s.countSession(l, -1)
+	if l.leaving > l.open+l.opening || l.leaving > 0 && failed == nil && opened {
+		l.leaving--
+		s.leaving--
+	}
 	switch {
 	case failed != nil:
 		l.rest = t + instant(s.backoff(l))

@@ -122,6 +122,7 @@ func (m *sim) session() {
 	i := m.rnd.IntN(len(m.sessions))
 	ss := m.sessions[i]
 	switch {
+	case ss.leaving:
 	case ss.busy == 0 && m.chance(4):
 		m.close(i, pick(m.rnd, nil, nil, &message.Reply{Code: 421}))
 	case ss.awake || ss.waiting && m.chance(20):
@@ -291,7 +292,7 @@ func (m *sim) sleep() {
 	next := m.s.Wake(m.now)
 	for i := 0; i < len(m.sessions); i++ {
 		ss := m.sessions[i]
-		if !ss.since.Add(5 * time.Second).After(m.now) {
+		if !ss.leaving && !ss.since.Add(5*time.Second).After(m.now) {
 			m.close(i, nil)
 			return
 		}
@@ -338,8 +339,8 @@ func (m *sim) forget() {
 	if c.Queues+c.Destinations+c.Sites+c.Lanes+c.Loaded+c.InFlight+c.Sessions+c.Paging+c.PageWaiting+c.Resolving+c.ResolveWaiting != 0 {
 		m.fail("left at the end: %+v\n%s", c, m.show())
 	}
-	if len(m.s.timers)+len(m.s.oldest)+m.s.inLine.n+m.s.around.n+len(m.s.items)+len(m.s.out)+m.s.hungry.len()+len(m.s.woken) != 0 || m.s.recent.oldest() != nil {
-		m.fail("left at the end: %d timers, %d items, %d actions, %d hungry", len(m.s.timers), len(m.s.items), len(m.s.out), m.s.hungry.len())
+	if len(m.s.timers)+len(m.s.oldest)+m.s.inLine.n+m.s.around.n+len(m.s.items)+len(m.s.out)+m.s.hungering+len(m.s.woken) != 0 || m.s.recent.oldest() != nil {
+		m.fail("left at the end: %d timers, %d items, %d actions, %d hungry", len(m.s.timers), len(m.s.items), len(m.s.out), m.s.hungering)
 	}
 	for key := range m.s.limits.links {
 		if key.site != "" {

@@ -39,6 +39,7 @@ type simSession struct {
 	lane    Lane
 	waiting bool
 	awake   bool
+	leaving bool
 	retry   time.Time
 	since   time.Time
 	busy    int // attempts
@@ -255,6 +256,12 @@ func (m *sim) pull(ss *simSession) {
 	}
 	ss.awake, ss.retry = false, time.Time{}
 	v, retry, ok := m.s.Next(m.now, ss.lane)
+	if !ok && m.s.Crowded(m.now, ss.lane) {
+		m.note("crowded %v", ss.lane)
+		ss.leaving = true
+		m.later(func() { m.close(slices.Index(m.sessions, ss), nil) })
+		return
+	}
 	if !ok {
 		ss.waiting, ss.retry = true, retry
 		m.s.Idle(ss.lane, 1)
@@ -272,7 +279,7 @@ func (m *sim) pull(ss *simSession) {
 
 func (m *sim) attempted(ss *simSession, d *message.Delivery) {
 	ss.busy--
-	if !ss.waiting {
+	if !ss.waiting && !ss.leaving {
 		ss.awake = true
 	}
 	p := m.rnd.IntN(100)

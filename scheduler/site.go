@@ -15,10 +15,11 @@ type dest struct {
 	carrier string
 	until   instant // the resolution holds to here
 
-	asking bool    // wanted, or being resolved
-	asked  bool    // being resolved
-	stale  bool    // what comes back is under the old policy
-	rest   instant // after a failure: not before
+	asking bool             // wanted, or being resolved
+	asked  bool             // being resolved
+	stale  bool             // what comes back is under the old policy
+	class  message.Priority // in which it is wanted
+	rest   instant          // after a failure: not before
 	reply  message.Reply
 	final  bool // the failure was permanent
 	timer
@@ -71,14 +72,21 @@ func (s *Scheduler) resolved(d *dest, now instant) bool {
 	return d.site != nil && d.until > now || d.failing(now)
 }
 
-func (s *Scheduler) wantResolve(d *dest) {
-	if !d.asking {
-		d.asking = true
-		s.resolve.push(d)
+// wantResolve puts a destination in line for the sake of one of its queues.
+func (s *Scheduler) wantResolve(d *dest, q *queue) {
+	switch class := min(q.key.Priority, message.Low); {
+	case !d.asking:
+		d.asking, d.class = true, class
+		s.unasked++
+		s.resolve.push(class, q.key.Tenant, d)
+	case !d.asked && class < d.class:
+		d.class = class
+		s.resolve.push(class, q.key.Tenant, d)
 	}
 }
 
 func (s *Scheduler) askResolve(d *dest) {
+	s.unasked--
 	if len(d.queues) == 0 {
 		d.asking = false
 		s.idleDest(d)
@@ -167,7 +175,9 @@ func (s *Scheduler) endResolve(destination string) *dest {
 		if len(d.queues) == 0 {
 			s.idleDest(d)
 		} else {
-			s.wantResolve(d)
+			for _, q := range d.queues {
+				s.wantResolve(d, q)
+			}
 		}
 		return nil
 	}
@@ -198,9 +208,12 @@ type site struct {
 	open    int // sessions, opening ones included
 	idle    int // sessions waiting for work
 
+	class                 message.Priority // in which it is hungry
 	hungryFlag, wokenFlag bool
 	queuedFull            bool // in all.full
 	line                  place[*site]
+	rest                  place[*site] // in resting
+	crowded               instant      // when its idle sessions were last asked to make way
 	timer
 }
 

@@ -199,4 +199,33 @@ var moreTales = []tale{
 		},
 		until: 21 * sec,
 	},
+	{
+		name:   "urgent",
+		about:  "Low mail for 2000 sites fills memory, the pages, the look-ups and the connections. High mail for a site of its own leaves within 200 ms, each second.",
+		cfg:    Config{MaxLoaded: 200, MaxPaging: 1, MaxResolving: 2, MaxSessions: 40},
+		policy: []string{`Stream default {}`},
+		tell: func(st *story) {
+			st.label = func(d *message.Delivery, _ Lane) string {
+				switch {
+				case d.Queue.Priority != message.High:
+					return "low"
+				case st.now.Sub(d.Accepted) > 200*time.Millisecond:
+					return "TOO LATE"
+				}
+				return "high"
+			}
+			st.latency = func(Lane) time.Duration { return 100 * time.Millisecond }
+			st.at(0, func() {
+				for i := range 2000 {
+					st.accept(key(fmt.Sprintf("a.s%04d.example", i), "red", "priority=low"), 5)
+				}
+			})
+			for i := range 12 {
+				st.at(time.Duration(i)*sec+500*time.Millisecond, func() {
+					st.accept(key(fmt.Sprintf("a.h%d.example", i), "red", "priority=high"), 1)
+				})
+			}
+		},
+		until: 13 * sec,
+	},
 }

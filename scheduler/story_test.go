@@ -277,7 +277,7 @@ func (ss *storySession) pull() {
 func (ss *storySession) wait(retry time.Time) {
 	st := ss.st
 	const idle = 5 * time.Second
-	if !st.now.Before(ss.since.Add(idle)) {
+	if !st.now.Before(ss.since.Add(idle)) || st.s.Crowded(st.now, ss.lane) {
 		ss.close()
 		return
 	}

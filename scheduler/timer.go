@@ -141,5 +141,8 @@ func (f *fifo[T]) pop() (v T, ok bool) {
 	var zero T
 	f.out[len(f.out)-1] = zero
 	f.out = f.out[:len(f.out)-1]
+	if f.len() == 0 && cap(f.in)+cap(f.out) > 1024 {
+		f.in, f.out = nil, nil // it has been long, and need not be again
+	}
 	return v, true
 }

@@ -226,13 +226,14 @@ func (s *Scheduler) noteOldest(q *queue, due instant) {
 
 // firstDue is when the first delivery that waits is due.
 func (q *queue) firstDue() instant {
-	switch {
-	case q.loaded() > 0:
-		return at(q.head[q.first].d.Due)
-	case q.more:
-		return q.next
+	first := never
+	if q.more {
+		first = q.next
 	}
-	return never
+	if q.loaded() > 0 {
+		first = min(first, at(q.head[q.first].d.Due))
+	}
+	return first
 }
 
 // InFlight reports whether a delivery is given out.

@@ -76,7 +76,7 @@ func (s *Scheduler) why(q *queue, now instant) []Reason {
 	if !s.resolved(q.dest, now) {
 		text := "destination " + q.dest.name + " is being looked up"
 		if !q.dest.asked {
-			text = fmt.Sprintf("destination %s waits to be looked up: %d are being looked up, %d wait", q.dest.name, s.asking, s.resolve.len())
+			text = fmt.Sprintf("destination %s waits to be looked up: %d are being looked up, %d wait", q.dest.name, s.asking, s.unasked)
 		}
 		return []Reason{{Limit: "resolve", Scope: "destination " + q.dest.name, Text: text}}
 	}
@@ -87,7 +87,7 @@ func (s *Scheduler) why(q *queue, now instant) []Reason {
 	switch {
 	case q.page == pageWanted:
 		rs = append(rs, Reason{Limit: "page", Scope: "queue", Used: strconv.Itoa(s.count.Loaded), Value: strconv.Itoa(s.cfg.MaxLoaded),
-			Text: fmt.Sprintf("waits to be read from disk: %d queues do, %d of %d deliveries are in memory", s.paging.len(), s.count.Loaded, s.cfg.MaxLoaded)})
+			Text: fmt.Sprintf("waits to be read from disk: %d queues do, %d of %d deliveries are in memory", s.wanted, s.count.Loaded, s.cfg.MaxLoaded)})
 	case q.loaded() == 0 && q.reading():
 		rs = append(rs, Reason{Limit: "page", Scope: "queue", Text: "its head is being read from disk"})
 	}
@@ -108,7 +108,7 @@ func (s *Scheduler) whyTurn(q *queue) Reason {
 		r.Limit, r.Text = "connect", fmt.Sprintf("connections to site %s are being opened: %d", st.name, st.open)
 	case st.open == 0 && s.count.Sessions >= s.cfg.MaxSessions:
 		r.Limit, r.Value, r.Used = "sessions", strconv.Itoa(s.cfg.MaxSessions), strconv.Itoa(s.count.Sessions)
-		r.Text = fmt.Sprintf("all %d connections of this node are in use; %d sites wait for one", s.cfg.MaxSessions, s.hungry.len())
+		r.Text = fmt.Sprintf("all %d connections of this node are in use; %d sites wait for one", s.cfg.MaxSessions, s.hungering)
 	default:
 		r.Text = fmt.Sprintf("waiting for its turn: %d deliveries are ready at site %s, %d connections are open", st.backlog, st.name, opened)
 	}
