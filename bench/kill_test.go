@@ -165,8 +165,10 @@ func injectOn(l *ledger.Ledger, c net.Conn, next *atomic.Int64, stop chan struct
 		}
 		l.Offered(n)
 		fmt.Fprintf(c, "MAIL FROM:<load@source.test>\r\nRCPT TO:<%s>\r\nDATA\r\n", ledger.Address("r", n, fmt.Sprintf("d%d.test", n%50)))
-		if !expect("250") || !expect("250") || !expect("354") {
-			return
+		for _, code := range []string{"250", "250", "354"} {
+			if !expect(code) {
+				return
+			}
 		}
 		fmt.Fprintf(c, "Subject: %d\r\n\r\n%s.\r\n", n, body)
 		if !expect("250") {

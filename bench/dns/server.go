@@ -175,7 +175,7 @@ func (s *Server) serve(w wire.ResponseWriter, query *wire.Msg) {
 	m.RecursionAvailable = true
 	if len(query.Question) != 1 {
 		m.Rcode = wire.RcodeFormatError
-		w.WriteMsg(m)
+		_ = w.WriteMsg(m) // the client may be gone
 		return
 	}
 	fault := s.take(query.Question[0])

@@ -180,7 +180,7 @@ func (r *Reader) Next(ctx context.Context) (Batch, error) {
 		changed := r.l.mu.changed
 		r.l.mu.Unlock()
 		b, err := r.tryNext()
-		if err != io.EOF {
+		if !errors.Is(err, io.EOF) {
 			return b, err
 		}
 		select {
@@ -204,7 +204,7 @@ func (r *Reader) tryNext() (Batch, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // retention took it meanwhile; place finds the next
 		}
-		if err != io.EOF {
+		if !errors.Is(err, io.EOF) {
 			return b, err
 		}
 		// Only a sealed segment ends for good.
@@ -260,7 +260,7 @@ func (r *Reader) readFrom(s *segment) (Batch, error) {
 	for {
 		blk, err := sc.next()
 		if err != nil {
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				r.at.Position = s.Bytes
 			}
 			return Batch{}, err

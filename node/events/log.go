@@ -157,8 +157,7 @@ func Open(o Options) (*Log, error) {
 		err = l.loadConsumers()
 	}
 	if err != nil {
-		l.w.close()
-		return nil, errors.Join(err, lock.Close())
+		return nil, errors.Join(err, l.w.close(), lock.Close())
 	}
 	go l.run() // stopped and waited for by Close
 	return l, nil

@@ -53,16 +53,6 @@ func (m *memFS) crash(keep int) *memFS {
 	return out
 }
 
-func (m *memFS) clone() *memFS {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	out := newMemFS()
-	for name, n := range m.files {
-		out.files[name] = &memNode{name: name, data: slices.Clone(n.data), synced: slices.Clone(n.data), durable: true}
-	}
-	return out
-}
-
 func (m *memFS) names(suffix string) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -126,7 +126,7 @@ func readBlocks(f File, size int64) (blocks []block, damaged int64, err error) {
 	sc := scanner{f: f, size: size, verify: true}
 	for {
 		b, err := sc.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return blocks, sc.damaged, nil
 		}
 		if err != nil {

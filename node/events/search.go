@@ -156,7 +156,7 @@ func (s *search) segment(ctx context.Context, g *segment, from int64) error {
 	s.found.Segments++
 	for ctx.Err() == nil {
 		b, err := sc.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
