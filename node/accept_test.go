@@ -171,9 +171,11 @@ func TestAdmitRefusals(t *testing.T) {
 	}
 	w.send(mail{from: "s@s.test", to: to}) // others are not touched
 	w.draining.Store(true)
-	if r := w.refused(mail{from: "s@s.test", to: to}); r.Code != 421 || r.HTTP != 503 || r.RetryAfter == 0 {
-		t.Errorf("draining: %v, HTTP %d", r, r.HTTP)
+	var r *ingest.Refusal
+	if err := w.Admit("default"); !errors.As(err, &r) || r.Code != 421 || r.HTTP != 503 || r.RetryAfter == 0 {
+		t.Errorf("draining: %v", err)
 	}
+	w.send(mail{from: "s@s.test", to: to}) // a transaction in hand is taken
 	w.draining.Store(false)
 }
 
@@ -195,7 +197,7 @@ func TestLowSpaceRefusesAndRecoversByItself(t *testing.T) {
 		}
 	}, toSink(r.Addr))
 	before := w.send(mail{from: "s@s.test", to: []string{"before@d.test"}})
-	<-r.seen // in flight
+	r.arrive(t)
 	low.Store(true)
 	until(t, "the space gate to close", func() bool { return w.Admit("default") != nil })
 	c := dialSMTP(t, w)
@@ -210,13 +212,13 @@ func TestLowSpaceRefusesAndRecoversByItself(t *testing.T) {
 	if why := w.NotReady(); len(why) != 1 || !strings.Contains(why[0], "space") {
 		t.Errorf("not ready because %q", why)
 	}
-	r.gate <- struct{}{} // what is queued goes on
+	r.let(t) // what is queued goes on
 	w.waitFor(before, message.EventDelivered, 1)
 	low.Store(false)
 	until(t, "the space gate to open again", func() bool { return w.Admit("default") == nil })
 	c.cmd("MAIL FROM:<s@s.test>", "250")
 	w.send(mail{from: "s@s.test", to: []string{"after@d.test"}})
-	r.gate <- struct{}{}
+	r.let(t)
 	w.empty()
 	w.balance()
 }

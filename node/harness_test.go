@@ -228,6 +228,25 @@ func (r *receiver) start(t testing.TB, o sink.Options) *receiver {
 	return r
 }
 
+// arrive waits for a message that waits for its answer; let gives one.
+func (r *receiver) arrive(t testing.TB) {
+	t.Helper()
+	select {
+	case <-r.seen:
+	case <-time.After(patience):
+		t.Fatal("no message arrives")
+	}
+}
+
+func (r *receiver) let(t testing.TB) {
+	t.Helper()
+	select {
+	case r.gate <- struct{}{}:
+	case <-time.After(patience):
+		t.Fatal("no message waits for an answer")
+	}
+}
+
 func (r *receiver) all() []delivered {
 	r.mu.Lock()
 	defer r.mu.Unlock()

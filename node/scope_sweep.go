@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -79,7 +80,12 @@ func (sw *scopeSweep) waitInto(ctx context.Context, res *api.ActionResult) error
 	defer timer.Stop()
 	select {
 	case <-sw.done:
-		if sw.err != nil {
+		switch {
+		case sw.n.root.Err() != nil && sw.err != nil:
+			return fmt.Errorf("%w: the node is ending; the action goes on at the next start", api.ErrUnavailable)
+		case errors.Is(sw.err, context.Canceled):
+			return fmt.Errorf("%w: the action was taken back before it was through", api.ErrConflict)
+		case sw.err != nil:
 			return sw.err
 		}
 	case <-timer.C:
