@@ -54,7 +54,9 @@ func (m *sim) step() {
 	case p < 25:
 		m.accept()
 	case p < 35:
-		m.handOver()
+		if len(m.handovers) > 0 {
+			m.handOver(m.rnd.IntN(len(m.handovers)))
+		}
 	case p < 55:
 		m.doWork()
 	case p < 65:
@@ -71,7 +73,7 @@ func (m *sim) step() {
 }
 
 func (m *sim) accept() {
-	q := m.randomKey()
+	q, late := m.randomKey(), len(m.handovers)
 	for range 1 + m.rnd.IntN(8) {
 		due := m.now
 		if m.chance(10) {
@@ -86,17 +88,14 @@ func (m *sim) accept() {
 		m.handovers = append(m.handovers, d)
 	}
 	if m.chance(70) {
-		for len(m.handovers) > 0 {
-			m.handOver()
+		for len(m.handovers) > late {
+			m.handOver(len(m.handovers) - 1)
 		}
 	}
 }
 
-func (m *sim) handOver() {
-	if len(m.handovers) == 0 {
-		return
-	}
-	i := m.rnd.IntN(len(m.handovers))
+// handOver gives the i-th delivery that waits for it to the scheduler.
+func (m *sim) handOver(i int) {
 	d := m.handovers[i]
 	m.handovers = append(m.handovers[:i], m.handovers[i+1:]...)
 	loaded := m.s.Add(m.now, d)
@@ -139,6 +138,12 @@ func (m *sim) advance() {
 		d *= 100 * time.Millisecond
 	default:
 		d *= time.Millisecond
+	}
+	// A hand-over may be late, but not longer than the scheduler remembers.
+	for i := len(m.handovers) - 1; i >= 0; i-- {
+		if m.now.Add(d).Sub(m.handovers[i].Accepted) > time.Duration(lateSpan) {
+			m.handOver(i)
+		}
 	}
 	m.now = m.now.Add(d)
 	m.awaken()
@@ -234,7 +239,7 @@ func (m *sim) finish() {
 	}
 	for m.steps = range 60_000 {
 		for len(m.handovers) > 0 {
-			m.handOver()
+			m.handOver(0)
 		}
 		if m.settleAll(); len(m.disk.byID) == 0 && len(m.out) == 0 {
 			return

@@ -23,6 +23,8 @@ type sim struct {
 	now   time.Time
 	steps int
 
+	keys      []message.QueueKey
+	manyKeys  int
 	handovers []*message.Delivery // durable, not yet given to Add
 	out       map[message.DeliveryID]*message.Delivery
 	work      []func() // what runs elsewhere; each call is its next step
@@ -50,6 +52,7 @@ func newSim(t *testing.T, seed uint64) *sim {
 	m := &sim{t: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 7)), disk: newDisk(), now: worldStart, out: map[message.DeliveryID]*message.Delivery{}}
 	cfg := Config{MaxLoaded: 1 + m.rnd.IntN(200), Page: 1 + m.rnd.IntN(20), MaxPaging: 1 + m.rnd.IntN(4), MaxResolving: 1 + m.rnd.IntN(4), MaxSessions: 1 + m.rnd.IntN(20)}
 	m.s = New(m.now, cfg, m.randomPolicy())
+	m.manyKeys = pick(m.rnd, 3, 20, 1000)
 	m.note("config %+v", cfg)
 	return m
 }
@@ -74,7 +77,16 @@ func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
 
 func (m *sim) chance(percent int) bool { return m.rnd.IntN(100) < percent }
 
+// randomKey is one of a few keys in some runs, and of very many in others.
 func (m *sim) randomKey() message.QueueKey {
+	if len(m.keys) < m.manyKeys {
+		m.keys = append(m.keys, m.newKey())
+		return m.keys[len(m.keys)-1]
+	}
+	return pick(m.rnd, m.keys...)
+}
+
+func (m *sim) newKey() message.QueueKey {
 	r := m.rnd
 	return message.QueueKey{
 		Destination: fmt.Sprintf("d%d.%s", r.IntN(6), pick(r, "big.example", "small.example", "none.example", "flaky.example")),
