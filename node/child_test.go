@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"hikyaku/controlplane/policy"
 	"hikyaku/node/api"
@@ -31,7 +32,7 @@ type childSetup struct {
 func (c *childSetup) resources() []policy.Resource {
 	rs := []policy.Resource{toSink(c.Sink), resource("default", &policy.Tenant{PerDay: c.PerDay})}
 	if c.Retry {
-		rs = append(rs, resource("default", &policy.Stream{Retry: soon(1)}))
+		rs = append(rs, resource("default", &policy.Stream{Retry: soon(20 * time.Millisecond)}))
 	}
 	return rs
 }
