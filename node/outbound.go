@@ -202,9 +202,15 @@ func (o *outbound) pull(wait bool) (*delivery.Job, got, time.Time) {
 	}
 	var day ticket
 	disp, retry, ok := s.Next(now, o.lane)
-	if ok {
+	switch {
+	case ok:
 		day = d.n.days.take(&disp, o.lane, now)
-	} else if wait {
+	case wait && s.Crowded(now, o.lane):
+		// Other sites have mail and no session to carry it: this one leaves
+		// rather than wait out its idle time.
+		d.unlock(now)
+		return nil, gotEnd, time.Time{}
+	case wait:
 		s.Idle(o.lane, 1)
 		d.mu.waiters[o.lane.Site] = append(d.mu.waiters[o.lane.Site], &o.w)
 	}
