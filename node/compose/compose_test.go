@@ -369,7 +369,10 @@ func TestMissingVariables(t *testing.T) {
 }
 
 func TestCheckRefusesRecipients(t *testing.T) {
-	c, err := compose.Compile(letter(func(m *message.Template) { m.Subject = "s"; m.Text = "{{#each a}}{{#each @root.a}}{{#each @root.a}}{{this}}{{/each}}{{/each}}{{/each}}" }))
+	c, err := compose.Compile(letter(func(m *message.Template) {
+		m.Subject = "s"
+		m.Text = "{{#each a}}{{#each @root.a}}{{#each @root.a}}{{this}}{{/each}}{{/each}}{{/each}}"
+	}))
 	if err != nil {
 		t.Fatal(err)
 	}
