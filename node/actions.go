@@ -246,6 +246,8 @@ func (n *Node) takeBack(ctx context.Context, a *spool.Action, reason, author str
 
 // queuedIn counts what is queued in a scope.
 func (n *Node) queuedIn(scope message.Scope) (total int64) {
-	n.eachQueue(scope, func(_ *message.QueueKey, c int64) { total += c })
+	for _, q := range n.queuesIn(scope) {
+		total += q.queued
+	}
 	return total
 }

@@ -20,32 +20,6 @@ import (
 
 var _ api.Node = (*Node)(nil)
 
-// eachQueue calls fn for the queues in a scope that the spool counts.
-func (n *Node) eachQueue(scope message.Scope, fn func(q *message.QueueKey, queued int64)) {
-	type found struct {
-		q message.QueueKey
-		c int64
-	}
-	var list []found
-	n.spool.QueueLens(func(q message.QueueKey, c int64) bool {
-		if scope.MatchesQueue(&q) {
-			list = append(list, found{q, c})
-		}
-		return true
-	})
-	if scope.Carrier != "" {
-		n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) {
-			list = slices.DeleteFunc(list, func(f found) bool {
-				v, ok := s.QueueViewOf(now, f.q)
-				return !ok || v.Carrier != scope.Carrier
-			})
-		})
-	}
-	for i := range list {
-		fn(&list[i].q, list[i].c)
-	}
-}
-
 // Queues is api.Node.
 func (n *Node) Queues(_ context.Context, f api.QueueFilter) (*api.QueueList, error) {
 	out := &api.QueueList{Counted: n.spool.Stats().Counted}
@@ -56,25 +30,15 @@ func (n *Node) Queues(_ context.Context, f api.QueueFilter) (*api.QueueList, err
 			return nil, fmt.Errorf("%w: page token %q", api.ErrInvalid, f.Page)
 		}
 	}
-	var all []api.Queue
-	n.eachQueue(f.Scope.Message(), func(q *message.QueueKey, queued int64) {
-		all = append(all, api.Queue{Destination: q.Destination, Priority: q.Priority.String(), Tenant: q.Tenant, Stream: q.Stream, Pool: q.Pool, Job: q.Job, Queued: queued})
-	})
+	all := n.queuesIn(f.Scope.Message())
 	out.Total = len(all)
-	less := map[string]func(a, b api.Queue) int{
-		"name": func(a, b api.Queue) int { return cmp.Compare(a.Destination, b.Destination) },
-		"size": func(a, b api.Queue) int { return cmp.Compare(b.Queued, a.Queued) },
-	}[f.Sort]
-	if less == nil { // age and due are known to the scheduler
-		n.fillQueues(all)
-		less = func(a, b api.Queue) int { return compareTimes(a.NextDue, b.NextDue) }
-	}
-	slices.SortFunc(all, func(a, b api.Queue) int {
-		return cmp.Or(less(a, b), cmp.Compare(a.Destination, b.Destination), cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Stream, b.Stream), cmp.Compare(a.Job, b.Job))
-	})
+	n.sortQueues(all, f.Sort)
 	end := min(len(all), from+f.Limit)
 	if from < end {
-		out.Queues = all[from:end]
+		for _, q := range all[from:end] {
+			k := &q.key
+			out.Queues = append(out.Queues, api.Queue{Destination: k.Destination, Priority: k.Priority.String(), Tenant: k.Tenant, Stream: k.Stream, Pool: k.Pool, Job: k.Job, Queued: q.queued})
+		}
 		n.fillQueues(out.Queues)
 		n.fillOldest(out.Queues)
 	}
@@ -84,16 +48,39 @@ func (n *Node) Queues(_ context.Context, f api.QueueFilter) (*api.QueueList, err
 	return out, nil
 }
 
-func compareTimes(a, b *time.Time) int {
-	switch {
-	case a == nil && b == nil:
-		return 0
-	case a == nil:
-		return 1
-	case b == nil:
-		return -1
+// sortQueues orders queues by name, size, or, for age and due, by when they
+// are next due, which the scheduler knows.
+func (n *Node) sortQueues(all []countedQueue, by string) {
+	first := func(a, b *countedQueue) int { return 0 }
+	switch by {
+	case "name":
+	case "size":
+		first = func(a, b *countedQueue) int { return cmp.Compare(b.queued, a.queued) }
+	default:
+		n.eachView(all, func(q *countedQueue, v *scheduler.QueueView) {
+			if v != nil {
+				q.due = v.NextDue
+			}
+		})
+		first = func(a, b *countedQueue) int {
+			if a.due.IsZero() != b.due.IsZero() { // nothing waits: last
+				return cmp.Compare(btoi(a.due.IsZero()), btoi(b.due.IsZero()))
+			}
+			return a.due.Compare(b.due)
+		}
 	}
-	return a.Compare(*b)
+	slices.SortFunc(all, func(a, b countedQueue) int {
+		x, y := &a.key, &b.key
+		return cmp.Or(first(&a, &b), cmp.Compare(x.Destination, y.Destination), cmp.Compare(x.Tenant, y.Tenant), cmp.Compare(x.Stream, y.Stream),
+			cmp.Compare(x.Job, y.Job), cmp.Compare(x.Pool, y.Pool), cmp.Compare(x.Priority, y.Priority))
+	})
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func keyOfQueue(q *api.Queue) message.QueueKey {
@@ -101,22 +88,24 @@ func keyOfQueue(q *api.Queue) message.QueueKey {
 	return message.QueueKey{Destination: q.Destination, Priority: p, Tenant: q.Tenant, Stream: q.Stream, Pool: q.Pool, Job: q.Job}
 }
 
-// fillQueues adds what the scheduler knows.
+// fillQueues adds what the scheduler knows, a few at a time under its lock.
 func (n *Node) fillQueues(qs []api.Queue) {
-	n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) {
-		for i := range qs {
-			q := &qs[i]
-			v, ok := s.QueueViewOf(now, keyOfQueue(q))
-			if !ok {
-				continue
+	for chunk := range slices.Chunk(qs, surveyChunk/4) {
+		n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) {
+			for i := range chunk {
+				q := &chunk[i]
+				v, ok := s.QueueViewOf(now, keyOfQueue(q))
+				if !ok {
+					continue
+				}
+				q.Carrier, q.Site, q.InFlight, q.Held = v.Carrier, v.Site, int64(v.InFlight), v.Held
+				q.NextDue = timeOrNil(v.NextDue)
+				if why := s.Why(now, v.Key); len(why) > 0 {
+					q.Binding = why[0].Limit
+				}
 			}
-			q.Carrier, q.Site, q.InFlight, q.Held = v.Carrier, v.Site, int64(v.InFlight), v.Held
-			q.NextDue = timeOrNil(v.NextDue)
-			if why := s.Why(now, v.Key); len(why) > 0 {
-				q.Binding = why[0].Limit
-			}
-		}
-	})
+		})
+	}
 }
 
 // fillOldest looks at the first delivery of each queue on disk.
@@ -272,7 +261,7 @@ func (n *Node) fillMessage(out *api.Message, id message.ID, withContent bool) er
 }
 
 // Jobs is api.Node.
-func (n *Node) Jobs(_ context.Context, f api.JobFilter) (*api.JobList, error) {
+func (n *Node) Jobs(ctx context.Context, f api.JobFilter) (*api.JobList, error) {
 	var afterTenant, afterJob string
 	if f.Page != "" {
 		var pair [2]string
@@ -282,7 +271,7 @@ func (n *Node) Jobs(_ context.Context, f api.JobFilter) (*api.JobList, error) {
 		afterTenant, afterJob = pair[0], pair[1]
 	}
 	out := &api.JobList{Jobs: []api.Job{}}
-	for len(out.Jobs) < f.Limit {
+	for len(out.Jobs) < f.Limit && ctx.Err() == nil {
 		js, more, err := n.spool.Jobs(f.Tenant, afterTenant, afterJob, f.Limit-len(out.Jobs))
 		if err != nil {
 			return nil, err

@@ -22,6 +22,7 @@ type counters struct {
 	deferred           atomic.Uint64
 	attempts           atomic.Uint64 // deliveries attempted
 	transitions        atomic.Uint64
+	noRoom             atomic.Uint64                     // fresh deliveries that are due and wait on disk
 	dispatched         [message.Priorities]atomic.Uint64 // deliveries
 
 	byName struct {

@@ -78,6 +78,8 @@ func (d *dispatcher) add(ds []*message.Delivery) (loaded bool) {
 		for _, del := range ds {
 			if s.Add(now, del) {
 				loaded = true
+			} else if !del.Due.After(now) {
+				d.n.count.noRoom.Add(1)
 			}
 		}
 	})

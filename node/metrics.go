@@ -21,7 +21,7 @@ import (
 // Metrics is api.Node: every part's counters, in one snapshot.
 func (n *Node) Metrics() *api.Metrics {
 	m := &api.Metrics{Node: n.name, Version: n.cfg.Version, Started: n.started, Ready: len(n.NotReady()) == 0, Policy: n.policy.Load().Revision}
-	m.SilentNS = int64(n.silent())
+	m.SilentNS = int64(n.survey().silent(n.now()))
 	n.ingestMetrics(&m.Ingest)
 	n.spoolMetrics(&m.Spool)
 	n.schedulerMetrics(&m.Scheduler)
@@ -29,17 +29,6 @@ func (n *Node) Metrics() *api.Metrics {
 	n.dnsMetrics(&m.DNS)
 	n.eventMetrics(&m.Events)
 	return m
-}
-
-// silent is how long the delivery that has been due for longest has had no
-// event (design.md 5.13).
-func (n *Node) silent() (d time.Duration) {
-	n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) {
-		if due, _, ok := s.OldestDue(now); ok {
-			d = max(0, now.Sub(due))
-		}
-	})
-	return d
 }
 
 func (n *Node) ingestMetrics(m *api.IngestMetrics) {
@@ -96,30 +85,8 @@ func (n *Node) spoolMetrics(m *api.SpoolMetrics) {
 	for _, b := range spool.LatencyBounds {
 		m.Sync.Bounds = append(m.Sync.Bounds, b.Seconds())
 	}
-	m.QueuedCarrier, m.QueuedTenant = map[string]int64{}, map[string]int64{}
-	dests := map[string]struct{}{}
-	n.eachQueueView(func(q *message.QueueKey, queued int64, carrier string) {
-		m.QueuedTenant[q.Tenant] += queued
-		m.QueuedCarrier[carrier] += queued
-		dests[q.Destination] = struct{}{}
-	})
-	m.Destinations = int64(len(dests))
-}
-
-// eachQueueView calls fn for each queue with its length and carrier ("" while
-// the destination has not been looked up).
-func (n *Node) eachQueueView(fn func(q *message.QueueKey, queued int64, carrier string)) {
-	carriers := map[message.QueueKey]string{}
-	n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) {
-		s.EachQueue(now, func(v scheduler.QueueView) bool {
-			carriers[v.Key] = v.Carrier
-			return true
-		})
-	})
-	n.spool.QueueLens(func(q message.QueueKey, queued int64) bool {
-		fn(&q, queued, carriers[q])
-		return true
-	})
+	look := n.survey()
+	m.QueuedCarrier, m.QueuedTenant, m.Destinations = look.carriers, look.tenants, look.destinations
 }
 
 func (n *Node) schedulerMetrics(m *api.SchedulerMetrics) {
@@ -131,23 +98,16 @@ func (n *Node) schedulerMetrics(m *api.SchedulerMetrics) {
 		for p := range n.count.dispatched {
 			m.Dispatched[message.Priority(p).String()] = n.count.dispatched[p].Load()
 		}
-		m.Waiting = map[string]int64{}
-		s.EachQueue(now, func(v scheduler.QueueView) bool {
-			m.Waiting[v.State]++
-			if v.Held {
-				m.Held++
-			}
-			m.Ready += int64(v.Loaded)
-			return true
-		})
 	})
-	m.HandoffFull = n.content.stats().Evicted
+	look := n.survey()
+	m.Waiting, m.Held, m.Ready = look.states, look.held, look.ready
+	m.HandoffFull = n.count.noRoom.Load()
 }
 
 func (n *Node) deliveryMetrics(m *api.DeliveryMetrics) {
 	d := n.client.Metrics()
 	m.Expired, m.Cancelled, m.Bytes = n.count.expired.Load(), n.count.cancelled.Load(), d.BytesOut
-	m.TLS = map[string]uint64{"tls": d.TLS, "fallback": d.TLSFallback}
+	m.TLS = map[string]uint64{"tls": d.TLS, "fallback": d.TLSFallback, "none": d.Opened - min(d.TLS, d.Opened)}
 	m.ConnectFault = map[string]uint64{}
 	for f, c := range d.ConnectFailed {
 		if c > 0 {
@@ -185,7 +145,9 @@ func (n *Node) deliveryMetrics(m *api.DeliveryMetrics) {
 func (n *Node) dnsMetrics(m *api.DNSMetrics) {
 	d := n.resolver.Metrics()
 	m.Hits, m.Misses, m.Entries = d.CacheHits, d.CacheMisses, int64(d.Entries)
-	m.Capacity = int64(n.cfg.Resolver.CacheEntries)
+	if m.Capacity = int64(n.cfg.Resolver.CacheEntries); m.Capacity == 0 {
+		m.Capacity = mx.DefaultCacheEntries
+	}
 	m.Queries = map[string]uint64{"sent": d.Queries, "timeout": d.Timeouts, "servfail": d.ServFail, "refused": d.Refused,
 		"malformed": d.Malformed, "foreign": d.Foreign, "truncated": d.Truncated, "other": d.OtherFaults}
 	for _, b := range mx.LatencyBounds {
@@ -209,7 +171,7 @@ func (n *Node) Overview(ctx context.Context) (*api.Overview, error) {
 	o := &api.Overview{Node: n.name, Version: n.cfg.Version, Time: n.now(), Started: n.started, NotReady: n.NotReady()}
 	o.Rates.Accepted, o.Rates.Delivered, o.Rates.Deferred, o.Rates.Bounced, o.Rates.Attempts = n.rates.perSecond()
 	st, sm := n.spool.Stats(), n.spool.Metrics()
-	o.Queue = api.QueueTotals{Queued: st.Deliveries, Counted: st.Counted, Silent: n.silent()}
+	o.Queue = api.QueueTotals{Queued: st.Deliveries, Counted: st.Counted, Silent: n.survey().silent(n.now())}
 	o.EventsBack = uint64(max(0, st.Outbox))
 	var sch api.SchedulerMetrics
 	n.schedulerMetrics(&sch)
@@ -225,7 +187,7 @@ func (n *Node) Overview(ctx context.Context) (*api.Overview, error) {
 		return nil, err
 	}
 	o.Top = list.Queues
-	o.Queue.Destinations = int64(list.Total)
+	o.Queue.Destinations = n.survey().destinations
 	lanes, err := n.Lanes(ctx, api.ListFilter{Limit: 10_000})
 	if err != nil {
 		return nil, err

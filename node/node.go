@@ -47,6 +47,7 @@ type Node struct {
 	http     *ingest.HTTPServer
 	trace    *traces
 	rates    *rates
+	surveys  surveys
 	count    counters
 
 	days    *dayCounts

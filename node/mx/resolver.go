@@ -27,7 +27,7 @@ type Config struct {
 	// Default 3, or the number of servers if that is more. At most 20.
 	Attempts int
 	// CacheEntries bounds the cache; an answer counts one, large ones up to
-	// nine. Default 50,000, which is about 20 MiB.
+	// nine. Default DefaultCacheEntries, which is about 20 MiB.
 	CacheEntries int
 	// MinTTL and MaxTTL bound how long an answer is used, whatever it says.
 	// Defaults 5s and 1h.
@@ -40,6 +40,9 @@ type Config struct {
 	// loop would begin (RFC 5321 5.1).
 	Own []string
 }
+
+// DefaultCacheEntries is Config.CacheEntries where it is zero.
+const DefaultCacheEntries = 50_000
 
 // Resolver finds the hosts of destinations. It is safe for concurrent use.
 type Resolver struct {
@@ -118,7 +121,7 @@ func (c *Config) complete() error {
 	}
 	c.Timeout = or(c.Timeout, 3*time.Second)
 	c.Attempts = min(or(c.Attempts, max(3, len(c.Servers))), 20)
-	c.CacheEntries = or(c.CacheEntries, 50_000)
+	c.CacheEntries = or(c.CacheEntries, DefaultCacheEntries)
 	c.MinTTL = or(c.MinTTL, 5*time.Second)
 	c.MaxTTL = max(or(c.MaxTTL, time.Hour), c.MinTTL)
 	c.NegativeTTL = max(or(c.NegativeTTL, 5*time.Minute), c.MinTTL)
