@@ -123,7 +123,7 @@ func loadSummary(fs FS, dir string, s *segment) error {
 	sc := scanner{f: f, size: size}
 	for {
 		blk, err := sc.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -177,7 +177,7 @@ func (s *scanner) next() (block, error) {
 	if errors.Is(err, errDamaged) {
 		from := s.off
 		b, err = s.resync(from + 1)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			s.damaged += s.size - from
 			s.off = s.size
 			return block{}, io.EOF

@@ -309,7 +309,11 @@ func (c *cli) act(ctx context.Context, v verb, f *actFlags) error {
 }
 
 func (c *cli) showAction(w io.Writer, v verb, r *api.ActionResult) error {
-	fmt.Fprintf(w, "%s %s\n", count(r.Affected, "delivery", "deliveries"), v.done)
+	if v.name == api.VerbHold && r.Affected == 0 {
+		fmt.Fprintf(w, "nothing is queued now; mail that comes for %s will wait\n", clean(scopeText(r.Scope)))
+	} else {
+		fmt.Fprintf(w, "%s %s\n", count(r.Affected, "delivery", "deliveries"), v.done)
+	}
 	if r.TooLate > 0 {
 		fmt.Fprintf(w, "%s being sent: too late, the outcome stands\n", count(r.TooLate, "delivery is", "deliveries are"))
 	}
