@@ -39,8 +39,9 @@ vet:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not formatted: run gofmt -w on"; echo "$$out"; exit 1; fi
 	$(GO) vet ./...
 
-lint: ## import rules and house limits, as tests
-	$(GO) test -count=1 ./tools/lint/...
+lint: ## import rules, house limits and generated docs, as tests
+	$(GO) test -count=1 ./tools/lint/... ./tools/docgen/...
+	$(GO) test -count=1 -run UpToDate ./tools/hikyaku
 
 # Not part of check: whether a change passes must not hang on which release of
 # a linter a machine happens to have.
