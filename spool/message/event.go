@@ -19,10 +19,10 @@ const (
 	EventBounced    EventType = "bounced"
 	EventExpired    EventType = "expired"
 	EventCancelled  EventType = "cancelled"
-	EventHeld       EventType = "held"
-	EventReleased   EventType = "released"
-	EventSuppressed EventType = "suppressed" // ends as bounced, with this reason
-	EventRejected   EventType = "rejected"   // refused at ingest; not in the ledger
+	EventHeld       EventType = "held"       // one for the action, whose id it has; not in the ledger
+	EventReleased   EventType = "released"   // its end
+	EventSuppressed EventType = "suppressed" // ends as bounced, with this reason; nothing writes it yet
+	EventRejected   EventType = "rejected"   // refused at ingest; counted, nothing writes it yet
 )
 
 // Event is one record of the event log: one recipient, one transition.
