@@ -25,7 +25,6 @@ type story struct {
 	disk   *disk
 	events eventHeap
 	made   int
-	wakeAt time.Time
 	idle   []*storySession
 
 	label   func(d *message.Delivery, l Lane) string

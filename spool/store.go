@@ -102,7 +102,7 @@ func (s *Store) openDB() error {
 		return fmt.Errorf("open spool %s: %w", o.Dir, err)
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %s: is another hikyaku running on it? (%v)", ErrInUse, o.Dir, err)
+		return fmt.Errorf("%w: %s: is another hikyaku running on it? (%w)", ErrInUse, o.Dir, err)
 	}
 	s.lock, s.cache = lock, pebble.NewCache(o.CacheSize)
 	s.db, err = pebble.Open(o.Dir, s.pebbleOptions())
@@ -128,7 +128,7 @@ func makeDir(f vfs.FS, dir string) error {
 	if err := f.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	for parent := f.PathDir(dir); ; dir, parent = parent, f.PathDir(parent) {
+	for parent := f.PathDir(dir); ; parent = f.PathDir(parent) {
 		d, err := f.OpenDir(parent)
 		if errors.Is(err, fs.ErrPermission) {
 			return nil

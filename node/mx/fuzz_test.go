@@ -39,9 +39,9 @@ func FuzzAnswer(f *testing.F) {
 			if err != nil {
 				f.Fatal(err)
 			}
-			f.Add(packet, uint16(wire.TypeMX))
-			f.Add(packet, uint16(wire.TypeA))
-			f.Add(packet[:len(packet)/2], uint16(wire.TypeMX))
+			f.Add(packet, wire.TypeMX)
+			f.Add(packet, wire.TypeA)
+			f.Add(packet[:len(packet)/2], wire.TypeMX)
 		}
 	}
 	f.Fuzz(func(t *testing.T, packet []byte, qtype uint16) {

@@ -115,13 +115,6 @@ func (b *builder) line(text ...string) {
 	b.dst = append(b.dst, '\r', '\n')
 }
 
-// field appends a header field whose value may hold what others wrote.
-func (b *builder) field(name, value string) {
-	b.dst = append(append(append(b.dst, name...), ':'), ' ')
-	b.dst = appendSafe(b.dst, value, true)
-	b.dst = append(b.dst, '\r', '\n')
-}
-
 func (b *builder) date(name string, t time.Time) {
 	b.dst = append(append(append(b.dst, name...), ':'), ' ')
 	b.dst = t.UTC().AppendFormat(b.dst, dateFormat)

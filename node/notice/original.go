@@ -107,8 +107,8 @@ func sound(content []byte) bool {
 // quoted appends text in quoted-printable form, CRLF at its end.
 func (b *builder) quoted(text []byte) {
 	w := quotedprintable.NewWriter((*sink)(b))
-	w.Write(text) // into memory: cannot fail
-	w.Close()
+	_, _ = w.Write(text) // into memory: cannot fail
+	_ = w.Close()
 }
 
 // sink lets a writer append to the notice.

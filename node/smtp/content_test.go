@@ -198,20 +198,13 @@ func refer(in []byte, repair bool, maxLine int) reference {
 				kept, stripped = append(kept, i), append(stripped, b)
 			}
 		}
-		for from := 0; from < len(stripped); {
-			loc := lenientEnd.FindIndex(stripped[from:])
-			if loc == nil {
-				break
+		if loc := lenientEnd.FindIndex(stripped); loc != nil {
+			last := loc[1] - 1
+			behindTheEnd := end >= 0 && kept[last-1] >= end+2
+			nextByteDecides := stripped[last] == '\r' && last == len(stripped)-1
+			if !behindTheEnd && !nextByteDecides {
+				return reference{verdict: LookAlike}
 			}
-			last := from + loc[1] - 1
-			dot := kept[last-1]
-			if end >= 0 && dot >= end+2 {
-				break
-			}
-			if stripped[last] == '\r' && last == len(stripped)-1 {
-				break // the next byte decides
-			}
-			return reference{verdict: LookAlike}
 		}
 	}
 	body := in[:r.consumed]

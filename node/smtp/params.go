@@ -194,7 +194,7 @@ func (r *RcptArgs) Parse(b []byte) *SyntaxError {
 		if key, value, hasValue, b, err = nextParam(b); err != nil {
 			return err
 		}
-		bit := 0
+		var bit int
 		switch {
 		case equalFold(key, "NOTIFY"):
 			bit = gotNotify

@@ -93,7 +93,7 @@ func (r *ReplyReader) Read(rep *RemoteReply) error {
 	for {
 		line, err := r.line()
 		if err != nil {
-			if err == io.EOF && (rep.lines > 0 || r.Buffered() > 0) {
+			if errors.Is(err, io.EOF) && (rep.lines > 0 || r.Buffered() > 0) {
 				err = io.ErrUnexpectedEOF
 			}
 			return err
