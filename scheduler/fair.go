@@ -19,6 +19,10 @@ type group struct {
 
 	grows *poolMember // has had less than its share for want of connections; may be nil
 	full  bool        // no member can have another connection at the moment
+
+	lastWent  instant // when a delivery was given out last, or the first became ready
+	impatient bool    // ready mail has waited for patience: a connection for it
+	timer             // looks for that; embedded last
 }
 
 // poolMember is a source's place in the pool's weighted choice.
@@ -83,6 +87,9 @@ func (s *Scheduler) join(q *queue, now instant) {
 		q.flow.queues.add(&q.spot, q)
 	}
 	s.recount(q)
+	if g := q.flow.tenant.group; g.backlog == int(q.counted) {
+		g.lastWent = max(g.lastWent, now) // the first to be ready here
+	}
 	if q.flow.waits == nil && q.flow.pos == 0 {
 		s.enter(q.flow, now)
 		return
@@ -154,6 +161,7 @@ func (tt *tenantTurn) unpark(s *Scheduler) {
 	g := tt.group
 	g.full = g.full && g.ready() // what was looked for in vain may be there now
 	tt.class.line.add(&tt.turn)
+	s.watch(g)
 	s.beHungry(g.site)
 	s.wakeSite(g.site)
 }

@@ -112,9 +112,12 @@ func (s *Scheduler) dispatch(l *lane, q *queue, now instant, spend bool) Dispatc
 		s.spend(l, f, now)
 		f.tenant.group.charge(l)
 	}
+	g := f.tenant.group
+	g.lastWent, g.impatient = now, false
 	s.went(q, now)
 	s.moved(q, now)
 	s.place(q, now)
+	s.watch(g)
 	s.beHungry(l.site)
 	if l.site.backlog > 0 {
 		s.wakeSite(l.site)

@@ -116,6 +116,10 @@ func (s *Scheduler) feedSite(st *site, now instant) {
 				break
 			}
 			s.openSession(l, g, now)
+			if g.impatient {
+				g.impatient, g.lastWent = false, now
+				s.watch(g)
+			}
 		}
 	}
 	if wait != never {
@@ -159,7 +163,7 @@ func (s *Scheduler) beHungry(st *site) {
 		return
 	}
 	for _, g := range st.groups {
-		if g.grows != nil || !g.full && g.backlog > 0 && (g.backlog >= perSession*g.open || st.idle > 0) {
+		if g.grows != nil || !g.full && g.backlog > 0 && (g.backlog >= perSession*g.open || st.idle > 0 || g.impatient) {
 			s.lineUp(st)
 			return
 		}
@@ -212,7 +216,33 @@ func (s *Scheduler) wants(g *group, now instant) bool {
 			usable += l.open + l.opening
 		}
 	}
-	return usable == 0 || g.backlog >= perSession*usable
+	return usable == 0 || g.backlog >= perSession*usable || g.impatient
+}
+
+// patience is how long ready mail waits for the sessions that its site has
+// while none of them takes anything. Then they are busy with a peer that is
+// slow or hangs, and a single urgent message must not stand behind it until
+// there is mail enough for a further connection.
+const patience = instant(250 * time.Millisecond)
+
+// watch starts the patience of a group with ready mail, if it is not running.
+func (s *Scheduler) watch(g *group) {
+	if g.timer.pos == 0 && !g.impatient && g.backlog > 0 && g.ready() {
+		s.setTimer(&g.timer, g, g.lastWent+patience)
+	}
+}
+
+// fire is timed: patience is over if nothing has gone out since.
+func (g *group) fire(s *Scheduler, now instant) {
+	if g.backlog == 0 || !g.ready() {
+		return
+	}
+	if now < g.lastWent+patience {
+		s.watch(g)
+		return
+	}
+	g.impatient = true // until a delivery goes out, or a connection is opened
+	s.beHungry(g.site)
 }
 
 // anyDest names a destination with ready mail: the session connects to its
