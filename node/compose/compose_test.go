@@ -499,7 +499,7 @@ func TestRenderAllocations(t *testing.T) {
 		if dst, err = c.Render(dst[:0], &smallTo, msgID); err != nil {
 			t.Fatal(err)
 		}
-	}); n > 4 {
+	}); n > 4 && !raceEnabled { // the detector makes sync.Pool drop things at random
 		t.Errorf("%.0f allocations a message, want at most 4", n)
 	}
 }
