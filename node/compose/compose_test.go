@@ -101,7 +101,7 @@ func pythonParser(t testing.TB) func(raw []byte) *parsed {
 	t.Helper()
 	python, err := exec.LookPath("python3")
 	if err != nil {
-		t.Skip("install python3: its email package is the independent parser")
+		missingPeer(t, "install python3: its email package is the independent parser")
 	}
 	cmd := exec.Command(python, filepath.Join("testdata", "parse.py"))
 	cmd.Stderr = os.Stderr
@@ -502,4 +502,13 @@ func TestRenderAllocations(t *testing.T) {
 	}); n > 4 && !raceEnabled { // the detector makes sync.Pool drop things at random
 		t.Errorf("%.0f allocations a message, want at most 4", n)
 	}
+}
+
+// missingPeer skips, or fails where peers are required (make test).
+func missingPeer(t *testing.T, text string) {
+	t.Helper()
+	if os.Getenv("HIKYAKU_REQUIRE_PEERS") == "1" {
+		t.Fatal(text)
+	}
+	t.Skip(text)
 }
