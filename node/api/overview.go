@@ -40,7 +40,6 @@ type QueueTotals struct {
 	Held         int64         `json:"held"`
 	Destinations int64         `json:"destinations"`
 	Counted      bool          `json:"counted"`
-	Oldest       *time.Time    `json:"oldest,omitempty" doc:"acceptance of the oldest delivery"`
 	Silent       time.Duration `json:"silent_ns" doc:"longest time that a due delivery had no event"`
 }
 

@@ -52,7 +52,6 @@ type Queue struct {
 	Oldest      *time.Time   `json:"oldest,omitempty" doc:"when the oldest delivery was accepted"`
 	NextDue     *time.Time   `json:"next_due,omitempty" doc:"when the first delivery may be tried"`
 	Held        bool         `json:"held"`
-	PerSecond   float64      `json:"per_second" doc:"deliveries ended in the last minute"`
 	Binding     string       `json:"binding,omitempty" doc:"the limit that holds the head back; empty when it may go"`
 	Last        *LastAttempt `json:"last,omitempty"`
 }
@@ -249,9 +248,6 @@ type Lane struct {
 	Carrier     string     `json:"carrier"`
 	Connections int        `json:"connections"`
 	Idle        int        `json:"idle"`
-	InFlight    int64      `json:"in_flight"`
-	Waiting     int64      `json:"waiting" doc:"deliveries in memory that could use it"`
-	PerSecond   float64    `json:"per_second"`
 	Until       *time.Time `json:"until,omitempty" doc:"rests until then"`
 	Last        string     `json:"last,omitempty" doc:"last reply that was no success"`
 }
@@ -274,7 +270,6 @@ type Budget struct {
 	Limit     string     `json:"limit"`
 	Used      int64      `json:"used"`
 	Available int64      `json:"available"`
-	Waiting   int64      `json:"waiting" doc:"deliveries held back by it"`
 	Until     *time.Time `json:"until,omitempty" doc:"when some of it comes back"`
 }
 

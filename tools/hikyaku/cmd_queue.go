@@ -89,10 +89,10 @@ func (c *cli) showQueues(w io.Writer, l *api.QueueList) error {
 		}
 		rows = append(rows, []string{
 			q.Destination, q.Priority, q.Tenant, q.Stream, q.Job, q.Carrier, number(q.Queued), number(q.InFlight),
-			perSecond(q.PerSecond), since(q.Oldest), until(q.NextDue), binding, last,
+			since(q.Oldest), until(q.NextDue), binding, last,
 		})
 	}
-	head := []string{"DESTINATION", "PRIO", "TENANT", "STREAM", "JOB", "CARRIER", ">QUEUED", ">SENDING", ">RATE", ">OLDEST", ">DUE IN", "WAITS FOR", "LAST REPLY"}
+	head := []string{"DESTINATION", "PRIO", "TENANT", "STREAM", "JOB", "CARRIER", ">QUEUED", ">SENDING", ">OLDEST", ">DUE IN", "WAITS FOR", "LAST REPLY"}
 	if err := c.table(w, head, rows); err != nil {
 		return err
 	}

@@ -172,7 +172,7 @@ func TestTopModel(t *testing.T) {
 		t.Errorf("before the first look: %q", view())
 	}
 	look()
-	for _, want := range []string{"tokyo-1", "4100/s", "docomo.ne.jp", "carrier.per_source.rate", "oldest 1h30m", "421 4.7.1 try again later"} {
+	for _, want := range []string{"tokyo-1", "4100/s", "docomo.ne.jp", "carrier.per_source.rate", "silent 4s", "421 4.7.1 try again later"} {
 		if !strings.Contains(view(), want) {
 			t.Errorf("view lacks %q:\n%s", want, view())
 		}

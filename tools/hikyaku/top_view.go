@@ -131,9 +131,6 @@ func (c *cli) topRates(b *strings.Builder, s *topState) {
 		perSecond(o.Rates.Deferred), perSecond(o.Rates.Bounced), perSecond(o.Rates.Attempts), o.Connections.OutIdle)
 	q := &o.Queue
 	fmt.Fprintf(b, "queue %d  ready %d  sending %d  held %d  destinations %d", q.Queued, q.Ready, q.InFlight, q.Held, q.Destinations)
-	if q.Oldest != nil {
-		fmt.Fprintf(b, "  oldest %s", span(o.Time.Sub(*q.Oldest)))
-	}
 	silent := "  silent " + span(q.Silent)
 	if q.Silent > time.Minute {
 		silent = c.paint(silent, red)
@@ -157,19 +154,19 @@ func (c *cli) topQueues(b *strings.Builder, o *api.Overview) {
 		if q.Oldest != nil {
 			age = span(o.Time.Sub(*q.Oldest))
 		}
-		rows = append(rows, []string{q.Destination, q.Carrier, number(q.Queued), number(q.InFlight), perSecond(q.PerSecond), age, c.paint(q.Binding, yellow), last})
+		rows = append(rows, []string{q.Destination, q.Carrier, number(q.Queued), number(q.InFlight), age, c.paint(q.Binding, yellow), last})
 	}
 	// The builder never fails, so neither does the table.
-	_ = c.table(b, []string{"DESTINATION", "CARRIER", ">QUEUED", ">SENDING", ">RATE", ">OLDEST", "WAITS FOR", "LAST REPLY"}, rows)
+	_ = c.table(b, []string{"DESTINATION", "CARRIER", ">QUEUED", ">SENDING", ">OLDEST", "WAITS FOR", "LAST REPLY"}, rows)
 	if len(o.Lanes) == 0 {
 		return
 	}
 	b.WriteByte('\n')
 	rows = rows[:0]
 	for _, l := range o.Lanes[:min(len(o.Lanes), 8)] {
-		rows = append(rows, []string{l.Source, l.Site, l.Carrier, number(int64(l.Connections)), number(int64(l.Idle)), number(l.Waiting), perSecond(l.PerSecond), l.Last})
+		rows = append(rows, []string{l.Source, l.Site, l.Carrier, number(int64(l.Connections)), number(int64(l.Idle)), l.Last})
 	}
-	_ = c.table(b, []string{"SOURCE", "SITE", "CARRIER", ">CONNS", ">IDLE", ">WAITING", ">RATE", "LAST BAD REPLY"}, rows)
+	_ = c.table(b, []string{"SOURCE", "SITE", "CARRIER", ">CONNS", ">IDLE", "LAST BAD REPLY"}, rows)
 }
 
 func (c *cli) topLatency(b *strings.Builder, o *api.Overview) {

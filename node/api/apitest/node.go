@@ -45,14 +45,14 @@ func New() *Node {
 	n.mu.queues = []api.Queue{
 		{
 			Destination: "docomo.ne.jp", Priority: "low", Tenant: "shop", Stream: "bulk", Pool: "p1", Job: "news-1", Carrier: "docomo",
-			Site: "mfsmax.docomo.ne.jp", Queued: 120000, InFlight: 4, Oldest: &old, NextDue: &due, PerSecond: 12.5,
+			Site: "mfsmax.docomo.ne.jp", Queued: 120000, InFlight: 4, Oldest: &old, NextDue: &due,
 			Binding: "carrier.per_source.rate",
 			Last: &api.LastAttempt{
 				At: Epoch.Add(-time.Minute), Source: "a1", Host: "mfsmax.docomo.ne.jp [192.0.2.25]:25",
 				Reply: message.Reply{Code: 421, Enhanced: message.Enhanced{Class: 4, Subject: 7, Detail: 1}, Text: "try again later", Phase: message.PhaseRcpt},
 			},
 		},
-		{Destination: "example.com", Priority: "high", Tenant: "bank", Stream: "otp", Carrier: "default", Queued: 3, PerSecond: 40},
+		{Destination: "example.com", Priority: "high", Tenant: "bank", Stream: "otp", Carrier: "default", Queued: 3},
 		{Destination: "example.org", Priority: "normal", Tenant: "shop", Carrier: "default", Queued: 17, Held: true, Binding: "held"},
 	}
 	n.mu.jobs = []api.Job{
@@ -302,7 +302,7 @@ func (n *Node) ChangeJob(_ context.Context, tenant, id string, c api.JobChange) 
 
 // Lanes implements api.Node.
 func (n *Node) Lanes(context.Context, api.ListFilter) ([]api.Lane, error) {
-	return []api.Lane{{Source: "a1", Site: "mfsmax.docomo.ne.jp", Carrier: "docomo", Connections: 4, InFlight: 4, Waiting: 900, PerSecond: 12.5}}, n.Err
+	return []api.Lane{{Source: "a1", Site: "mfsmax.docomo.ne.jp", Carrier: "docomo", Connections: 4}}, n.Err
 }
 
 // Sites implements api.Node.
@@ -312,7 +312,7 @@ func (n *Node) Sites(context.Context, api.ListFilter) ([]api.Site, error) {
 
 // Budgets implements api.Node.
 func (n *Node) Budgets(context.Context, api.ListFilter) ([]api.Budget, error) {
-	return []api.Budget{{Scope: "carrier docomo, source a1", Kind: "rate", Limit: "10/s", Used: 10, Waiting: 120000}}, n.Err
+	return []api.Budget{{Scope: "carrier docomo, source a1", Kind: "rate", Limit: "10/s", Used: 10}}, n.Err
 }
 
 // Trace implements api.Node: two sessions, then it waits for the end.

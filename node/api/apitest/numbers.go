@@ -15,11 +15,10 @@ func (n *Node) Overview(ctx context.Context) (*api.Overview, error) {
 		return nil, err
 	}
 	lanes, err := n.Lanes(ctx, api.ListFilter{})
-	oldest := Epoch.Add(-90 * time.Minute)
 	return &api.Overview{
 		Node: "tokyo-1", Version: "test", Time: Epoch, Started: Epoch.Add(-26 * time.Hour), NotReady: n.Reasons,
 		Rates:       api.Rates{Accepted: 4100.5, Delivered: 3900, Deferred: 12, Bounced: 3, Attempts: 3915},
-		Queue:       api.QueueTotals{Queued: 120020, Ready: 900, InFlight: 4, Held: 17, Destinations: 3, Counted: true, Oldest: &oldest, Silent: 4 * time.Second},
+		Queue:       api.QueueTotals{Queued: 120020, Ready: 900, InFlight: 4, Held: 17, Destinations: 3, Counted: true, Silent: 4 * time.Second},
 		Connections: api.Connections{In: 20, Out: 4, OutIdle: 1},
 		Latency:     []api.Latency{{Name: "accept", P50: 2 * time.Millisecond, P90: 4 * time.Millisecond, P99: 9 * time.Millisecond, Max: 40 * time.Millisecond}},
 		Top:         l.Queues, Lanes: lanes,
