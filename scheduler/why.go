@@ -110,7 +110,7 @@ func (s *Scheduler) whyTurn(q *queue) Reason {
 		r.Limit, r.Value, r.Used = "sessions", strconv.Itoa(s.cfg.MaxSessions), strconv.Itoa(s.count.Sessions)
 		r.Text = fmt.Sprintf("all %d connections of this node are in use; %d sites wait for one", s.cfg.MaxSessions, s.hungering)
 	default:
-		r.Text = fmt.Sprintf("waiting for its turn: %d deliveries are ready at site %s, %d connections are open", st.backlog, st.name, opened)
+		r.Text = fmt.Sprintf("waiting for its turn: ready deliveries at site %s: %d, open connections: %d", st.name, st.backlog, opened)
 	}
 	return r
 }

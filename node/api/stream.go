@@ -206,7 +206,6 @@ func (a *api) registerTrace(h huma.API) {
 	type traceIn struct {
 		Direction   string `query:"direction" enum:"in,out" doc:"default both"`
 		Destination string `query:"destination" maxLength:"255"`
-		Source      string `query:"source" maxLength:"64"`
 		Host        string `query:"host" maxLength:"255" doc:"name or address of the peer"`
 		Sender      string `query:"sender" maxLength:"320"`
 		Recipient   string `query:"recipient" maxLength:"320"`
@@ -214,7 +213,7 @@ func (a *api) registerTrace(h huma.API) {
 		Count       int    `query:"count" minimum:"1" maximum:"1000000" default:"10000" doc:"ends after this many lines"`
 	}
 	huma.Register(h, streamOp("trace", "/v1/trace", "Follow SMTP sessions live"), func(_ context.Context, in *traceIn) (*huma.StreamResponse, error) {
-		f := TraceFilter{Direction: in.Direction, Destination: in.Destination, Source: in.Source, Host: in.Host, Sender: in.Sender, Recipient: in.Recipient}
+		f := TraceFilter{Direction: in.Direction, Destination: in.Destination, Host: in.Host, Sender: in.Sender, Recipient: in.Recipient}
 		return a.stream("trace", time.Duration(in.Seconds)*time.Second, func(ctx context.Context, emit func([]byte) error) (*EventsFound, error) {
 			n := 0
 			return nil, a.node.Trace(ctx, f, func(t *TraceLine) error {

@@ -277,7 +277,6 @@ type Budget struct {
 type TraceFilter struct {
 	Direction   string // in, out or ""
 	Destination string
-	Source      string
 	Host        string // name or address of the peer
 	Sender      string
 	Recipient   string
@@ -286,15 +285,12 @@ type TraceFilter struct {
 // TraceLine is one thing that happened in a session. Content is not traced,
 // and credentials are replaced.
 type TraceLine struct {
-	Time        time.Time `json:"time"`
-	Session     string    `json:"session"`
-	Direction   string    `json:"direction"` // in or out
-	Kind        string    `json:"kind"`      // sent, received or note
-	Text        string    `json:"text"`
-	Peer        string    `json:"peer,omitempty"`
-	Source      string    `json:"source,omitempty"`
-	Destination string    `json:"destination,omitempty"`
-	Delivery    string    `json:"delivery,omitempty"`
+	Time      time.Time `json:"time"`
+	Session   string    `json:"session"`
+	Direction string    `json:"direction"` // in or out
+	Kind      string    `json:"kind"`      // sent, received or note
+	Text      string    `json:"text"`
+	Peer      string    `json:"peer,omitempty"`
 }
 
 // EventQuery picks lines of the event log. It has the fields of events.Query,

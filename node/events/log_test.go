@@ -494,13 +494,16 @@ func TestRefillStopsAtWhatWasWritten(t *testing.T) {
 		fs := newMemFS()
 		o := newOutbox()
 		l := o.open(t, fs, func(o *Options) { o.BufferBytes = 1; o.BlockBytes = 1 })
-		o.lines[7] = event(6, nil) // visible, not committed
+		seventh := event(6, nil)
+		o.mu.Lock()
+		o.lines[7] = seventh // visible, not committed
+		o.mu.Unlock()
 		for i := range 6 {
 			o.commit(event(i, nil))
 		}
 		flush(t, l)
 		exactlyOnce(t, l, 6)
-		l.Write(7, o.lines[7])
+		l.Write(7, seventh)
 		flush(t, l)
 		exactlyOnce(t, l, 7)
 		closeLog(t, l)

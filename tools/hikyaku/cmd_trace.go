@@ -44,7 +44,6 @@ down.`,
 	fl := cmd.Flags()
 	fl.StringVar(&f.Direction, "direction", "", "in or out; both if not given")
 	fl.StringVar(&f.Destination, "destination", "", "recipient domain")
-	fl.StringVar(&f.Source, "source", "", "source")
 	fl.StringVar(&f.Host, "host", "", "name or address of the peer")
 	fl.StringVar(&f.Sender, "sender", "", "envelope sender")
 	fl.StringVar(&f.Recipient, "recipient", "", "recipient")
@@ -86,9 +85,6 @@ func (c *cli) traceLine(t *api.TraceLine, since time.Duration) error {
 		arrow, col = "<-", green
 	}
 	where := t.Peer
-	if t.Destination != "" {
-		where = t.Destination + " " + where
-	}
 	_, err := fmt.Fprintf(c.out, "%s %s %-3s %s %8s %s %s\n", t.Time.Local().Format("15:04:05.000"), clean(t.Session), clean(t.Direction),
 		clean(where), "+"+span(since), c.paint(arrow, col), c.paint(clean(strings.ReplaceAll(t.Text, "\n", " ")), col))
 	return err

@@ -188,7 +188,7 @@ func (c *Client) TailEvents(ctx context.Context, q api.EventQuery, d time.Durati
 // Trace follows SMTP sessions for at most d and count lines (0 is the server's
 // default).
 func (c *Client) Trace(ctx context.Context, f api.TraceFilter, d time.Duration, count int, fn func(*api.TraceLine) error) error {
-	q := query{}.text("direction", f.Direction).text("destination", f.Destination).text("source", f.Source).text("host", f.Host).
+	q := query{}.text("direction", f.Direction).text("destination", f.Destination).text("host", f.Host).
 		text("sender", f.Sender).text("recipient", f.Recipient).number("seconds", seconds(d)).number("count", count)
 	_, err := c.lines(ctx, "/v1/trace", q, func(line []byte) error {
 		var t api.TraceLine
