@@ -123,7 +123,11 @@ func (s *session) next() ([]byte, error) {
 		return s.wire.line(deadline)
 	}
 	s.idle.Store(true)
-	defer s.idle.Store(false)
+	s.wire.drain = &s.srv.draining
+	defer func() {
+		s.idle.Store(false)
+		s.wire.drain = nil
+	}()
 	if s.srv.draining.Load() {
 		return nil, errDraining
 	}

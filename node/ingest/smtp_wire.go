@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,6 +22,7 @@ const (
 // read (RFC 2920 3.2): a group of pipelined commands costs one read and one
 // write.
 type wire struct {
+	drain   *atomic.Bool // while idle: the server's flag, which ends the wait
 	conn    net.Conn
 	in      []byte // the input buffer; in[r:w] is unread
 	r, w    int
@@ -88,6 +90,11 @@ func (w *wire) fill(deadline time.Time) error {
 	}
 	if err := w.conn.SetReadDeadline(deadline); err != nil {
 		return w.fail(err)
+	}
+	// A drain that set its deadline before ours would be overridden; it had
+	// stored the flag before, so we see it here.
+	if w.drain != nil && w.drain.Load() {
+		return os.ErrDeadlineExceeded
 	}
 	n, err := w.conn.Read(w.in[w.w:])
 	w.w += n
