@@ -25,7 +25,8 @@ type work struct {
 	scratch  [1024]byte
 	digest   [sha256.Size]byte
 	bodyHash [base64Len]byte
-	b64      []byte // the signature itself
+	b64      []byte        // the signature itself
+	spent    time.Duration // in private keys' operations
 }
 
 // base64Len is the length of a SHA-256 hash in base 64.
@@ -68,6 +69,7 @@ func (s *Signers) AppendSignature(dst []byte, fromDomain string, now time.Time, 
 	base64.StdEncoding.Encode(w.bodyHash[:], w.hash.Sum(w.digest[:0]))
 
 	var errs []error
+	w.spent = 0
 	for _, k := range d.keys {
 		out, err := w.appendOne(dst, k, now, header)
 		if err != nil {
@@ -78,6 +80,7 @@ func (s *Signers) AppendSignature(dst []byte, fromDomain string, now time.Time, 
 		dst = out
 		s.metrics.signed.Add(1)
 	}
+	s.metrics.nanoseconds.Add(int64(w.spent))
 	return dst, errors.Join(errs...)
 }
 
@@ -141,7 +144,9 @@ func (w *work) appendOne(dst []byte, k *signer, now time.Time, header []byte) ([
 	w.canon = appendRelaxedField(w.canon, dst[begin:begin+len(fieldName)], dst[begin+len(fieldName)+1:])
 	w.hash.Reset()
 	w.hash.Write(w.canon)
+	began := time.Now()
 	sig, err := k.sign(w.hash.Sum(w.digest[:0]))
+	w.spent += time.Since(began)
 	if err != nil {
 		return dst[:begin], err
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"hikyaku/controlplane/policy"
 )
@@ -44,9 +45,11 @@ var signedNames = []string{
 // made, but for its counters, and is safe for concurrent use.
 type Signers struct {
 	domains map[string]*domain
-	cache   map[cacheKey]crypto.Signer // parsed keys, by what they were parsed from
+	cache   map[cacheKey]parsedKey // by what they were parsed from
 	read    func(path string) ([]byte, error)
+	rsa     *rsaEngine
 	metrics *counters // shared by all snapshots made from one another
+	slow    []error
 }
 
 // domain is the keys of one d= domain.
@@ -71,21 +74,38 @@ type signedName struct {
 
 type cacheKey [sha256.Size]byte
 
-type counters struct{ signed, failed, unsigned atomic.Uint64 }
+// parsedKey is a key, and why it does not sign by libcrypto although that is
+// in use.
+type parsedKey struct {
+	crypto.Signer
+	slow error
+}
+
+type counters struct {
+	signed, failed, unsigned, fallbacks atomic.Uint64
+	nanoseconds                         atomic.Int64
+}
 
 // Metrics is a snapshot of the counters. They run on over policy changes.
 type Metrics struct {
-	Signed   uint64 // signatures made
-	Failed   uint64 // keys or messages that could not be signed
-	Unsigned uint64 // messages whose domain has no key
-	Keys     int    // keys in use
+	Signed    uint64        // signatures made
+	Failed    uint64        // keys or messages that could not be signed
+	Unsigned  uint64        // messages whose domain has no key
+	Fallbacks uint64        // signatures that libcrypto failed to make and crypto/rsa made
+	Keys      int           // keys in use
+	Time      time.Duration // spent in private keys' operations, waiting for a processor included
+	RSA       RSA           // what makes RSA signatures
 }
 
 // NewSigners makes the signers of a policy snapshot. ReadFile reads the files
 // that keys name; nil makes such keys errors. A key that cannot be used is left out and reported, with the
 // name of its resource and never with its content; the others work.
 func NewSigners(set *policy.Set, readFile func(path string) ([]byte, error)) (*Signers, []error) {
-	empty := &Signers{read: readFile, metrics: new(counters)}
+	return newSigners(set, readFile, systemRSA())
+}
+
+func newSigners(set *policy.Set, readFile func(path string) ([]byte, error), engine *rsaEngine) (*Signers, []error) {
+	empty := &Signers{read: readFile, rsa: engine, metrics: new(counters)}
 	return empty.Update(set)
 }
 
@@ -95,8 +115,9 @@ func NewSigners(set *policy.Set, readFile func(path string) ([]byte, error)) (*S
 func (s *Signers) Update(set *policy.Set) (*Signers, []error) {
 	next := &Signers{
 		domains: make(map[string]*domain),
-		cache:   make(map[cacheKey]crypto.Signer),
+		cache:   make(map[cacheKey]parsedKey),
 		read:    s.read,
+		rsa:     s.rsa,
 		metrics: s.metrics,
 	}
 	var errs []error
@@ -152,17 +173,21 @@ func (s *Signers) compile(next *Signers, name string, k *policy.SigningKey) (*si
 	}
 	sum := cacheKey(sha256.Sum256(text))
 	key := s.cache[sum]
-	if key == nil {
+	if key.Signer == nil {
 		key = next.cache[sum]
 	}
-	if key == nil {
-		var err error
-		if key, err = ParseKey(text); err != nil {
+	if key.Signer == nil {
+		parsed, err := ParseKey(text)
+		if err != nil {
 			return nil, err
 		}
+		key = s.rsa.accelerate(parsed, &s.metrics.fallbacks)
 	}
 	next.cache[sum] = key
-	return newSigner(name, k, key)
+	if key.slow != nil {
+		next.slow = append(next.slow, fmt.Errorf("signing key %s: %w", name, key.slow))
+	}
+	return newSigner(name, k, key.Signer)
 }
 
 func newSigner(name string, k *policy.SigningKey, key crypto.Signer) (*signer, error) {
@@ -283,15 +308,23 @@ func (s *Signers) Signs(domain string) bool { return s.lookup(domain) != nil }
 // Metrics reads the counters.
 func (s *Signers) Metrics() Metrics {
 	m := Metrics{
-		Signed:   s.metrics.signed.Load(),
-		Failed:   s.metrics.failed.Load(),
-		Unsigned: s.metrics.unsigned.Load(),
+		Signed:    s.metrics.signed.Load(),
+		Failed:    s.metrics.failed.Load(),
+		Unsigned:  s.metrics.unsigned.Load(),
+		Fallbacks: s.metrics.fallbacks.Load(),
+		Time:      time.Duration(s.metrics.nanoseconds.Load()),
+		RSA:       s.rsa.says,
 	}
 	for _, d := range s.domains {
 		m.Keys += len(d.keys)
 	}
 	return m
 }
+
+// Slow are the keys that sign by crypto/rsa although libcrypto is in use, as
+// libcrypto did not take them or did not sign as crypto/rsa does. Their
+// signatures are as good as any; they cost more.
+func (s *Signers) Slow() []error { return s.slow }
 
 // sign goes through crypto.Signer only, so that a key can live elsewhere (in
 // libcrypto, in an HSM).

@@ -1,0 +1,17 @@
+//go:build !linux || !(amd64 || arm64) || static
+
+package libcrypto_test
+
+import (
+	"strings"
+	"testing"
+
+	"hikyaku/node/dkim/libcrypto"
+)
+
+func TestBuildWithoutSaysSo(t *testing.T) {
+	l, err := libcrypto.Load("")
+	if l != nil || err == nil || !strings.Contains(err.Error(), "leaves libcrypto out") {
+		t.Errorf("Load: %v, %v", l, err)
+	}
+}
