@@ -54,6 +54,7 @@ type demo struct {
 	dir               string
 	smtp, http, admin string
 	ledger            *ledger.Ledger
+	began             time.Time
 	received          atomic.Int64
 	signed            atomic.Int64
 }
@@ -80,7 +81,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	} else {
 		defer os.RemoveAll(d.dir)
 	}
-	d.ledger = ledger.New(d.messages)
+	d.ledger, d.began = ledger.New(d.messages), time.Now()
 	receiver, err := sink.Start(sink.Options{Recipient: sink.ByName, Message: d.message})
 	if err != nil {
 		return err
@@ -175,7 +176,7 @@ func freeAddress() (string, error) {
 func (d *demo) message(r *sink.Received) string {
 	for _, to := range r.To {
 		if n, ok := ledger.Number(to); ok {
-			d.ledger.Received(n)
+			d.ledger.Received(n, time.Since(d.began))
 			d.received.Add(1)
 		}
 	}
@@ -235,7 +236,7 @@ func (d *demo) sendSMTP(ctx context.Context, next *atomic.Int64, end int, bar *p
 		if err := d.sendOne(c, n); err != nil {
 			return err
 		}
-		d.ledger.Accepted(n)
+		d.ledger.Accepted(n, time.Since(d.began))
 		_ = bar.Add(1)
 	}
 	return ctx.Err()
@@ -301,7 +302,7 @@ func (d *demo) sendHTTP(ctx context.Context, from, to int) error {
 	}
 	for _, m := range answer.Messages {
 		if n, ok := ledger.Number(m.Email); ok {
-			d.ledger.Accepted(n)
+			d.ledger.Accepted(n, time.Since(d.began))
 		}
 	}
 	return nil
@@ -344,7 +345,7 @@ func (d *demo) readBounces(ctx context.Context) error {
 			return err
 		}
 		if n, ok := ledger.Number(r.Recipient); ok {
-			d.ledger.Bounced(n)
+			d.ledger.Ended(n, message.Bounced)
 		}
 		return nil
 	})
