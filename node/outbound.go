@@ -275,6 +275,8 @@ func (o *outbound) stopWaiting(leaving bool) {
 
 // Done is delivery.Work.
 func (o *outbound) Done(r *delivery.Result) {
-	o.d.n.finish(r.Job.Content.(*attempt), r)
+	a := r.Job.Content.(*attempt)
+	o.d.n.finish(a, r)
 	r.Release()
+	a.release()
 }

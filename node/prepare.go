@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"hikyaku/node/delivery"
 	"hikyaku/spool"
@@ -41,7 +42,8 @@ func (a *attempt) Prepare(context.Context) ([][]byte, error) {
 	}
 	signers := a.n.signers.Load()
 	if m.HeaderFrom == "" || !signers.Signs(m.HeaderFrom) {
-		return [][]byte{raw}, nil
+		a.pieces[0] = raw
+		return a.pieces[:1], nil
 	}
 	sig, err := signers.AppendSignature(nil, m.HeaderFrom, a.n.now(), raw)
 	if err != nil {
@@ -49,15 +51,35 @@ func (a *attempt) Prepare(context.Context) ([][]byte, error) {
 		// the operator rather than send it (carriers.md 2).
 		return nil, &delivery.ContentError{Reply: message.Fail(451, message.Enhanced{Class: 4, Subject: 7, Detail: 5}, message.PhasePolicy, message.FaultLocal, "signing failed: "+err.Error())}
 	}
-	return [][]byte{sig, raw}, nil
+	a.pieces = [2][]byte{sig, raw}
+	return a.pieces[:], nil
+}
+
+// renderBuffers hold rendered content until its attempt is over. Without them
+// a bulk job leaves 40 MB of garbage a second behind at 8,500 messages.
+var renderBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 16<<10); return &b }}
+
+// largestRenderBuffer is the largest that goes back into the pool.
+const largestRenderBuffer = 256 << 10
+
+// release gives the rendered content back. It is the last act of an attempt.
+func (a *attempt) release() {
+	b := a.rendered
+	if b == nil {
+		return
+	}
+	a.rendered, a.pieces = nil, [2][]byte{}
+	if cap(*b) <= largestRenderBuffer {
+		renderBuffers.Put(b)
+	}
 }
 
 func (a *attempt) render() ([]byte, error) {
 	t, err := a.content.compiled()
 	if err == nil {
-		var raw []byte
-		if raw, err = t.Render(nil, &a.delivery.Recipients[0], a.delivery.ID); err == nil {
-			return raw, nil
+		a.rendered = renderBuffers.Get().(*[]byte)
+		if *a.rendered, err = t.Render((*a.rendered)[:0], &a.delivery.Recipients[0], a.delivery.ID); err == nil {
+			return *a.rendered, nil
 		}
 	}
 	// It compiled and rendered when it was accepted, so this is final.

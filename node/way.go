@@ -159,6 +159,8 @@ type attempt struct {
 	carrier    string
 	source     string
 	dispatched time.Time
+	rendered   *[]byte   // of renderBuffers, from Prepare to release
+	pieces     [2][]byte // what Prepare gave
 }
 
 func (n *Node) newAttempt(d scheduler.Dispatch, source string, now time.Time) *delivery.Job {
