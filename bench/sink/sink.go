@@ -1,77 +1,169 @@
 package sink
 
 import (
-	"bufio"
-	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
-
-// Received is one message as the sink saw it. Data is only valid during the
-// call.
-type Received struct {
-	From   string
-	To     []string // accepted recipients
-	Data   []byte   // dot-stuffing undone
-	EHLO   string
-	Remote net.Addr
-	At     time.Time
-}
 
 // Options say how the sink behaves. The zero value accepts everything on a
 // free loopback port.
 type Options struct {
-	Listen     string                               // default 127.0.0.1:0
-	Extensions []string                             // EHLO lines; default PIPELINING, 8BITMIME, SMTPUTF8, SIZE, DSN, ENHANCEDSTATUSCODES
-	Chunking   bool                                 // offer CHUNKING and take BDAT
-	TLS        *tls.Config                          // offer STARTTLS
+	Listen     string       // default 127.0.0.1:0
+	Listener   net.Listener // used instead of Listen; the sink closes it
+	Name       string       // in the greeting; default sink.test
+	Extensions []string     // EHLO lines; default PIPELINING, 8BITMIME, SMTPUTF8, SIZE, DSN, ENHANCEDSTATUSCODES
+	Chunking   bool         // offer CHUNKING and take BDAT
+	TLS        *tls.Config  // offer STARTTLS
+
+	NewSession func(Peer) Session                   // who decides; nil: the two hooks below
 	Recipient  func(from, to string) (reply string) // "" or "250 …" accepts
 	Message    func(*Received) (reply string)       // "" accepts
+
+	// Discard counts content instead of keeping it: Received.Data is nil,
+	// unless Want, asked with the envelope before the content comes, says yes.
+	Discard bool
+	Want    func(*Received) bool
+
+	MaxLine        int           // bytes of a command line with its CRLF; default 2048
+	MaxRecipients  int           // of a transaction; default 10,000
+	MaxMessage     int           // bytes; default what the SIZE extension says, or 100 MiB
+	MaxConnections int           // at once; default 20,000
+	Limit          *Limit        // a further bound on connections, shared with other sinks
+	Idle           time.Duration // silence allowed in any phase, up to a quarter more; default five minutes
+}
+
+const defaultMaxMessage = 100 << 20
+
+// withDefaults fills in what is not set.
+func (o Options) withDefaults() Options {
+	if o.Listen == "" {
+		o.Listen = "127.0.0.1:0"
+	}
+	if o.Name == "" {
+		o.Name = "sink.test"
+	}
+	if o.Extensions == nil {
+		o.Extensions = []string{"PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE " + strconv.Itoa(defaultMaxMessage), "DSN", "ENHANCEDSTATUSCODES"}
+	}
+	if o.NewSession == nil {
+		recipient, message := o.Recipient, o.Message
+		o.NewSession = func(Peer) Session { return &hooks{recipient: recipient, message: message} }
+	}
+	if o.MaxLine <= 0 {
+		o.MaxLine = 2048
+	}
+	if o.MaxRecipients <= 0 {
+		o.MaxRecipients = 10_000
+	}
+	if o.MaxConnections <= 0 {
+		o.MaxConnections = 20_000
+	}
+	if o.Idle <= 0 {
+		o.Idle = 5 * time.Minute // RFC 5321 4.5.3.2.7
+	}
+	return o
+}
+
+// A Limit bounds the connections of several sinks together.
+type Limit struct {
+	most int64
+	open atomic.Int64
+}
+
+// NewLimit makes a bound of so many connections at once.
+func NewLimit(connections int) *Limit { return &Limit{most: int64(connections)} }
+
+// Open is how many connections there are now.
+func (l *Limit) Open() int { return int(l.open.Load()) }
+
+func (l *Limit) take() bool {
+	if l == nil {
+		return true
+	}
+	if l.open.Add(1) > l.most {
+		l.open.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (l *Limit) release() {
+	if l != nil {
+		l.open.Add(-1)
+	}
+}
+
+// Metrics is what a sink has counted since its start.
+type Metrics struct {
+	Messages     int64 // accepted
+	Recipients   int64 // of accepted messages
+	Bytes        int64 // of accepted messages, dot-stuffing undone
+	Connections  int64 // accepted by a session
+	Open         int64 // connections now
+	Peak         int64 // most connections at once
+	Full         int64 // connections refused by MaxConnections or Limit
+	AcceptErrors int64
 }
 
 // Sink is a running server.
 type Sink struct {
 	Addr string
-	opts Options
-	l    net.Listener
-	wg   sync.WaitGroup
-	mu   struct {
+
+	o      Options
+	l      net.Listener
+	offers offers
+	most   int // bytes of a message
+	done   chan struct{}
+	wg     sync.WaitGroup
+	count  struct{ messages, recipients, bytes, acceptErrors atomic.Int64 }
+	mu     struct {
 		sync.Mutex
-		conns  map[net.Conn]bool
-		closed bool
+		conns             map[net.Conn]struct{}
+		total, peak, full int64
+		closed            bool
 	}
 }
 
 // Start listens and serves until Close.
 func Start(o Options) (*Sink, error) {
-	if o.Listen == "" {
-		o.Listen = "127.0.0.1:0"
+	o = o.withDefaults()
+	l := o.Listener
+	if l == nil {
+		var err error
+		if l, err = net.Listen("tcp", o.Listen); err != nil {
+			return nil, fmt.Errorf("sink: %w", err)
+		}
 	}
-	if o.Extensions == nil {
-		o.Extensions = []string{"PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 104857600", "DSN", "ENHANCEDSTATUSCODES"}
+	s := &Sink{Addr: l.Addr().String(), o: o, l: l, done: make(chan struct{})}
+	s.offers = newOffers(o)
+	s.most = s.offers.size
+	if o.MaxMessage > 0 && (s.most == 0 || o.MaxMessage < s.most) {
+		s.most = o.MaxMessage
 	}
-	l, err := net.Listen("tcp", o.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("sink: %w", err)
+	if s.most == 0 {
+		s.most = defaultMaxMessage
 	}
-	s := &Sink{Addr: l.Addr().String(), opts: o, l: l}
-	s.mu.conns = map[net.Conn]bool{}
+	s.mu.conns = map[net.Conn]struct{}{}
 	s.wg.Go(s.accept)
 	return s, nil
 }
 
-// Close ends all connections and waits for them.
+// Close ends all connections and waits for them, and for hooks that are still
+// deciding.
 func (s *Sink) Close() error {
 	err := s.l.Close()
 	s.mu.Lock()
-	s.mu.closed = true
+	if !s.mu.closed {
+		s.mu.closed = true
+		close(s.done)
+	}
 	for c := range s.mu.conns {
 		c.Close()
 	}
@@ -80,255 +172,123 @@ func (s *Sink) Close() error {
 	return err
 }
 
+// Metrics is a snapshot of the counters.
+func (s *Sink) Metrics() Metrics {
+	m := Metrics{
+		Messages:     s.count.messages.Load(),
+		Recipients:   s.count.recipients.Load(),
+		Bytes:        s.count.bytes.Load(),
+		AcceptErrors: s.count.acceptErrors.Load(),
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m.Connections, m.Open, m.Peak, m.Full = s.mu.total, int64(len(s.mu.conns)), s.mu.peak, s.mu.full
+	return m
+}
+
+// accept takes connections until the listener is closed. Other errors pass
+// (no descriptors left, a connection gone before it was taken), so it waits a
+// little and goes on.
 func (s *Sink) accept() {
+	const longest = time.Second
+	pause := time.Duration(0)
 	for {
 		c, err := s.l.Accept()
-		if err != nil {
+		if err == nil {
+			pause = 0
+			s.admit(c)
+			continue
+		}
+		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		s.mu.Lock()
-		if s.mu.closed {
-			s.mu.Unlock()
-			c.Close()
+		s.count.acceptErrors.Add(1)
+		pause = min(max(2*pause, 5*time.Millisecond), longest)
+		t := time.NewTimer(pause)
+		select {
+		case <-s.done:
+			t.Stop()
 			return
-		}
-		s.mu.conns[c] = true
-		s.mu.Unlock()
-		s.wg.Go(func() {
-			defer func() {
-				c.Close()
-				s.mu.Lock()
-				delete(s.mu.conns, c)
-				s.mu.Unlock()
-			}()
-			ss := &session{sink: s, conn: c, r: bufio.NewReaderSize(c, 64<<10), w: bufio.NewWriterSize(c, 4<<10)}
-			_ = ss.serve()
-		})
-	}
-}
-
-// session is one connection.
-type session struct {
-	sink *Sink
-	conn net.Conn
-	r    *bufio.Reader
-	w    *bufio.Writer
-	ehlo string
-	from string
-	mail bool
-	to   []string
-	data []byte
-}
-
-var errQuit = errors.New("quit")
-
-func (s *session) serve() error {
-	s.reply("220 sink.test ESMTP")
-	for {
-		if s.r.Buffered() == 0 {
-			if err := s.w.Flush(); err != nil {
-				return err
-			}
-		}
-		line, err := s.r.ReadSlice('\n')
-		if err != nil {
-			return err
-		}
-		cmd, ok := bytes.CutSuffix(line, []byte("\r\n"))
-		if !ok {
-			s.reply("500 5.5.2 command not ended by CRLF")
-			_ = s.w.Flush()
-			return io.ErrUnexpectedEOF
-		}
-		if err := s.command(string(cmd)); err != nil {
-			_ = s.w.Flush()
-			return err
+		case <-t.C:
 		}
 	}
 }
 
-func (s *session) reply(line string) {
-	s.w.WriteString(line)
-	s.w.WriteString("\r\n")
-}
-
-func (s *session) command(line string) error {
-	verb, arg, _ := strings.Cut(line, " ")
-	switch strings.ToUpper(verb) {
-	case "EHLO", "HELO":
-		s.greet(arg, strings.EqualFold(verb, "EHLO"))
-	case "STARTTLS":
-		return s.startTLS()
-	case "MAIL":
-		s.reset()
-		s.from, s.mail = path(arg), true
-		s.reply("250 2.1.0 ok")
-	case "RCPT":
-		s.rcpt(path(arg))
-	case "DATA":
-		if len(s.to) == 0 {
-			s.reply("503 5.5.1 no recipients")
-			return nil
-		}
-		s.reply("354 go on")
-		return s.readData()
-	case "BDAT":
-		return s.bdat(arg)
-	case "RSET":
-		s.reset()
-		s.reply("250 2.0.0 ok")
-	case "NOOP":
-		s.reply("250 2.0.0 ok")
-	case "QUIT":
-		s.reply("221 2.0.0 bye")
-		return errQuit
-	default:
-		s.reply("500 5.5.1 unknown command")
+// admit serves a connection in its own goroutine, if there is room for it.
+func (s *Sink) admit(c net.Conn) {
+	s.mu.Lock()
+	closed := s.mu.closed
+	room := !closed && len(s.mu.conns) < s.o.MaxConnections && s.o.Limit.take()
+	switch {
+	case room:
+		s.mu.conns[c] = struct{}{}
+		s.mu.total++
+		s.mu.peak = max(s.mu.peak, int64(len(s.mu.conns)))
+	case !closed:
+		s.mu.full++
 	}
-	return nil
-}
-
-func (s *session) greet(name string, extended bool) {
-	s.ehlo = name
-	if !extended {
-		s.reply("250 sink.test")
+	s.mu.Unlock()
+	if !room {
+		if !closed {
+			// A new socket has room for one line, so this does not block;
+			// the deadline is for listeners that are not TCP.
+			c.SetWriteDeadline(time.Now().Add(time.Second))
+			_, _ = c.Write(s.offers.full)
+		}
+		c.Close()
 		return
 	}
-	lines := append([]string{"sink.test"}, s.sink.opts.Extensions...)
-	if s.sink.opts.Chunking {
+	s.wg.Go(func() {
+		defer s.leave(c)
+		serve(s, c)
+	})
+}
+
+func (s *Sink) leave(c net.Conn) {
+	c.Close()
+	s.mu.Lock()
+	delete(s.mu.conns, c)
+	s.mu.Unlock()
+	s.o.Limit.release()
+}
+
+// accepted counts one message.
+func (s *Sink) accepted(r *Received) {
+	s.count.messages.Add(1)
+	s.count.recipients.Add(int64(len(r.To)))
+	s.count.bytes.Add(int64(r.Size))
+}
+
+// offers is what the sink announces, ready to be written.
+type offers struct {
+	words          map[string]bool // extensions, in upper case
+	size           int             // of the SIZE extension; 0 none
+	greeting       string
+	plain, secured string // replies to EHLO without TLS and with it
+	hello          string // reply to HELO
+	full           []byte // reply to a connection too many
+}
+
+func newOffers(o Options) offers {
+	f := offers{words: map[string]bool{}}
+	lines := append([]string{o.Name}, o.Extensions...)
+	if o.Chunking {
 		lines = append(lines, "CHUNKING")
 	}
-	if _, secure := s.conn.(*tls.Conn); s.sink.opts.TLS != nil && !secure {
-		lines = append(lines, "STARTTLS")
-	}
-	for i, l := range lines {
-		sep := "-"
-		if i == len(lines)-1 {
-			sep = " "
+	for _, l := range lines[1:] {
+		word, params, _ := strings.Cut(strings.ToUpper(l), " ")
+		f.words[word] = true
+		if n, err := strconv.Atoi(params); word == "SIZE" && err == nil && n > 0 {
+			f.size = n
 		}
-		s.reply("250" + sep + l)
 	}
-}
-
-func (s *session) startTLS() error {
-	if s.sink.opts.TLS == nil || s.r.Buffered() > 0 {
-		s.reply("503 5.5.1 not now")
-		return nil
+	f.greeting = "220 " + o.Name + " ESMTP"
+	f.hello = "250 " + o.Name
+	f.full = []byte("421 4.3.2 " + o.Name + " too many connections\r\n")
+	f.secured = "250 " + strings.Join(lines, "\n")
+	f.plain = f.secured
+	if o.TLS != nil {
+		f.plain += "\nSTARTTLS"
 	}
-	s.reply("220 2.0.0 go on")
-	if err := s.w.Flush(); err != nil {
-		return err
-	}
-	c := tls.Server(s.conn, s.sink.opts.TLS)
-	if err := c.Handshake(); err != nil {
-		return err
-	}
-	s.conn, s.r, s.w = c, bufio.NewReaderSize(c, 64<<10), bufio.NewWriterSize(c, 4<<10)
-	s.reset()
-	return nil
-}
-
-func (s *session) rcpt(to string) {
-	if !s.mail {
-		s.reply("503 5.5.1 MAIL first")
-		return
-	}
-	reply := ""
-	if s.sink.opts.Recipient != nil {
-		reply = s.sink.opts.Recipient(s.from, to)
-	}
-	if reply == "" {
-		reply = "250 2.1.5 ok"
-	}
-	if strings.HasPrefix(reply, "2") {
-		s.to = append(s.to, to)
-	}
-	s.reply(reply)
-}
-
-// path takes what stands between the first < and the last > of "FROM:<…> …".
-func path(arg string) string {
-	i, j := strings.IndexByte(arg, '<'), strings.LastIndexByte(arg, '>')
-	if i < 0 || j < i {
-		return arg
-	}
-	return arg[i+1 : j]
-}
-
-func (s *session) reset() {
-	s.from, s.mail, s.to, s.data = "", false, s.to[:0], s.data[:0]
-}
-
-// readData reads to CRLF "." CRLF and nothing else. Lines that do not end in
-// CRLF are content.
-func (s *session) readData() error {
-	if err := s.w.Flush(); err != nil {
-		return err
-	}
-	s.data = s.data[:0]
-	lineStart := true
-	for {
-		line, err := s.r.ReadSlice('\n')
-		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
-			return err
-		}
-		if lineStart && len(line) > 0 && line[0] == '.' {
-			if string(line) == ".\r\n" {
-				break
-			}
-			line = line[1:]
-		}
-		s.data = append(s.data, line...)
-		lineStart = bytes.HasSuffix(s.data, []byte("\r\n"))
-	}
-	s.finish()
-	return nil
-}
-
-func (s *session) bdat(arg string) error {
-	size, last, _ := strings.Cut(arg, " ")
-	n, err := strconv.Atoi(size)
-	if err != nil || n < 0 || n > 256<<20 {
-		s.reply("501 5.5.4 bad size")
-		return errQuit
-	}
-	at := len(s.data)
-	s.data = append(s.data, make([]byte, n)...)
-	if _, err := io.ReadFull(s.r, s.data[at:]); err != nil {
-		return err
-	}
-	switch {
-	case len(s.to) == 0:
-		s.reply("503 5.5.1 no recipients")
-		s.data = s.data[:0]
-	case strings.EqualFold(last, "LAST"):
-		s.finish()
-	default:
-		s.reply("250 2.0.0 ok")
-	}
-	return nil
-}
-
-func (s *session) finish() {
-	reply := ""
-	if s.sink.opts.Message != nil {
-		reply = s.sink.opts.Message(&Received{From: s.from, To: s.to, Data: s.data, EHLO: s.ehlo, Remote: s.conn.RemoteAddr(), At: time.Now()})
-	}
-	if reply == "" {
-		reply = "250 2.0.0 ok"
-	}
-	s.reply(reply)
-	s.reset()
-}
-
-// ByName is an Options.Recipient that answers by the local part: "bounce…" is
-// refused for good, "defer…" for now.
-func ByName(_, to string) string {
-	switch {
-	case strings.HasPrefix(to, "bounce"):
-		return "550 5.1.1 no such user here"
-	case strings.HasPrefix(to, "defer"):
-		return "451 4.7.1 try again later"
-	}
-	return ""
+	return f
 }
