@@ -57,7 +57,7 @@ type Options struct {
 	JobRetention    time.Duration // how long the counters of an ended job are kept; zero: 30 days
 
 	MemTableSize uint64 // zero: 64 MiB; up to four of them
-	CacheSize    int64  // block cache; zero: 64 MiB
+	CacheSize    int64  // block cache beside two memtables; zero: 64 MiB
 
 	// Exit ends the process after a failure on the commit path. nil: os.Exit.
 	// If it returns (in tests), the store stays failed.

@@ -104,7 +104,10 @@ func (s *Store) openDB() error {
 	if err != nil {
 		return fmt.Errorf("%w: %s: is another hikyaku running on it? (%w)", ErrInUse, o.Dir, err)
 	}
-	s.lock, s.cache = lock, pebble.NewCache(o.CacheSize)
+	// Pebble takes the memory of its memtables out of the cache. With 64 MiB for
+	// both no block was ever found in it, and each outcome of a large job read
+	// index blocks from the disk again: 85 µs CPU a delivery instead of 55.
+	s.lock, s.cache = lock, pebble.NewCache(o.CacheSize+2*int64(o.MemTableSize))
 	s.db, err = pebble.Open(o.Dir, s.pebbleOptions())
 	if errors.Is(err, fs.ErrNotExist) && !o.ReadOnly {
 		if again, cerr := clearUnborn(o.FS, o.Dir); cerr != nil {
