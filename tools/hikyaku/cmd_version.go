@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"hikyaku/node/dkim"
 )
 
 // version and commit are set by the linker (Makefile). A binary built by "go
@@ -25,6 +27,9 @@ type build struct {
 	Go      string `json:"go"`
 	OS      string `json:"os"`
 	Arch    string `json:"arch"`
+	// RSA is what would make RSA signatures here: as it depends on the machine,
+	// only the version command fills it.
+	RSA *dkim.RSA `json:"rsa,omitempty"`
 }
 
 // thisBuild reads what the Go tool wrote into the binary.
@@ -52,11 +57,12 @@ func thisBuild() build {
 func newVersionCmd(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",
-		Short:   "Print the version, commit and Go release of this binary",
+		Short:   "Print the version, commit and Go release of this binary, and what makes RSA signatures",
 		GroupID: groupTools,
 		Args:    wantArgs(0, 0),
 		RunE: func(*cobra.Command, []string) error {
-			b := thisBuild()
+			b, rsa := thisBuild(), dkim.SystemRSA()
+			b.RSA = &rsa
 			return c.print(b, func(w io.Writer) error {
 				commit := b.Commit
 				if commit == "" {
@@ -65,7 +71,7 @@ func newVersionCmd(c *cli) *cobra.Command {
 				if b.Dirty {
 					commit += " (with changes)"
 				}
-				_, err := fmt.Fprintf(w, "hikyaku %s\ncommit  %s\ngo      %s %s/%s\n", b.Version, commit, b.Go, b.OS, b.Arch)
+				_, err := fmt.Fprintf(w, "hikyaku %s\ncommit  %s\ngo      %s %s/%s\nrsa     %s\n", b.Version, commit, b.Go, b.OS, b.Arch, b.RSA)
 				return err
 			})
 		},

@@ -48,6 +48,7 @@ var doors = []door{
 	{"github.com/valyala/fasthttp", []string{"node/ingest"}},
 	{"github.com/miekg/dns", []string{"node/mx", "bench/..."}},
 	{"github.com/emersion/go-msgauth", []string{"node/dkim"}},
+	{"github.com/ebitengine/purego", []string{"node/dkim/libcrypto"}},
 	{"github.com/hashicorp/memberlist", []string{"node/gossip"}},
 	{"github.com/mailgun/raymond", []string{"node/compose"}},
 	{"github.com/goccy/go-yaml", []string{"controlplane/manifest/..."}},

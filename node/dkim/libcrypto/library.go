@@ -66,4 +66,4 @@ func (l *Library) run(what string, call func() bool) error {
 }
 
 // errNotBuilt is what Load returns where the build leaves purego out.
-var errNotBuilt = errors.New("this build leaves libcrypto out")
+var errNotBuilt = errors.New("this build cannot load libcrypto")

@@ -11,7 +11,7 @@ import (
 
 func TestBuildWithoutSaysSo(t *testing.T) {
 	l, err := libcrypto.Load("")
-	if l != nil || err == nil || !strings.Contains(err.Error(), "leaves libcrypto out") {
+	if l != nil || err == nil || !strings.Contains(err.Error(), "cannot load libcrypto") {
 		t.Errorf("Load: %v, %v", l, err)
 	}
 }
