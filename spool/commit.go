@@ -35,6 +35,9 @@ const (
 	gatherEnough = 128
 	// maxBatchBytes ends a batch; what is left goes into the next.
 	maxBatchBytes = 4 << 20
+	// maxPooledBatch is the largest batch whose buffer is used again. Pebble's
+	// own batches keep no more.
+	maxPooledBatch = 1 << 20
 	// maxWaiting bounds the queue. Only bulk administration can reach it.
 	maxWaiting = 1 << 16
 )
@@ -51,6 +54,7 @@ type committer struct {
 	room    *sync.Cond // on mu: waiting is below maxWaiting
 	slots   chan struct{}
 	flights chan *flight
+	spare   chan *flight   // answered, to be used again with their buffers
 	wg      sync.WaitGroup // build and settle
 
 	// The builder's own.
@@ -75,6 +79,7 @@ func (c *committer) init(s *Store) {
 	c.wake = make(chan struct{}, 1)
 	c.slots = make(chan struct{}, unsynced)
 	c.flights = make(chan *flight, unsynced)
+	c.spare = make(chan *flight, unsynced+1)
 	c.room = sync.NewCond(&c.mu)
 	c.shared = map[message.ID]int32{}
 	c.jobs = map[string]jobCounts{}
@@ -250,7 +255,7 @@ func (c *committer) build() {
 			return
 		}
 		ordinal++
-		f := &flight{}
+		f := c.newFlight()
 		c.apply(f, reqs, ordinal)
 		c.flights <- f
 	}
@@ -278,13 +283,44 @@ func (c *committer) apply(f *flight, reqs []*request, ordinal uint64) {
 	}
 }
 
+// newFlight is an empty flight, with the buffers of an earlier one if there is
+// one.
+func (c *committer) newFlight() *flight {
+	select {
+	case f := <-c.spare:
+		return f
+	default:
+		return &flight{}
+	}
+}
+
+// reuse keeps a flight's buffers for the next, unless they grew past what an
+// ordinary batch needs. Pebble keeps nothing of a batch that is synced (it takes
+// the buffer of one that it did not copy).
+func (c *committer) reuse(f *flight) {
+	if f.batch.Len() > maxPooledBatch || cap(f.events) > maxPooledBatch {
+		if err := f.batch.Close(); err != nil {
+			c.s.log.Error("close batch", "err", err)
+		}
+		return
+	}
+	f.batch.Reset()
+	*f = flight{batch: f.batch, events: f.events[:0]}
+	select {
+	case c.spare <- f:
+	default:
+	}
+}
+
 // merge fills the flight's batch.
 func (c *committer) merge(f *flight, reqs []*request, ordinal uint64) {
-	size := 4 << 10
-	for _, r := range reqs {
-		size += r.size()
+	if f.batch == nil {
+		size := 4 << 10
+		for _, r := range reqs {
+			size += r.size()
+		}
+		f.batch = c.s.db.NewBatchWithSize(size)
 	}
-	f.batch = c.s.db.NewBatchWithSize(size)
 	c.trimShared()
 	clear(c.jobs)
 	kept := reqs[:0:len(reqs)]
@@ -403,9 +439,7 @@ func (c *committer) answer(f *flight, ordinal uint64) {
 	}
 	if f.err == nil {
 		s.outbox.deliver(f.seq, f.events)
-		if err := f.batch.Close(); err != nil {
-			s.log.Error("close batch", "err", err)
-		}
+		c.reuse(f)
 	}
 }
 

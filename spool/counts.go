@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -25,8 +26,8 @@ const (
 type counts struct {
 	mu struct {
 		sync.Mutex
-		queues   map[string]int64 // by queue prefix
-		tenants  map[string]int64
+		queues   map[string]*int64 // by queue prefix; pointers, so that counting makes no string
+		tenants  map[string]*int64
 		total    int64
 		complete bool // the scan is over
 		overflow bool // a queue did not fit: queues is not the whole truth
@@ -36,19 +37,32 @@ type counts struct {
 func (c *counts) apply(reqs []*request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	// In a batch a queue's changes often follow one another, and cancel out.
+	var queue []byte
+	var n int64
 	for _, r := range reqs {
 		if r.err != nil {
 			continue
 		}
 		for _, t := range r.tallies {
-			c.addLocked(r.names[t.from:t.to], int64(t.n))
+			prefix := r.names[t.from:t.to]
+			if !bytes.Equal(prefix, queue) {
+				if n != 0 {
+					c.addLocked(queue, n)
+				}
+				queue, n = prefix, 0
+			}
+			n += int64(t.n)
 		}
+	}
+	if n != 0 {
+		c.addLocked(queue, n)
 	}
 }
 
 func (c *counts) addLocked(prefix []byte, n int64) {
 	if c.mu.queues == nil {
-		c.mu.queues, c.mu.tenants = map[string]int64{}, map[string]int64{}
+		c.mu.queues, c.mu.tenants = map[string]*int64{}, map[string]*int64{}
 	}
 	c.mu.total += n
 	if !bump(c.mu.queues, prefix, n, maxQueuesCounted, c.mu.complete) {
@@ -61,17 +75,30 @@ func (c *counts) addLocked(prefix []byte, n int64) {
 
 // bump adds n under key. It forgets zeros, once zero means empty, and refuses
 // new keys when the map is full.
-func bump(m map[string]int64, key []byte, n int64, limit int, forget bool) bool {
-	v, ok := m[string(key)]
-	if !ok && len(m) >= limit {
-		return false
+func bump(m map[string]*int64, key []byte, n int64, limit int, forget bool) bool {
+	v := m[string(key)]
+	if v == nil {
+		if n == 0 {
+			return true
+		}
+		if len(m) >= limit {
+			return false
+		}
+		v = new(int64)
+		m[string(key)] = v
 	}
-	if v+n == 0 && forget {
+	if *v += n; *v == 0 && forget {
 		delete(m, string(key))
-	} else {
-		m[string(key)] = v + n
 	}
 	return true
+}
+
+// countOf reads a counter that may not be there, or be below zero for now.
+func countOf(n *int64) int64 {
+	if n == nil {
+		return 0
+	}
+	return max(0, *n)
 }
 
 // countBacklog adds what was queued at Open. It reads keys only, but of the
@@ -120,9 +147,9 @@ func (s *Store) countSnapshot(ctx context.Context, snapshot *pebble.Snapshot) er
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mu.complete = true
-	for _, m := range []map[string]int64{c.mu.queues, c.mu.tenants} {
+	for _, m := range []map[string]*int64{c.mu.queues, c.mu.tenants} {
 		for k, v := range m {
-			if v == 0 {
+			if *v == 0 {
 				delete(m, k)
 			}
 		}
@@ -159,7 +186,7 @@ func (s *Store) TenantQueued(tenant string) int64 {
 	c := &s.counts
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return max(0, c.mu.tenants[tenant])
+	return countOf(c.mu.tenants[tenant])
 }
 
 // QueueLen is how many deliveries are in a queue. It answers from memory if it
@@ -172,10 +199,10 @@ func (s *Store) QueueLen(q message.QueueKey, limit int64) (int64, error) {
 	prefix := appendQueuePrefix(nil, &q)
 	c := &s.counts
 	c.mu.Lock()
-	n, known := c.mu.queues[string(prefix)], c.mu.complete && !c.mu.overflow
+	n, known := countOf(c.mu.queues[string(prefix)]), c.mu.complete && !c.mu.overflow
 	c.mu.Unlock()
 	if known {
-		return max(0, n), nil
+		return n, nil
 	}
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: keyEnd(prefix)})
 	if err != nil {
@@ -199,8 +226,8 @@ func (s *Store) QueueLens(fn func(q message.QueueKey, n int64) bool) {
 	c.mu.Lock()
 	items := make([]item, 0, len(c.mu.queues))
 	for k, n := range c.mu.queues {
-		if n > 0 {
-			items = append(items, item{k, n})
+		if *n > 0 {
+			items = append(items, item{k, *n})
 		}
 	}
 	c.mu.Unlock()

@@ -21,8 +21,9 @@ const (
 // enqueue, then to the committer until the answer; after the answer to ack, to
 // the caller again, and after done returned, to the pool.
 type request struct {
+	s     *Store
 	kind  requestKind
-	frag  *pebble.Batch // encoded by the caller
+	frag  *pebble.Batch // encoded by the caller; kept when the request is recycled
 	write func(b *pebble.Batch) error
 	ack   chan error // capacity 1
 	done  func(error)
@@ -47,35 +48,62 @@ type tally struct {
 	n        int32
 }
 
-var requestPool = sync.Pool{New: func() any { return &request{ack: make(chan error, 1)} }}
+// requests are the pools of one store, by the size of the fragment: a fragment
+// that has held a message of 100 KB must not lie idle under an outcome of a few
+// hundred bytes, while the next such message allocates another.
+type requests struct{ small, large sync.Pool }
+
+// largeFragment is from where on a fragment is large.
+const largeFragment = 16 << 10
+
+func (p *requests) of(size int) *sync.Pool {
+	if size > largeFragment {
+		return &p.large
+	}
+	return &p.small
+}
 
 // newRequest takes a request from the pool, with a fragment of about size bytes.
 func (s *Store) newRequest(kind requestKind, size int) *request {
-	r := requestPool.Get().(*request)
+	r, ok := s.requests.of(size).Get().(*request)
+	if !ok {
+		r = &request{s: s, ack: make(chan error, 1)}
+	}
 	r.kind = kind
-	if kind == kindAppend || kind == kindMove {
+	if r.frag == nil && (kind == kindAppend || kind == kindMove) {
 		r.frag = s.db.NewBatchWithSize(size)
 	}
 	return r
 }
 
-// maxPooled is the largest scratch that goes back into the pool.
-const maxPooled = 64 << 10
+// What goes back into the pool is no larger.
+const (
+	maxPooled         = 64 << 10
+	maxPooledFragment = 256 << 10
+)
 
 // recycle is the owner's last act.
 func (r *request) recycle() {
+	size := 0
 	if r.frag != nil {
-		_ = r.frag.Close() // gives the buffer back to Pebble; it cannot fail
+		size = r.frag.Len()
 	}
-	if cap(r.value)+cap(r.events)+cap(r.names)+32*cap(r.ids) > maxPooled {
+	if size > maxPooledFragment || cap(r.value)+cap(r.events)+cap(r.names)+32*cap(r.ids) > maxPooled {
 		return
 	}
+	// Closing the fragment would give its buffer to Pebble's one pool for
+	// batches of all sizes, where a batch of the committer finds it too small
+	// and an outcome too large.
+	if r.frag != nil {
+		r.frag.Reset()
+	}
 	*r = request{
+		s: r.s, frag: r.frag,
 		ack: r.ack, from: r.from[:0], to: r.to[:0],
 		ids: r.ids[:0], shared: r.shared[:0], tallies: r.tallies[:0], jobs: r.jobs[:0], events: r.events[:0],
 		key: r.key[:0], index: r.index[:0], value: r.value[:0], names: r.names[:0],
 	}
-	requestPool.Put(r)
+	r.s.requests.of(size).Put(r)
 }
 
 // set adds value under key to the fragment.

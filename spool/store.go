@@ -39,13 +39,14 @@ type Store struct {
 	cache  *pebble.Cache
 	nodeID string
 
-	failure atomic.Pointer[error] // set once; see fail
-	space   spaceGate
-	commits committer
-	counts  counts
-	outbox  outbox
-	stats   counters
-	pending pendingSet
+	failure  atomic.Pointer[error] // set once; see fail
+	space    spaceGate
+	commits  committer
+	counts   counts
+	outbox   outbox
+	stats    counters
+	pending  pendingSet
+	requests requests
 
 	life struct {
 		sync.Mutex
