@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -375,7 +376,10 @@ func (h *Hikyaku) PIDs() []int {
 
 // Durability says what the configuration asks for.
 func (h *Hikyaku) Durability() string {
-	return "syncs its log before every 250 (not configurable off for serve)"
+	if slices.Contains(h.opts.Args, "--unsafe-no-sync") {
+		return "told not to sync before its 250"
+	}
+	return "syncs its log before every 250, shared by those that wait"
 }
 
 const relayRoute = `kind: Route
