@@ -247,7 +247,7 @@ func (d *dialog) begin() {
 func (d *dialog) from(arg []byte) error {
 	address, rest, ok := cutPath(arg, "FROM:")
 	var p params
-	refusal := ""
+	var refusal string
 	switch {
 	case !d.greeted:
 		refusal = "503 5.5.1 EHLO first"
@@ -282,7 +282,7 @@ func (d *dialog) from(arg []byte) error {
 func (d *dialog) recipient(arg []byte) error {
 	address, rest, ok := cutPath(arg, "TO:")
 	var p params
-	refusal := ""
+	var refusal string
 	switch {
 	case !d.mail:
 		refusal = "503 5.5.1 MAIL first"

@@ -29,7 +29,9 @@ type Peer struct{ Local, Remote net.Addr }
 // Data and Content are asked when the protocol allows their command at that
 // point; commands out of order and broken ones are refused without asking.
 // A transaction begins with Mail and ends with Content; one that the client
-// resets is followed by the next Mail with no call between them.
+// resets is followed by the next Mail with no call between them. A client that
+// leaves without QUIT may be back on a new connection before Closed tells of
+// the old one; one that the sink or QUIT ended may not.
 //
 // Strings may be kept. All calls come from one goroutine.
 type Session interface {

@@ -22,7 +22,7 @@ type Options struct {
 	Chunking   bool         // offer CHUNKING and take BDAT
 	TLS        *tls.Config  // offer STARTTLS
 
-	NewSession func(Peer) Session                   // who decides; nil: the two hooks below
+	NewSession func(Peer) Session                   // who decides, never nil; if not set, the two hooks below
 	Recipient  func(from, to string) (reply string) // "" or "250 …" accepts
 	Message    func(*Received) (reply string)       // "" accepts
 

@@ -46,12 +46,7 @@ func TestSinkTakesWhatASecondImplementationSends(t *testing.T) {
 	got := make(chan Received, 1)
 	s := start(t, Options{
 		TLS: certificate(t),
-		Recipient: func(_, to string) string {
-			if strings.HasPrefix(to, "no") {
-				return "550 5.1.1 no"
-			}
-			return ""
-		},
+		Recipient: ByName,
 		Message: func(r *Received) string {
 			c := *r
 			c.Data = append([]byte(nil), r.Data...)
@@ -93,11 +88,13 @@ func TestSinkTakesWhatASecondImplementationSends(t *testing.T) {
 	if r.From != "a@x.test" || len(r.To) != 1 || r.To[0] != "b@y.test" || string(r.Data) != body || r.Size != len(body) || !r.TLS || r.Remote == nil || r.At.IsZero() {
 		t.Errorf("got %+v with data %q", r, r.Data)
 	}
-	if err := send("no@y.test"); err == nil || !strings.Contains(err.Error(), "550") {
-		t.Errorf("refused recipient: %v, want a 550", err)
+	for to, code := range map[string]string{"bounce1@y.test": "550", "defer1@y.test": "451"} {
+		if err := send(to); err == nil || !strings.Contains(err.Error(), code) {
+			t.Errorf("%s: %v, want a %s", to, err, code)
+		}
 	}
-	if m := s.Metrics(); m.Messages != 1 || m.Recipients != 1 || m.Bytes != int64(len(body)) || m.Connections != 2 {
-		t.Errorf("metrics %+v, want one message with one recipient in two connections", m)
+	if m := s.Metrics(); m.Messages != 1 || m.Recipients != 1 || m.Bytes != int64(len(body)) || m.Connections != 3 {
+		t.Errorf("metrics %+v, want one message with one recipient in three connections", m)
 	}
 }
 
