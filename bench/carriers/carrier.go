@@ -1,10 +1,6 @@
 package carriers
 
-import (
-	"time"
-
-	"hikyaku/controlplane/policy"
-)
+import "time"
 
 // Options of an engine.
 type Options struct {
@@ -71,10 +67,7 @@ type Carrier struct {
 	day     *dayMeter
 	grey    greylist
 	count   Counters
-	last    time.Time
-
-	// What closed sources' limits had allowed, and when the first mail came.
-	began time.Time
+	began   time.Time // the first MAIL
 }
 
 // source is one sender's address, as the carrier knows it.
@@ -249,12 +242,4 @@ func (c *Carrier) AtLimit(name string) bool {
 	own, all := c.profile.PerSource.Connections, c.profile.Limits.Connections
 	s := c.sources[name]
 	return own > 0 && s != nil && s.open >= own || all > 0 && c.open >= all
-}
-
-// Limits are a profile's limits as a policy carrier has them.
-func (p *Profile) policyCarrier() *policy.Carrier {
-	return &policy.Carrier{
-		Limits: p.Limits, PerSource: p.PerSource, MessagesPerConnection: p.MessagesPerConnection,
-		RecipientsPerConnection: p.RecipientsPerConnection, RecipientsPerTransaction: p.RecipientsPerTransaction,
-	}
 }

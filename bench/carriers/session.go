@@ -25,7 +25,7 @@ type Session struct {
 	host       string
 	dice       dice
 	begun      time.Time
-	since      time.Time // bounds of when the next command was sent
+	since      time.Time // when the next command was sent, if Heard has told
 	until      time.Time
 	counted    bool // it is one of the open connections
 	secure     bool
@@ -57,7 +57,7 @@ func (c *Carrier) Connect(now time.Time, source, host string) (*Session, Answer)
 	src := c.sourceOf(now, source)
 	src.sessions++
 	c.count.Connected++
-	s := &Session{c: c, src: src, host: host, begun: now, since: now, until: now}
+	s := &Session{c: c, src: src, host: host, begun: now}
 	s.dice.state = hash(c.seed^src.sessions, source)
 	if say := c.blocked(now, src); say != nil {
 		c.count.Blocked++
@@ -102,14 +102,10 @@ func (s *Session) Hello(now time.Time, secure bool) Answer {
 
 // at is the time of a command, as far as Heard has told.
 func (s *Session) at(now time.Time) when {
-	t := when{now, s.since, s.until}
-	if t.until.Before(s.begun) || t.until.After(now) {
-		t.until = now
+	if s.since.IsZero() || s.until.After(now) || s.since.After(s.until) {
+		return when{now, now, now}
 	}
-	if t.since.After(t.until) || s.since.Equal(s.begun) {
-		t.since = t.until
-	}
-	return t
+	return when{now, s.since, s.until}
 }
 
 // Mail is MAIL FROM.
@@ -125,12 +121,15 @@ func (s *Session) Mail(now time.Time, from string) Answer {
 	if c.began.IsZero() {
 		c.began = now
 	}
-	if say := s.tooMuch(now); say != nil {
+	much := s.tooMuch(now)
+	if say := c.deferred(now, src); say != nil {
+		if much == nil { // else it has been struck already
+			c.strike(now, src, 1) // it keeps pushing
+		}
 		return s.refuse(now, say)
 	}
-	if say := c.deferred(now, src); say != nil {
-		c.strike(now, src, 1) // it keeps pushing
-		return s.refuse(now, say)
+	if much != nil {
+		return s.refuse(now, much)
 	}
 	if say := c.topOfHour(now, src); say != nil {
 		return s.refuse(now, say)
