@@ -9,7 +9,13 @@ const maxFromAddresses = 50
 // be read or fn returned false. It is a reader for one purpose: to be sure
 // whose domains stand there. What it does not understand it refuses.
 func eachFromAddress(value []byte, fn func(address []byte) bool) bool {
-	p := fromParser{rest: value, fn: fn}
+	return new(fromParser).each(value, fn)
+}
+
+// each is eachFromAddress with a parser that was used before.
+func (p *fromParser) each(value []byte, fn func(address []byte) bool) bool {
+	p.rest, p.fn = value, fn
+	p.n, p.angleN, p.inAngle, p.closed, p.depth, p.gap, p.found = 0, 0, false, false, 0, false, 0
 	for len(p.rest) > 0 {
 		if !p.next() {
 			return false

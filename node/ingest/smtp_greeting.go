@@ -106,7 +106,7 @@ func (s *session) handshake() bool {
 	_ = tc.SetDeadline(time.Time{})
 	st := tc.ConnectionState()
 	s.tls = &st
-	s.wire.conn = tc
+	s.wire.use(tc, true)
 	s.l.counters.tls.Add(1)
 	return true
 }

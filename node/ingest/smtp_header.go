@@ -166,39 +166,56 @@ func receivedBy(value []byte, host string) bool {
 	return false
 }
 
+// authors is what the addresses of a From header come to. It is kept by the
+// session, so that a message allocates nothing for it.
+type authors struct {
+	parser  fromParser
+	domain  string // of all, as long as it is one
+	several bool
+	allowed []string // patterns; none allow all
+	judge   func(address []byte) bool
+}
+
+// judgeAuthor takes one address of the From header.
+func (s *session) judgeAuthor(address []byte) bool {
+	a := &s.authors
+	if _, bad := smtp.ParseMailbox(address); bad != nil {
+		return false
+	}
+	d, err := s.domain.of(address)
+	if err != nil {
+		return false
+	}
+	a.several = a.several || (a.domain != "" && a.domain != d)
+	if !domainAllowed(a.allowed, d) {
+		a.domain = ""
+		return false
+	}
+	a.domain = d
+	return true
+}
+
 // fromSuits reads the From header: its domain picks the signing key, and must
 // be one that the tenant may use.
 func (s *session) fromSuits() bool {
-	h := &s.header
+	h, a := &s.header, &s.authors
 	if !h.hasFrom {
 		return true // nobody is impersonated
 	}
-	t := s.tenantPolicy()
-	restricted := t != nil && len(t.SenderDomains) > 0
-	var domain string
-	several := false
-	ok := eachFromAddress(h.from.of(*s.body.p), func(address []byte) bool {
-		if _, bad := smtp.ParseMailbox(address); bad != nil {
-			return false
-		}
-		d, err := s.domain.of(address)
-		if err != nil {
-			return false
-		}
-		several = several || (domain != "" && domain != d)
-		if restricted && !domainAllowed(t.SenderDomains, d) {
-			domain = ""
-			return false
-		}
-		domain = d
-		return true
-	})
-	if restricted && (!ok || domain == "") {
+	if a.judge == nil {
+		a.judge = s.judgeAuthor
+	}
+	a.domain, a.several, a.allowed = "", false, nil
+	if t := s.tenantPolicy(); t != nil {
+		a.allowed = t.SenderDomains
+	}
+	ok := a.parser.each(h.from.of(*s.body.p), a.judge)
+	if len(a.allowed) > 0 && (!ok || a.domain == "") {
 		s.decline(errRelay, 553, "5.7.1", "From header is not allowed for this account")
 		return false
 	}
-	if ok && !several && domain != "" && domain[0] != '[' {
-		h.fromDomain = domain
+	if ok && !a.several && a.domain != "" && a.domain[0] != '[' {
+		h.fromDomain = a.domain
 	}
 	return true
 }

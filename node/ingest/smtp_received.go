@@ -3,6 +3,7 @@ package ingest
 import (
 	"crypto/tls"
 	"strings"
+	"time"
 
 	"hikyaku/spool/message"
 )
@@ -36,12 +37,27 @@ func (s *session) appendTrace(b []byte, m *message.Message) []byte {
 	b = append(b, "\r\n\tid "...)
 	b = m.ID.AppendText(b)
 	b = append(b, ";\r\n\t"...)
-	b = m.Accepted.AppendFormat(b, dateFormat)
+	b = s.date.append(b, m.Accepted)
 	return append(b, '\r', '\n')
 }
 
 // dateFormat is RFC 5322 3.3.
 const dateFormat = "Mon, 2 Jan 2006 15:04:05 -0700"
+
+// dateCache is a second's text: within it, all messages of a session have the
+// same.
+type dateCache struct {
+	second int64
+	text   []byte
+}
+
+// append appends t, which is in UTC.
+func (c *dateCache) append(b []byte, t time.Time) []byte {
+	if second := t.Unix(); second != c.second || len(c.text) == 0 {
+		c.second, c.text = second, t.AppendFormat(c.text[:0], dateFormat)
+	}
+	return append(b, c.text...)
+}
 
 // appendProtocol appends the "with" keyword (RFC 3848, RFC 6531 4.3).
 func (s *session) appendProtocol(b []byte, utf8 bool) []byte {
@@ -71,7 +87,7 @@ func (s *session) appendMissing(b []byte, m *message.Message) []byte {
 	}
 	if !s.header.hasDate {
 		b = append(b, "Date: "...)
-		b = m.Accepted.AppendFormat(b, dateFormat)
+		b = s.date.append(b, m.Accepted)
 		b = append(b, '\r', '\n')
 	}
 	if !s.header.hasID {

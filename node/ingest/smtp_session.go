@@ -57,6 +57,9 @@ type session struct {
 	body      body
 	header    header
 	domain    domainCache
+	authors   authors
+	sender    string // of the last MAIL: most sessions send as one
+	date      dateCache
 	added     []byte // scratch: the header fields that we put in front
 	discarded int64  // bytes of chunks that nobody wanted
 }

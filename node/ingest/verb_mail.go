@@ -43,7 +43,10 @@ func (s *session) mail(arg []byte) {
 		s.refuseAccept(err)
 		return
 	}
-	s.tx.sender = string(path.Address)
+	if string(path.Address) != s.sender {
+		s.sender = string(path.Address)
+	}
+	s.tx.sender = s.sender
 	s.mails++
 	s.phase = phaseMail
 	s.reply(250, "2.1.0", "Ok")
