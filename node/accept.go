@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"strconv"
 	"sync"
 	"time"
@@ -184,6 +185,15 @@ func (p *planned) delivery(destination string, index int) *message.Delivery {
 	}
 }
 
+// breathe lets others run in a loop over the recipients of one message. Ten
+// thousand of them are tens of milliseconds of work, and Go would take the
+// processor away only after ten.
+func breathe(i int) {
+	if i%64 == 63 {
+		runtime.Gosched()
+	}
+}
+
 func badDestination(err error) *ingest.Refusal {
 	return &ingest.Refusal{Code: 553, Enhanced: message.Enhanced{Class: 5, Subject: 1, Detail: 2}, HTTP: 422, Text: "recipient: " + err.Error()}
 }
@@ -192,6 +202,7 @@ func badDestination(err error) *ingest.Refusal {
 func (p *planned) oneEach(rs []message.Recipient) ([]*message.Delivery, error) {
 	ds := make([]*message.Delivery, 0, len(rs))
 	for i := range rs {
+		breathe(i)
 		dest, err := ingest.Destination(rs[i].Address)
 		if err != nil {
 			return nil, badDestination(err)
@@ -241,7 +252,8 @@ func putEventBuffer(b *[]byte) {
 func (n *Node) acceptedEvents(b []byte, m *message.Message, ds []*message.Delivery, now time.Time) []byte {
 	e := n.eventOf(message.EventAccepted, m, now)
 	e.Via, e.From = m.Via, m.From
-	for _, d := range ds {
+	for i, d := range ds {
+		breathe(i)
 		e.ID, e.Destination = d.ID, d.Queue.Destination
 		e.NextDue = time.Time{}
 		if d.Due.After(now) {

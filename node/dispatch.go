@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -72,17 +73,23 @@ func (d *dispatcher) unlock(now time.Time) {
 	}
 }
 
+// addAtOnce is how many deliveries are handed over in one hold of the lock:
+// each session that wants its next one waits for it.
+const addAtOnce = 128
+
 // add hands durable deliveries over; it reports whether any was loaded.
 func (d *dispatcher) add(ds []*message.Delivery) (loaded bool) {
-	d.with(func(s *scheduler.Scheduler, now time.Time) {
-		for _, del := range ds {
-			if s.Add(now, del) {
-				loaded = true
-			} else if !del.Due.After(now) {
-				d.n.count.noRoom.Add(1)
+	for part := range slices.Chunk(ds, addAtOnce) {
+		d.with(func(s *scheduler.Scheduler, now time.Time) {
+			for _, del := range part {
+				if s.Add(now, del) {
+					loaded = true
+				} else if !del.Due.After(now) {
+					d.n.count.noRoom.Add(1)
+				}
 			}
-		}
-	})
+		})
+	}
 	return loaded
 }
 

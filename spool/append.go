@@ -3,6 +3,7 @@ package spool
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"time"
 
 	"hikyaku/spool/message"
@@ -83,7 +84,10 @@ func (r *request) encodeSubmission(sub *Submission) {
 	r.key[0] = kindContent
 	r.setContent(m)
 	sole := len(sub.Deliveries) == 1
-	for _, d := range sub.Deliveries {
+	for i, d := range sub.Deliveries {
+		if i%64 == 63 {
+			runtime.Gosched() // ten thousand are tens of milliseconds
+		}
 		r.setDelivery(d, sole, +1)
 		r.addCount(&d.Queue, jobCounts{Accepted: int64(len(d.Recipients))})
 	}

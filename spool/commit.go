@@ -33,8 +33,14 @@ const (
 	gatherDelay = 2 * time.Millisecond
 	// gatherEnough ends the gathering early.
 	gatherEnough = 128
-	// maxBatchBytes ends a batch; what is left goes into the next.
-	maxBatchBytes = 4 << 20
+	// maxBatchBytes of submissions, or of moves, end a batch; what is left goes
+	// into the next.
+	maxBatchBytes = 2 << 20
+	// maxBatchMoves bounds what those who wait for the batch wait for: each move
+	// reads the index, some 5 µs, and tells its delivery's owner.
+	maxBatchMoves = 512
+	// largeAppend is from which size on a submission makes small ones wait.
+	largeAppend = 256 << 10
 	// maxPooledBatch is the largest batch whose buffer is used again. Pebble's
 	// own batches keep no more.
 	maxPooledBatch = 1 << 20
@@ -48,7 +54,10 @@ type committer struct {
 	mu   struct {
 		sync.Mutex
 		waiting []*request
-		urgent  int // of waiting, those with somebody who waits
+		urgent  int  // of waiting, those with somebody who waits
+		large   int  // of waiting, large submissions
+		small   int  // of waiting, other submissions
+		passed  bool // the last batch left large submissions to small ones
 		closed  bool
 	}
 	room    *sync.Cond // on mu: waiting is below maxWaiting
@@ -131,8 +140,8 @@ func (c *committer) enqueue(r *request) error {
 	c.mu.waiting = append(c.mu.waiting, r)
 	n := len(c.mu.waiting)
 	first := n == 1 || n == gatherEnough
+	c.countLocked(r, +1)
 	if r.kind != kindMove {
-		c.mu.urgent++
 		first = first || c.mu.urgent == 1
 	}
 	c.mu.Unlock()
@@ -200,32 +209,6 @@ func (c *committer) gather(timer *time.Timer) []*request {
 	}
 }
 
-// takeLocked takes from the front what fits a batch, and unlocks.
-func (c *committer) takeLocked() []*request {
-	bytes, n := 0, 0
-	for n < len(c.mu.waiting) && (n == 0 || bytes < maxBatchBytes) {
-		r := c.mu.waiting[n]
-		bytes += r.size()
-		if r.kind != kindMove {
-			c.mu.urgent--
-		}
-		n++
-	}
-	taken := c.mu.waiting[:n:n]
-	rest := c.mu.waiting[n:]
-	if len(rest) == 0 {
-		c.mu.waiting = nil
-	} else {
-		c.mu.waiting = append(make([]*request, 0, 2*len(rest)), rest...)
-	}
-	c.mu.Unlock()
-	c.room.Broadcast()
-	if len(rest) > 0 {
-		c.signal()
-	}
-	return taken
-}
-
 // giveBack puts requests that could not go into this batch before all others.
 func (c *committer) giveBack(rs []*request) {
 	if len(rs) == 0 {
@@ -234,9 +217,7 @@ func (c *committer) giveBack(rs []*request) {
 	c.mu.Lock()
 	c.mu.waiting = append(rs, c.mu.waiting...)
 	for _, r := range rs {
-		if r.kind != kindMove {
-			c.mu.urgent++
-		}
+		c.countLocked(r, +1)
 	}
 	c.mu.Unlock()
 	c.signal()

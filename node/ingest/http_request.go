@@ -312,6 +312,7 @@ func (d *submitDecoder) recipients() error {
 		if err := d.room(i, d.max); err != nil {
 			return err
 		}
+		breathe(i)
 		d.s.rcpts = append(d.s.rcpts, message.Recipient{})
 		return d.recipient(&d.s.rcpts[i])
 	})
