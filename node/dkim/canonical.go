@@ -12,12 +12,24 @@ import (
 // Most bytes of real mail are canonical already. What changes something is a
 // tab, a second space, or a space before CR; those are found with the vector
 // instructions behind package bytes, and everything between goes to the hash
-// straight from the message, without a copy.
+// straight from the message, without a copy. Where there is something to
+// reduce, there often is more close by (indented HTML): a stretch from there on
+// goes through reduce, and a longer one if that was too short.
 type relaxedBody struct {
 	h     hash.Hash
-	buf   []byte // small pieces, gathered for the hash
+	buf   []byte // pieces gathered for the hash
 	space bool   // a run of white space is open at the end of the last segment
 }
+
+// Bytes that go through reduce before the next search. A search takes about as
+// long as reducing 100 bytes.
+const (
+	shortStretch = 256
+	longStretch  = 2048
+)
+
+// scratchSize is room for the longest stretch and for small pieces beside it.
+const scratchSize = 2 * longStretch
 
 // hashBody writes the canonical form of the body, given in segments, to h.
 // Scratch is a buffer that may be overwritten.
@@ -81,6 +93,7 @@ func (r *relaxedBody) segment(b []byte) {
 	b = b[start:]
 
 	finders := [...]finder{{sep: tab}, {sep: twoSpaces}, {sep: spaceCR}}
+	stretch := shortStretch
 	for from := 0; from < len(b); {
 		at := len(b)
 		for i := range finders {
@@ -89,43 +102,26 @@ func (r *relaxedBody) segment(b []byte) {
 		if at < len(b) && at > from && b[at-1] == ' ' {
 			at-- // a tab after a single space is found at the tab
 		}
+		if at-from < shortStretch && from > 0 {
+			stretch = min(2*stretch, longStretch)
+		} else {
+			stretch = shortStretch
+		}
 		r.emit(b[from:at])
-		from = r.line(b, at)
+		if from = min(at+stretch, len(b)); at < from {
+			r.reduce(b[at:from], b[min(from, len(b)-1)])
+		}
 	}
 }
 
-// line reduces white space from position at, where some begins, to the end of
-// the line, and returns where the next one begins. A line that holds one run
-// to reduce often holds many, and restarting the search for each took twice as
-// long on indented HTML.
-func (r *relaxedBody) line(b []byte, at int) int {
-	for at < len(b) {
-		run := at
-		for at < len(b) && isSpace(b[at]) {
-			at++
-		}
-		word := at
-		for at < len(b) && b[at] > ' ' { // most bytes; the rest are sorted out below
-			at++
-		}
-		for at < len(b) && b[at] != '\n' && !isSpace(b[at]) {
-			at++
-		}
-		if len(r.buf)+at-word+2 > cap(r.buf) {
-			r.h.Write(r.buf)
-			r.buf = r.buf[:0]
-		}
-		if word > run && word < len(b) && b[word] != '\r' {
-			r.buf = append(r.buf, ' ')
-		}
-		if at < len(b) && b[at] == '\n' {
-			at++
-			r.emit(b[word:at])
-			return at
-		}
-		r.emit(b[word:at])
+// reduce gathers the canonical form of b, which next follows.
+func (r *relaxedBody) reduce(b []byte, next byte) {
+	if cap(r.buf)-len(r.buf) < len(b)+wordSize {
+		r.h.Write(r.buf)
+		r.buf = r.buf[:0]
 	}
-	return at
+	n := reduce(r.buf[len(r.buf):cap(r.buf)], b, next)
+	r.buf = r.buf[:len(r.buf)+n]
 }
 
 var (

@@ -375,7 +375,7 @@ func TestConcurrentUse(t *testing.T) {
 
 // The limit covers the signature's own two (RSA) or one (Ed25519).
 func TestAllocations(t *testing.T) {
-	raw := kibibytes4(dirtyLine)
+	raw := message(4096, dirtyLine)
 	for _, c := range []struct {
 		key  *policy.SigningKey
 		most float64

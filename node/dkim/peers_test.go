@@ -246,7 +246,7 @@ func TestGenerateAndParse(t *testing.T) {
 }
 
 // missingPeer skips, or fails where peers are required (make test).
-func missingPeer(t *testing.T, text string) {
+func missingPeer(t testing.TB, text string) {
 	t.Helper()
 	if os.Getenv("HIKYAKU_REQUIRE_PEERS") == "1" {
 		t.Fatal(text)

@@ -22,7 +22,7 @@ type work struct {
 	body     [][]byte // segments of the body
 	fields   []field
 	canon    []byte // canonical header fields, then the signature field
-	scratch  [1024]byte
+	scratch  [scratchSize]byte
 	digest   [sha256.Size]byte
 	bodyHash [base64Len]byte
 	b64      []byte        // the signature itself
