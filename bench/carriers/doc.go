@@ -28,9 +28,9 @@
 //	connection_rate      accepted TCP connections, in the same way
 //	per_day              MAIL commands in any 24 hours, by whole minutes: the
 //	                     window is between 23 h 59 min and 24 h, never longer
-//	connections          open at once, at the moment of a new one; one whose FIN
-//	                     has reached this machine is over, even if it has not
-//	                     been read yet (arrival.go asks the kernel)
+//	connections          open at once, 63 ms after a new one came. One whose FIN
+//	                     has reached the kernel is over, even if what was sent
+//	                     before it is unread (host.go, finGrace)
 //	messages_per_connection, recipients_per_connection, recipients_per_transaction
 //	                     MAIL and RCPT commands as they come; exact
 //

@@ -50,6 +50,7 @@ type Farm struct {
 	stations []*station
 	post     *post
 	stop     context.CancelFunc
+	done     <-chan struct{}
 	own      sync.WaitGroup
 }
 
@@ -84,6 +85,7 @@ func Start(ctx context.Context, o FarmOptions) (*Farm, error) {
 		return nil, fmt.Errorf("start a farm: %w", err)
 	}
 	ctx, f.stop = context.WithCancel(ctx)
+	f.done = ctx.Done()
 	f.post = newPost(o.Notices)
 	if err := f.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("start a farm: %w", err), f.Close())
