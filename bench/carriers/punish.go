@@ -36,8 +36,12 @@ func (c *Carrier) strike(now time.Time, s *source, n int) {
 		return
 	}
 	r := c.forgive(now, s)
-	r.strikes = min(maxStrikes, r.strikes+n)
 	b := p.Block
+	most := maxStrikes
+	if b != nil {
+		most = 2 * b.Strikes // what lasts is the length of the blocks
+	}
+	r.strikes = min(most, r.strikes+n)
 	if b == nil || r.strikes < b.Strikes || now.Before(r.until) {
 		return
 	}
