@@ -40,6 +40,7 @@ type Hikyaku struct {
 type HikyakuOptions struct {
 	Binary   string   // default: as Binary finds it
 	Name     string   // node.name; default test-1
+	NodeKeys string   // keys added to the node section, "drain_timeout: 5s"
 	Dir      string   // default: a fresh one, removed by Close
 	Resolver string   // DNS server, host:port
 	Port     int      // where MX hosts listen; default 25
@@ -171,7 +172,11 @@ func (h *Hikyaku) configure() (err error) {
 	if o.SMTPKeys != "" {
 		keys = ", " + o.SMTPKeys
 	}
-	config := fmt.Sprintf(`node: {name: %s, data_dir: %q}
+	nodeKeys := ""
+	if o.NodeKeys != "" {
+		nodeKeys = ", " + o.NodeKeys
+	}
+	config := fmt.Sprintf(`node: {name: %s, data_dir: %q%s}
 ingest:
   smtp: [{listen: %q, relay_networks: [127.0.0.0/8]%s}%s]
   http: {listen: %q, open_networks: [127.0.0.0/8]}
@@ -179,7 +184,7 @@ delivery:
   port: %d
   resolver: %q
 %sadmin: {listen: %q}
-%s`, name, filepath.Join(h.Dir, "data"), h.SMTP, keys, more, h.HTTP, port, o.Resolver, o.Delivery, h.Admin, o.Config)
+%s`, name, filepath.Join(h.Dir, "data"), nodeKeys, h.SMTP, keys, more, h.HTTP, port, o.Resolver, o.Delivery, h.Admin, o.Config)
 	for name, text := range map[string]string{"hikyaku.yaml": config, "policy.yaml": o.Policy} {
 		if err := os.WriteFile(filepath.Join(h.Dir, name), []byte(text), 0o600); err != nil {
 			return err
