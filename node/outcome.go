@@ -272,10 +272,20 @@ func hostLabel(r *delivery.Result) string {
 // end ends all recipients of a delivery alike: expired, cancelled, or bounced
 // without an attempt (no such domain).
 func (n *Node) end(d *message.Delivery, state message.State, reply message.Reply, after func(error)) {
+	n.endOf(d, n.metaForEnd(d), state, reply, after)
+}
+
+// metaForEnd is metaOf where the end comes whatever of it can be read.
+func (n *Node) metaForEnd(d *message.Delivery) *message.Message {
 	m, err := n.metaOf(d)
 	if err != nil {
 		n.log.Warn("message of an ending delivery cannot be read; its events lack what only the message knows", "id", d.ID.String(), "error", err)
 	}
+	return m
+}
+
+// endOf is end for a caller who has the message.
+func (n *Node) endOf(d *message.Delivery, m *message.Message, state message.State, reply message.Reply, after func(error)) {
 	e := n.begin(d, m)
 	if d.Last != nil {
 		e.event.Source = d.Last.Source

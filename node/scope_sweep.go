@@ -28,6 +28,7 @@ type scopeSweep struct {
 	rule     *rule // nil for a retry
 	done     chan struct{}
 	err      error // set before done is closed
+	meta     *message.Message // of the last delivery ended: in a job's queue thousands in a row have the same
 	affected atomic.Int64
 	late     atomic.Int64
 	mu       struct {
@@ -278,7 +279,10 @@ const maxLateIDs = 1000
 
 func (sw *scopeSweep) act(d *message.Delivery, done func(error)) {
 	if sw.rule != nil {
-		sw.n.end(d, sw.rule.state, sw.rule.reply(d), done)
+		if sw.meta == nil || sw.meta.ID != d.ID.Message {
+			sw.meta = sw.n.metaForEnd(d)
+		}
+		sw.n.endOf(d, sw.meta, sw.rule.state, sw.rule.reply(d), done)
 		return
 	}
 	sw.n.retryNow(d, done)
