@@ -3,6 +3,8 @@ package carriers_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +14,120 @@ import (
 	"hikyaku/bench/peers"
 	"hikyaku/controlplane/policy"
 )
+
+// submit hands the node one job of n recipients, spread over a profile's domains.
+func submit(t *testing.T, h *peers.Hikyaku, p *carriers.Profile, first, n int) (addresses []string) {
+	t.Helper()
+	var to []map[string]string
+	for i := range n {
+		a := fmt.Sprintf("r%d@%s", first+i, strings.TrimPrefix(p.Domains[i%len(p.Domains)], "*."))
+		addresses = append(addresses, a)
+		to = append(to, map[string]string{"email": a})
+	}
+	code, answer := h.Post(t, "/v1/messages", map[string]any{"from": map[string]string{"email": "news@shop.test"}, "subject": "Hello", "text": "Hello", "to": to})
+	if code != 202 {
+		t.Fatalf("%s: %d %v", p.Name, code, answer)
+	}
+	return addresses
+}
+
+func logStates(t *testing.T, f *carriers.Farm) {
+	t.Helper()
+	for _, s := range f.Snapshot() {
+		t.Logf("%-13s offered %5d allowed %5d delivered %5d deferred %3d refused %3d resets %2d blocked %2d peak %2d use %.2f violations %d", s.Carrier, s.Offered, s.Allowed,
+			s.Delivered, s.Deferred, s.Refused, s.Resets, s.Counters.Blocked, s.Peak, s.Use, s.Counters.Violations)
+	}
+}
+
+// TestLimitsHoldThroughRestarts: a node that presses against every limit from
+// three sources, and is killed and restarted meanwhile, violates none.
+// HIKYAKU_CARRIERS_SECONDS makes it longer.
+func TestLimitsHoldThroughRestarts(t *testing.T) {
+	lasts := 8 * time.Second
+	if s, err := strconv.Atoi(os.Getenv("HIKYAKU_CARRIERS_SECONDS")); err == nil {
+		lasts = time.Duration(s) * time.Second
+	}
+	ps := named(t, "gmail", "outlook", "yahoo", "icloud", "docomo", "au", "softbank", "yahoo-japan", "gmx", "sink")
+	f := farm(t, carriers.FarmOptions{Profiles: ps, OnViolation: func(v carriers.Violation) { t.Errorf("violation by %d: %+v", v.By(), v) }})
+	text, err := f.Policy(carriers.PolicyOptions{Sources: 3, Retry: []policy.Duration{policy.Duration(2 * time.Second)}, Backoff: policy.Duration(time.Second)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := peers.StartHikyaku(t, peers.HikyakuOptions{Resolver: f.DNS, Port: f.Port, Policy: string(text)})
+	for i, p := range ps {
+		submit(t, h, p, i*100_000, min(10_000, 400*int(lasts.Seconds())))
+	}
+	const restarts = 3
+	for range restarts {
+		<-time.After(lasts / (restarts + 1))
+		h.Kill()
+		h.Restart(t)
+	}
+	<-time.After(lasts / (restarts + 1))
+	logStates(t, f)
+	pressed := 0
+	for _, s := range f.Snapshot() {
+		if s.Use > 0.5 {
+			pressed++
+		}
+	}
+	if pressed < 5 {
+		t.Errorf("only %d carriers were pressed to half of their room, so little was tested", pressed)
+	}
+}
+
+// oneLimitEach are carriers of which each cares about one thing, by its name.
+var oneLimitEach = map[string]string{
+	"per_source.rate":           "per_source: {rate: \"20/s,burst=5\"}",
+	"per_source.connections":    "per_source: {connections: 2}\nlatency: {dot: {median: 20ms}}",
+	"per_source.per_day":        "per_source: {per_day: 50}",
+	"messages_per_connection":   "messages_per_connection: 5",
+	"recipients_per_connection": "recipients_per_connection: 5",
+}
+
+// TestTheFarmAccusesANodeThatIsConfiguredTooHigh is the negative control: a
+// node that is told three times a limit is caught at exactly that one.
+func TestTheFarmAccusesANodeThatIsConfiguredTooHigh(t *testing.T) {
+	var strict, told []*carriers.Profile
+	for limit, rules := range oneLimitEach {
+		name := strings.ReplaceAll(strings.TrimPrefix(limit, "per_source."), "_", "-")
+		p := custom(t, fmt.Sprintf("name: %s\ndescription: a model for tests, %s\nbased_on: [tests]\ndomains: [%s.test]\nmx: [{name: mx.%s.test}]\nextensions: [PIPELINING]\n%s\n", name, limit, name, name, rules))[0]
+		strict = append(strict, p)
+		q := *p
+		if r := p.PerSource.Rate; r != nil {
+			q.PerSource.Rate = &policy.Rate{N: 3 * r.N, Per: r.Per, Burst: 3 * r.Burst}
+		}
+		q.PerSource.Connections, q.PerSource.PerDay = 3*p.PerSource.Connections, 3*p.PerSource.PerDay
+		q.MessagesPerConnection, q.RecipientsPerConnection = 3*p.MessagesPerConnection, 3*p.RecipientsPerConnection
+		told = append(told, &q)
+	}
+	f := farm(t, carriers.FarmOptions{Profiles: strict})
+	liar := farm(t, carriers.FarmOptions{Profiles: told}) // only for its policy
+	text, err := liar.Policy(carriers.PolicyOptions{Retry: []policy.Duration{policy.Duration(time.Second)}, Backoff: policy.Duration(time.Second)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := peers.StartHikyaku(t, peers.HikyakuOptions{Resolver: f.DNS, Port: f.Port, Policy: string(text)})
+	for i, p := range strict {
+		submit(t, h, p, i*10_000, 300)
+	}
+	peers.Until(t, 60*time.Second, "each carrier to complain", func() bool {
+		for _, m := range f.Metrics() {
+			if m.Violations == 0 {
+				return false
+			}
+		}
+		return true
+	})
+	logStates(t, f)
+	for _, s := range f.Snapshot() {
+		for _, v := range s.Violations {
+			if !strings.HasSuffix(s.Description, v.Limit) || v.By() < 1 {
+				t.Errorf("%s: violation by %d: %+v", s.Description, v.By(), v)
+			}
+		}
+	}
+}
 
 // TestTheProductKeepsToEveryLimit: mail for all profiles through the real
 // node, configured with exactly what the carriers enforce, pressing against
@@ -56,19 +172,12 @@ func TestTheProductKeepsToEveryLimit(t *testing.T) {
 		if slow[p.Name] {
 			each = 2
 		}
-		var to []map[string]string
-		for i := range each {
-			address := fmt.Sprintf("r%d@%s", i, strings.TrimPrefix(p.Domains[i%len(p.Domains)], "*."))
-			to = append(to, map[string]string{"email": address})
+		for _, address := range submit(t, h, p, 0, each) {
 			fate, special := f.FateOf(address)
 			refused := special && (fate.Kind == carriers.KindUnknown || fate.Kind == carriers.KindFull || fate.Kind == carriers.KindFiltered)
 			if !slow[p.Name] && !refused {
 				arrives[address] = p.Name
 			}
-		}
-		code, answer := h.Post(t, "/v1/messages", map[string]any{"from": map[string]string{"email": "news@shop.test"}, "subject": "Hello", "text": "Hello", "to": to})
-		if code != 202 {
-			t.Fatalf("%s: %d %v", p.Name, code, answer)
 		}
 	}
 	missing := func() (n int, some []string) {
@@ -93,10 +202,5 @@ func TestTheProductKeepsToEveryLimit(t *testing.T) {
 		}
 		<-time.After(50 * time.Millisecond)
 	}
-	for _, s := range f.Snapshot() {
-		t.Logf("%-13s offered %4d allowed %5d delivered %4d deferred %3d refused %3d resets %2d blocked %2d peak %2d use %.2f", s.Carrier, s.Offered, s.Allowed, s.Delivered, s.Deferred, s.Refused, s.Resets, s.Counters.Blocked, s.Peak, s.Use)
-		if s.Violations != nil || s.Counters.Violations != 0 {
-			t.Errorf("%s has %d violations", s.Carrier, s.Counters.Violations)
-		}
-	}
+	logStates(t, f)
 }
