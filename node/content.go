@@ -1,7 +1,6 @@
 package node
 
 import (
-	"container/list"
 	"sync"
 
 	"hikyaku/node/compose"
@@ -15,6 +14,9 @@ type content struct {
 	once sync.Once
 	tmpl *compose.Compiled
 	err  error
+
+	// In the cache, under its lock: the neighbours in the order of use.
+	older, newer *content
 }
 
 // compiled is the template, compiled once however many sessions ask.
@@ -23,6 +25,9 @@ func (c *content) compiled() (*compose.Compiled, error) {
 	return c.tmpl, c.err
 }
 
+// size is about what it costs in memory.
+func (c *content) size() int { return c.msg.Size() + contentOverhead }
+
 // contentCache is the bounded hand-off of design.md 7: the first attempt never
 // re-reads the spool. It is a cache and nothing more: what falls out is read
 // back from the spool, so its bound costs time, never mail.
@@ -30,17 +35,11 @@ type contentCache struct {
 	maxBytes int
 	mu       struct {
 		sync.Mutex
-		byID  map[message.ID]*list.Element
-		order *list.List // of *cached, least recently used first
+		byID  map[message.ID]*content
+		ring  content // ring.newer is the least recently used, ring.older the most
 		bytes int
 		stats cacheStats
 	}
-}
-
-type cached struct {
-	id   message.ID
-	c    *content
-	size int
 }
 
 type cacheStats struct {
@@ -53,8 +52,8 @@ const contentOverhead = 512
 
 func newContentCache(maxBytes int) *contentCache {
 	cc := &contentCache{maxBytes: maxBytes}
-	cc.mu.byID = map[message.ID]*list.Element{}
-	cc.mu.order = list.New()
+	cc.mu.byID = map[message.ID]*content{}
+	cc.mu.ring.older, cc.mu.ring.newer = &cc.mu.ring, &cc.mu.ring
 	return cc
 }
 
@@ -62,20 +61,21 @@ func newContentCache(maxBytes int) *contentCache {
 // larger than a quarter of the cache is not kept: it would push out all others.
 func (cc *contentCache) put(m *message.Message) *content {
 	c := &content{msg: m}
-	size := m.Size() + contentOverhead
+	size := c.size()
 	if size > cc.maxBytes/4 {
 		return c
 	}
 	cc.mu.Lock()
 	defer cc.mu.Unlock()
-	if e, ok := cc.mu.byID[m.ID]; ok {
-		return e.Value.(*cached).c
+	if known := cc.mu.byID[m.ID]; known != nil {
+		return known
 	}
-	for cc.mu.bytes+size > cc.maxBytes && cc.mu.order.Len() > 0 {
-		cc.dropLocked(cc.mu.order.Front())
+	for cc.mu.bytes+size > cc.maxBytes && len(cc.mu.byID) > 0 {
+		cc.dropLocked(cc.mu.ring.newer)
 		cc.mu.stats.Evicted++
 	}
-	cc.mu.byID[m.ID] = cc.mu.order.PushBack(&cached{m.ID, c, size})
+	cc.mu.byID[m.ID] = c
+	cc.linkLocked(c)
 	cc.mu.bytes += size
 	return c
 }
@@ -84,45 +84,55 @@ func (cc *contentCache) put(m *message.Message) *content {
 func (cc *contentCache) get(id message.ID) *content {
 	cc.mu.Lock()
 	defer cc.mu.Unlock()
-	e, ok := cc.mu.byID[id]
-	if !ok {
+	c := cc.mu.byID[id]
+	if c == nil {
 		cc.mu.stats.Misses++
 		return nil
 	}
 	cc.mu.stats.Hits++
-	cc.mu.order.MoveToBack(e)
-	return e.Value.(*cached).c
+	cc.unlinkLocked(c)
+	cc.linkLocked(c)
+	return c
 }
 
 // peek is get without counting or moving it up.
 func (cc *contentCache) peek(id message.ID) *content {
 	cc.mu.Lock()
 	defer cc.mu.Unlock()
-	if e, ok := cc.mu.byID[id]; ok {
-		return e.Value.(*cached).c
-	}
-	return nil
+	return cc.mu.byID[id]
 }
 
 // drop forgets a message whose last delivery in memory is done.
 func (cc *contentCache) drop(id message.ID) {
 	cc.mu.Lock()
 	defer cc.mu.Unlock()
-	if e, ok := cc.mu.byID[id]; ok {
-		cc.dropLocked(e)
+	if c := cc.mu.byID[id]; c != nil {
+		cc.dropLocked(c)
 	}
 }
 
-func (cc *contentCache) dropLocked(e *list.Element) {
-	c := cc.mu.order.Remove(e).(*cached)
-	delete(cc.mu.byID, c.id)
-	cc.mu.bytes -= c.size
+func (cc *contentCache) dropLocked(c *content) {
+	cc.unlinkLocked(c)
+	delete(cc.mu.byID, c.msg.ID)
+	cc.mu.bytes -= c.size()
+}
+
+// linkLocked makes c the most recently used.
+func (cc *contentCache) linkLocked(c *content) {
+	ring := &cc.mu.ring
+	c.older, c.newer = ring.older, ring
+	c.older.newer, ring.older = c, c
+}
+
+func (cc *contentCache) unlinkLocked(c *content) {
+	c.older.newer, c.newer.older = c.newer, c.older
+	c.older, c.newer = nil, nil
 }
 
 func (cc *contentCache) stats() cacheStats {
 	cc.mu.Lock()
 	defer cc.mu.Unlock()
 	s := cc.mu.stats
-	s.Bytes, s.Messages = cc.mu.bytes, cc.mu.order.Len()
+	s.Bytes, s.Messages = cc.mu.bytes, len(cc.mu.byID)
 	return s
 }

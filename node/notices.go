@@ -17,7 +17,7 @@ func (e *ending) wants(kind notice.Kind, i int, reply message.Reply) {
 	if e.m.Via == viaNotice || !notice.Wanted(e.n.noticePolicy(e.m.Tenant), e.m.Sender, r.Notify, kind) {
 		return
 	}
-	e.tell[kind] = append(e.tell[kind], notice.Recipient{Address: r.Address, ORcpt: r.ORcpt, Reply: reply, Host: e.host, At: e.at, Until: e.d.Expires})
+	e.tell[kind] = append(e.tell[kind], notice.Recipient{Address: r.Address, ORcpt: r.ORcpt, Reply: reply, Host: e.tried(), At: e.at, Until: e.d.Expires})
 }
 
 // viaNotice marks messages of our own making: they are never answered.

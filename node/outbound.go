@@ -26,8 +26,25 @@ type outbound struct {
 
 // waiter is a session that waits for work.
 type waiter struct {
-	lane scheduler.Lane
-	ch   chan struct{} // capacity 1
+	lane  scheduler.Lane
+	ch    chan struct{} // capacity 1
+	timer *time.Timer   // left running from one wait to the next; early is harmless
+	fires time.Time     // when; zero when it does not run
+}
+
+// until makes the timer fire at t or before. A session under load waits for
+// each of its messages, and seldom long: setting and stopping a timer each time
+// cost more than now and then a look too many.
+func (w *waiter) until(t, now time.Time) {
+	switch {
+	case w.timer == nil:
+		w.timer = time.NewTimer(t.Sub(now))
+	case w.fires.IsZero() || w.fires.After(t):
+		w.timer.Reset(t.Sub(now))
+	default:
+		return
+	}
+	w.fires = t
 }
 
 // wakeLocked lets one waiting session of each lane of the site look again, the
@@ -79,6 +96,9 @@ func (o *outbound) leave() {
 
 func (o *outbound) run(ctx context.Context) {
 	failed := o.carry(ctx)
+	if o.w.timer != nil {
+		o.w.timer.Stop()
+	}
 	if ctx.Err() != nil {
 		failed = nil // it was we who ended it
 	}
@@ -153,13 +173,13 @@ func (o *outbound) Next(ctx context.Context, wait time.Duration) (*delivery.Job,
 		if !retry.IsZero() && retry.Before(until) {
 			until = retry
 		}
-		timer := time.NewTimer(until.Sub(now))
+		o.w.until(until, now)
 		select {
 		case <-o.w.ch:
-		case <-timer.C:
+		case <-o.w.timer.C:
+			o.w.fires = time.Time{}
 		case <-ctx.Done():
 		}
-		timer.Stop()
 		o.stopWaiting(ctx.Err() != nil)
 		if ctx.Err() != nil {
 			return nil, false

@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"math"
+	"sync"
 	"time"
 
 	"hikyaku/node/delivery"
@@ -27,19 +28,50 @@ type ending struct {
 	left  []int                 // recipients that stay
 	last  *message.Reply        // of the first of them that was deferred
 	host  string                // who was tried
+	addr  string                // and where, if that is not in host
 	at    time.Time             // when; zero when nobody was
 	tell  [4][]notice.Recipient // by notice.Kind
 	tally tally
+
+	after  func(error) // of commit; may be nil
+	stored func(error) // settle, bound once
+}
+
+var endings sync.Pool // of *ending
+
+// newEnding is an empty ending; commit gives it back.
+func (n *Node) newEnding(d *message.Delivery, now time.Time) *ending {
+	e, ok := endings.Get().(*ending)
+	if !ok {
+		e = new(ending)
+		e.stored = e.settle
+	}
+	e.n, e.d, e.now, e.buf = n, d, now, eventBuffers.Get().(*[]byte)
+	*e.buf = (*e.buf)[:0]
+	e.t.Delivery = d
+	return e
 }
 
 func (n *Node) begin(d *message.Delivery, m *message.Message) *ending {
-	e := &ending{n: n, d: d, m: m, now: n.now(), buf: eventBuffers.Get().(*[]byte)}
-	*e.buf = (*e.buf)[:0]
-	e.t.Delivery = d
+	e := n.newEnding(d, n.now())
+	e.m = m
 	e.event = n.eventOf("", m, e.now)
 	e.event.ID, e.event.Destination, e.event.Attempt = d.ID, d.Queue.Destination, d.Attempts
 	e.event.Stages.Total = e.now.Sub(d.Accepted)
 	return e
+}
+
+// release gives the ending back. It is the owner's last act: of commit until
+// the spool has it, then of settle.
+func (e *ending) release() {
+	const keep = 64 // recipients; more are rare
+	final, left := e.t.Final, e.left
+	clear(final)
+	if cap(final) > keep || cap(left) > keep {
+		final, left = nil, nil
+	}
+	*e = ending{t: spool.Transition{Final: final[:0]}, left: left[:0], stored: e.stored}
+	endings.Put(e)
 }
 
 // emit adds one event for recipient i.
@@ -80,24 +112,31 @@ var errEnding = errors.New("the node is ending")
 // it is durable, on the goroutine that acknowledges: it must be quick.
 func (e *ending) commit(after func(err error)) {
 	n := e.n
-	if after == nil {
-		after = func(error) {}
-	}
+	buf := e.buf
+	defer putEventBuffer(buf)
+	e.after = after
 	if !n.commits.enter() {
-		putEventBuffer(e.buf)
 		n.dispatch.stuck(e.d, errEnding) // it stands on disk as it was
-		after(errEnding)
+		if after != nil {
+			after(errEnding)
+		}
+		e.release()
 		return
 	}
 	e.t.Submit = e.notices()
-	e.t.Events = *e.buf
-	buf, submits := e.buf, e.t.Submit
-	n.spool.Commit(&e.t, func(err error) {
-		defer n.commits.leave()
-		e.settled(err, submits)
-		after(err)
-	})
-	putEventBuffer(buf)
+	e.t.Events = *buf
+	n.spool.Commit(&e.t, e.stored)
+}
+
+// settle is the spool's answer to commit.
+func (e *ending) settle(err error) {
+	n := e.n
+	defer n.commits.leave()
+	e.settled(err, e.t.Submit)
+	if e.after != nil {
+		e.after(err)
+	}
+	e.release()
 }
 
 // settled runs when the spool has answered.
@@ -142,7 +181,7 @@ func (n *Node) finish(a *attempt, r *delivery.Result) {
 	e.event.Attempt = d.Attempts + 1
 	e.event.Carrier, e.event.Source, e.event.SourceAddr = a.carrier, a.source, r.SourceAddr
 	e.event.Host, e.event.HostAddr, e.event.TLS = r.Host, r.HostAddr, r.TLS
-	e.host, e.at = hostLabel(r), e.now
+	e.host, e.addr, e.at = r.Host, r.HostAddr, e.now
 	total := e.event.Stages.Total
 	e.event.Stages = r.Stages
 	e.event.Stages.Total, e.event.Stages.Queued = total, a.dispatched.Sub(d.Due)
@@ -179,7 +218,8 @@ func (n *Node) deferDelivery(d *message.Delivery, carrier, source, host string, 
 // deferred. Deferred events wait for the next due time, so they come last.
 func (e *ending) sort(r *delivery.Result) (deferred []delivery.RecipientReply) {
 	next := 0
-	for _, rr := range r.Replies {
+	for at := range r.Replies {
+		rr := &r.Replies[at]
 		for ; next < rr.Index; next++ {
 			e.stays(next, nil)
 		}
@@ -194,7 +234,7 @@ func (e *ending) sort(r *delivery.Result) (deferred []delivery.RecipientReply) {
 		case message.Permanent:
 			e.final(rr.Index, message.Bounced, rr.Reply)
 		default:
-			deferred = append(deferred, rr)
+			deferred = append(deferred, *rr)
 			e.stays(rr.Index, &rr.Reply)
 		}
 	}
@@ -241,7 +281,7 @@ func (e *ending) reschedule(deferred []delivery.RecipientReply) {
 	if len(deferred) > 0 {
 		next.Attempts = uint16(min(int(next.Attempts)+1, math.MaxUint16))
 		next.Due = e.now.Add(e.n.retryAfter(&e.d.Queue, e.event.Carrier, int(next.Attempts))).Truncate(time.Microsecond)
-		next.Last = &message.LastAttempt{At: e.now, Source: e.event.Source, Host: e.host, Reply: *e.last}
+		next.Last = &message.LastAttempt{At: e.now, Source: e.event.Source, Host: e.tried(), Reply: *e.last}
 	}
 	// Nothing is due after its expiry: it ends then, not at the retry after.
 	if next.Due.After(next.Expires) {
@@ -262,11 +302,12 @@ func (e *ending) replied(r *message.Reply) {
 	}
 }
 
-func hostLabel(r *delivery.Result) string {
-	if r.Host == "" || r.HostAddr == "" {
-		return r.Host + r.HostAddr
+// tried names the host that was tried, with its address.
+func (e *ending) tried() string {
+	if e.host == "" || e.addr == "" {
+		return e.host + e.addr
 	}
-	return r.Host + " " + r.HostAddr
+	return e.host + " " + e.addr
 }
 
 // end ends all recipients of a delivery alike: expired, cancelled, or bounced

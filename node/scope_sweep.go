@@ -301,8 +301,7 @@ func cancelReply(reason string) message.Reply {
 func (n *Node) retryNow(d *message.Delivery, done func(error)) {
 	next := d.Clone()
 	next.Due = n.now()
-	e := &ending{n: n, d: d, now: next.Due, buf: eventBuffers.Get().(*[]byte)}
-	*e.buf = (*e.buf)[:0]
-	e.t = spool.Transition{Delivery: d, Next: next}
+	e := n.newEnding(d, next.Due)
+	e.t.Next = next
 	e.commit(done)
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"math"
 	"net/netip"
+	"slices"
 	"time"
 
 	"hikyaku/controlplane/policy"
@@ -159,7 +160,7 @@ func (s *Session) take(now bool) *transaction {
 		r := s.waiting[0]
 		tx := s.newTransaction(r, s.batch(r))
 		if len(r.todo) == 0 {
-			s.waiting = s.waiting[1:]
+			s.waiting = slices.Delete(s.waiting, 0, 1) // rarely more than one
 			r.waiting = false
 		}
 		return tx

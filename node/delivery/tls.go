@@ -25,7 +25,7 @@ func (g *greeting) handshake() error {
 		}
 		return err
 	}
-	w.conn = conn
+	w.secure(conn)
 	w.in.Reset(w)
 	g.client.count.tls.Add(1)
 	state := conn.ConnectionState()

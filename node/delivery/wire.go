@@ -2,7 +2,9 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,9 +42,14 @@ type wire struct {
 	writeErr error
 	limit    time.Time // no wait goes beyond; zero is none
 	wait     time.Duration
-	armed    bool
+	due      time.Time // when the reply that is waited for must be there; zero before the first wait
 	times    Timeouts
 	closing  bool // the peer said 421: what else it says must come soon
+
+	// The deadlines that the connection has. They may be earlier than what is
+	// wanted, never later: one that ends a wait too early is set again then.
+	readBy, writeBy time.Time
+	always          bool // TLS cannot go on with a record after a deadline: set each
 }
 
 func newWire(c *Client, id uint64, host string, conn net.Conn, times Timeouts) *wire {
@@ -118,17 +125,41 @@ func (w *wire) write(p []byte) {
 		w.dropped += int64(len(p))
 		return
 	}
-	_ = w.conn.SetWriteDeadline(w.deadline(w.times.Block))
-	if w.stopped.Load() {
-		_ = w.conn.SetDeadline(past)
+	deadline := w.deadline(w.times.Block)
+	for {
+		if w.always || w.writeBy.IsZero() || w.writeBy.After(deadline) {
+			_ = w.conn.SetWriteDeadline(deadline)
+			w.writeBy = deadline
+		}
+		if w.stopped.Load() {
+			_ = w.conn.SetDeadline(past)
+		}
+		n, err := w.conn.Write(p)
+		w.written += int64(n)
+		w.client.count.bytesOut.Add(uint64(n))
+		if err == nil {
+			return
+		}
+		p = p[n:]
+		if w.always || !w.tooEarly(err, deadline) {
+			w.dropped += int64(len(p))
+			w.writeErr = err
+			return
+		}
+		w.writeBy = time.Time{}
 	}
-	n, err := w.conn.Write(p)
-	w.written += int64(n)
-	w.client.count.bytesOut.Add(uint64(n))
-	if err != nil {
-		w.dropped += int64(len(p) - n)
-		w.writeErr = err
-	}
+}
+
+// tooEarly reports whether a wait ended by an older deadline than its own.
+func (w *wire) tooEarly(err error, deadline time.Time) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) && !w.stopped.Load() && time.Now().Before(deadline)
+}
+
+// secure takes the TLS connection around the one there was. Nothing is known
+// of its deadlines.
+func (w *wire) secure(conn net.Conn) {
+	w.conn, w.always = conn, true
+	w.readBy, w.writeBy = time.Time{}, time.Time{}
 }
 
 // offset counts all bytes queued so far. When written has reached it, they
@@ -149,16 +180,28 @@ func (w *wire) deadline(wait time.Duration) time.Time {
 // Read is for the reply reader. The deadline is set once for a reply, when it
 // first has to wait: a peer that sends a byte a minute gains nothing by it.
 func (w *wire) Read(p []byte) (int, error) {
-	if !w.armed {
-		w.armed = true
-		_ = w.conn.SetReadDeadline(w.deadline(w.wait))
-		if w.stopped.Load() {
-			_ = w.conn.SetDeadline(past)
+	if w.due.IsZero() {
+		w.due = w.deadline(w.wait)
+		if w.always || w.readBy.IsZero() || w.readBy.After(w.due) {
+			w.setReadDeadline(w.due)
 		}
 	}
-	n, err := w.conn.Read(p)
-	w.client.count.bytesIn.Add(uint64(n))
-	return n, err
+	for {
+		n, err := w.conn.Read(p)
+		w.client.count.bytesIn.Add(uint64(n))
+		if n > 0 || err == nil || !w.tooEarly(err, w.due) {
+			return n, err
+		}
+		w.setReadDeadline(w.due)
+	}
+}
+
+func (w *wire) setReadDeadline(t time.Time) {
+	_ = w.conn.SetReadDeadline(t)
+	w.readBy = t
+	if w.stopped.Load() {
+		_ = w.conn.SetDeadline(past)
+	}
 }
 
 // hear reads the next reply into w.reply, waiting at most this long.
@@ -166,7 +209,7 @@ func (w *wire) hear(phase message.Phase, wait time.Duration) error {
 	if w.closing || w.writeErr != nil {
 		wait = min(wait, w.times.Closing)
 	}
-	w.wait, w.armed = wait, false
+	w.wait, w.due = wait, time.Time{}
 	if err := w.in.Read(&w.reply); err != nil {
 		if w.stopped.Load() {
 			return errStopped
