@@ -461,3 +461,47 @@ func TestStartRefusesWhatCannotBe(t *testing.T) {
 		t.Error("two farms on one port")
 	}
 }
+
+// BenchmarkSink is the fast path: one connection, pipelined messages of 4 KiB
+// to the carrier that says yes to everything, and to one with rules that allow
+// as much. Client and carrier share the process, so the carrier itself is
+// faster than this.
+func BenchmarkSink(b *testing.B) {
+	ps := named(b, "sink")
+	ruled := *ps[0]
+	ruled.Name, ruled.Domains, ruled.MX = "ruled", []string{"ruled.test"}, []carriers.Host{{Name: "mx.ruled.test"}}
+	ruled.PerSource.Rate, ruled.PerSource.Connections = &policy.Rate{N: 900_000, Per: time.Second, Burst: 1_000_000}, 100
+	f := farm(b, carriers.FarmOptions{Profiles: append(ps, &ruled), OnReceived: func(*carriers.Arrival) {}})
+	for _, name := range []string{"sink", "ruled"} {
+		b.Run(name, func(b *testing.B) {
+			c := dial(b, "127.0.8.1", f.Hosts(name)[0])
+			go io.Copy(io.Discard, c) // ends with the connection
+			const batch = 8
+			message := []byte("MAIL FROM:<a@b.test>\r\nRCPT TO:<r1@sink.test>\r\nDATA\r\n" + strings.Repeat(strings.Repeat("x", 78)+"\r\n", 51) + ".\r\n")
+			if _, err := io.WriteString(c, "EHLO a.test\r\n"); err != nil {
+				b.Fatal(err)
+			}
+			group := bytes.Repeat(message, batch)
+			before := delivered(f, name)
+			b.ResetTimer()
+			for i := 0; i < b.N; i += batch {
+				if _, err := c.Write(group); err != nil {
+					b.Fatal(err)
+				}
+			}
+			for delivered(f, name)-before < int64(b.N) {
+				<-time.After(time.Millisecond)
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+		})
+	}
+}
+
+func delivered(f *carriers.Farm, name string) int64 {
+	for _, m := range f.Metrics() {
+		if m.Carrier == name {
+			return m.Delivered
+		}
+	}
+	return 0
+}

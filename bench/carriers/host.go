@@ -92,9 +92,10 @@ func addressOf(a net.Addr) string {
 // without a lock, and tells the ledger.
 type guest struct {
 	sink.AcceptAll
-	st     *station
-	remote net.Addr
-	source string
+	st      *station
+	remote  net.Addr
+	source  string
+	arrival Arrival // reused
 }
 
 func (g *guest) Connect() sink.Verdict {
@@ -116,7 +117,8 @@ func (g *guest) Content(r *sink.Received) sink.Verdict {
 	g.st.quick.messages.Add(1)
 	g.st.quick.delivered.Add(int64(len(r.To)))
 	if f := g.st.farm.o.OnReceived; f != nil {
-		f(&Arrival{Carrier: g.st.profile.Name, Source: g.source, Received: r})
+		g.arrival = Arrival{Carrier: g.st.profile.Name, Source: g.source, Received: r}
+		f(&g.arrival)
 	}
 	return sink.Verdict{}
 }

@@ -74,6 +74,12 @@ func listen(addr string) (net.PacketConn, net.Listener, error) {
 		}
 		pc, err := net.ListenPacket("udp", l.Addr().String())
 		if err == nil {
+			if u, ok := pc.(*net.UDPConn); ok {
+				// Questions come in bursts of thousands when a queue is read
+				// again; one that finds no room costs its asker a timeout. The
+				// kernel gives what it allows.
+				_ = u.SetReadBuffer(4 << 20)
+			}
 			return pc, l, nil
 		}
 		l.Close()
