@@ -1,6 +1,7 @@
 package carriers
 
 import (
+	"errors"
 	"net"
 	"sync"
 	"syscall"
@@ -55,16 +56,38 @@ func (c *conn) Read(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if n > 0 {
+		waited := end.Sub(begin) >= blockedFor
+		c.mu.until = end.Add(-c.sinceArrival())
 		if begin.After(c.mu.held) {
-			c.mu.since = end
-			if end.Sub(begin) < blockedFor && !c.mu.last.IsZero() {
+			c.mu.since = c.mu.until
+			if !waited && !c.mu.last.IsZero() && c.mu.last.Before(c.mu.since) {
 				c.mu.since = c.mu.last
 			}
 		}
-		c.mu.until = end
 	}
 	c.mu.last = end
 	return n, err
+}
+
+// sinceArrival is how long ago the kernel received the last data, to a tick of
+// its clock: so it does not count against the sender how long this process
+// waited for a processor. It asks the kernel once for each read.
+func (c *conn) sinceArrival() time.Duration {
+	info, err := c.info()
+	if err != nil {
+		return 0
+	}
+	return time.Duration(info.Last_data_recv) * time.Millisecond
+}
+
+// info asks the kernel about the connection. It never blocks.
+func (c *conn) info() (info *unix.TCPInfo, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	controlErr := raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) })
+	return info, errors.Join(controlErr, err)
 }
 
 // RemoteAddr lets the session find its connection.
@@ -93,21 +116,11 @@ func (c *conn) hold(now time.Time, d time.Duration) {
 }
 
 // gone asks the kernel whether the peer has closed: its FIN or RST has come,
-// although what was sent before it may be unread. On loopback a FIN is here
-// before the SYN that its sender sends next.
+// although what was sent before it may be unread.
 func (c *conn) gone() bool {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return true
-	}
-	var info *unix.TCPInfo
-	var infoErr error
-	err = raw.Control(func(fd uintptr) { info, infoErr = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) })
-	if err != nil || infoErr != nil {
-		return true // closed here already
-	}
-	const established = 1 // TCP_ESTABLISHED of the kernel's tcp_states.h
-	return info.State != established
+	info, err := c.info()
+	const established = 1                          // TCP_ESTABLISHED of the kernel's tcp_states.h
+	return err != nil || info.State != established // an error: it is closed here already
 }
 
 // silence is an address that answers no SYN: its queue of connections is full

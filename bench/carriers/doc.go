@@ -38,8 +38,9 @@
 // that once was too fast by one is refused one, and not for ever.
 //
 // The tolerance (Options.Tolerance, 250 ms) is the time between a sender's
-// decision and our read of it: two processes' schedulers and a socket. It is
-// added to the span of rates only.
+// decision and the arrival of what it sent in the kernel of the receiver: the
+// sender's wait for a processor and a disk. It is added to the span of rates
+// only. How long we take to read what has arrived is measured, not tolerated.
 //
 // INVARIANT: a source that keeps to "sent in every span W ≤ rate × W + burst"
 // gets no rate violation. TestASourceAtTheLimitIsNeverAccused checks it.

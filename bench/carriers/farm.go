@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"hikyaku/bench/carriers/late"
 	"hikyaku/bench/dns"
 	"hikyaku/bench/sink"
 )
@@ -32,7 +33,8 @@ type FarmOptions struct {
 	// envelope and source. nil keeps none.
 	Want func(*sink.Received) bool
 
-	Notices NoticeOptions
+	// Notices say whether late bounces and complaints are mailed, and where.
+	Notices late.Options
 
 	// Every is the distance of the points in the time series; default 1 s.
 	Every time.Duration
@@ -48,7 +50,7 @@ type Farm struct {
 	names    *dns.Server
 	keys     *authority
 	stations []*station
-	post     *post
+	post     *late.Post
 	stop     context.CancelFunc
 	done     <-chan struct{}
 	own      sync.WaitGroup
@@ -86,11 +88,11 @@ func Start(ctx context.Context, o FarmOptions) (*Farm, error) {
 	}
 	ctx, f.stop = context.WithCancel(ctx)
 	f.done = ctx.Done()
-	f.post = newPost(o.Notices)
+	f.post = late.New(o.Notices)
 	if err := f.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("start a farm: %w", err), f.Close())
 	}
-	f.own.Go(func() { f.post.run(ctx) })
+	f.own.Go(func() { f.post.Run(ctx) })
 	f.own.Go(func() { f.sample(ctx) })
 	f.own.Go(func() { <-ctx.Done(); f.shut() })
 	return f, nil

@@ -23,6 +23,7 @@ import (
 	wire "github.com/miekg/dns"
 
 	"hikyaku/bench/carriers"
+	"hikyaku/bench/carriers/late"
 	"hikyaku/bench/sink"
 	"hikyaku/controlplane/manifest"
 	"hikyaku/controlplane/policy"
@@ -316,7 +317,7 @@ recipients:
   - {kind: bounce, share: 0.5, after: {median: 10ms}, status: 5.2.2, reply: "The user(s) account is temporarily over quota."}
   - {kind: complaint, share: 0.5, after: {median: 10ms}}
 `),
-		Notices: carriers.NoticeOptions{SMTP: back.Addr, Complaints: "fbl@shop.test"},
+		Notices: late.Options{SMTP: back.Addr, Complaints: "fbl@shop.test"},
 	})
 	sendTo := map[string]string{} // kind → address
 	for i := 0; len(sendTo) < 2; i++ {

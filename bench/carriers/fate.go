@@ -3,6 +3,8 @@ package carriers
 import (
 	"strings"
 	"time"
+
+	"hikyaku/bench/carriers/late"
 )
 
 // The kinds of Fate.
@@ -11,8 +13,8 @@ const (
 	KindFull      = "full"
 	KindFiltered  = "filtered"
 	KindDropped   = "dropped"
-	KindBounce    = "bounce"
-	KindComplaint = "complaint"
+	KindBounce    = string(late.Bounce)
+	KindComplaint = string(late.Complaint)
 )
 
 // The phases of chances and fates.

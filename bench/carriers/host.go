@@ -237,7 +237,7 @@ func (v *visit) Content(r *sink.Received) sink.Verdict {
 		f(&Arrival{Carrier: v.st.profile.Name, Source: v.source, Received: r, Dropped: o.Dropped})
 	}
 	for _, n := range o.Notices {
-		v.st.farm.post.add(n)
+		v.st.farm.post.Add(n)
 	}
 	return verdict
 }

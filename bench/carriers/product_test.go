@@ -48,7 +48,13 @@ func TestLimitsHoldThroughRestarts(t *testing.T) {
 		lasts = time.Duration(s) * time.Second
 	}
 	ps := named(t, "gmail", "outlook", "yahoo", "icloud", "docomo", "au", "softbank", "yahoo-japan", "gmx", "sink")
-	f := farm(t, carriers.FarmOptions{Profiles: ps, OnViolation: func(v carriers.Violation) { t.Errorf("violation by %d: %+v", v.By(), v) }})
+	// Tests of other packages, and the race detector, may keep both processes
+	// from running for longer than a load run should put up with.
+	tolerance := time.Second
+	if lasts > 8*time.Second {
+		tolerance = carriers.DefaultTolerance
+	}
+	f := farm(t, carriers.FarmOptions{Profiles: ps, Tolerance: tolerance, OnViolation: func(v carriers.Violation) { t.Errorf("violation by %d: %+v", v.By(), v) }})
 	text, err := f.Policy(carriers.PolicyOptions{Sources: 3, Retry: []policy.Duration{policy.Duration(2 * time.Second)}, Backoff: policy.Duration(time.Second)})
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +66,7 @@ func TestLimitsHoldThroughRestarts(t *testing.T) {
 	const restarts = 3
 	for range restarts {
 		<-time.After(lasts / (restarts + 1))
-		h.Kill()
+		_ = h.Kill() // it says that the process was killed
 		h.Restart(t)
 	}
 	<-time.After(lasts / (restarts + 1))
@@ -146,7 +152,7 @@ func TestTheProductKeepsToEveryLimit(t *testing.T) {
 	var mu sync.Mutex
 	received := map[string]int{}
 	f, err := carriers.Start(context.Background(), carriers.FarmOptions{
-		Profiles: ps, Seed: 1,
+		Profiles: ps, Seed: 1, Tolerance: time.Second, // see TestLimitsHoldThroughRestarts
 		OnReceived: func(a *carriers.Arrival) {
 			mu.Lock()
 			defer mu.Unlock()

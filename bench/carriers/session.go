@@ -3,6 +3,8 @@ package carriers
 import (
 	"strings"
 	"time"
+
+	"hikyaku/bench/carriers/late"
 )
 
 // Answer is what a carrier does in one phase. The zero value says yes at once.
@@ -228,7 +230,7 @@ type Outcome struct {
 	// Dropped are recipients whose mail was taken and thrown away.
 	Dropped []string
 	// Notices are to be mailed back later.
-	Notices []Notice
+	Notices []late.Notice
 }
 
 // Content is the end of a message's content.
@@ -255,8 +257,8 @@ func (s *Session) Content(now time.Time) Outcome {
 			} else {
 				c.count.Complaints++
 			}
-			o.Notices = append(o.Notices, Notice{
-				Kind: x.fate.Kind, Carrier: c.profile.Name, Host: s.host, From: s.tx.from, To: x.to, Source: s.src.name,
+			o.Notices = append(o.Notices, late.Notice{
+				Kind: late.Kind(x.fate.Kind), Carrier: c.profile.Name, Host: s.host, From: s.tx.from, To: x.to, Source: s.src.name,
 				Arrived: now, Due: now.Add(x.fate.after.draw(&s.dice)), Status: x.fate.Status, Text: x.fate.Reply,
 			})
 		}

@@ -3,6 +3,8 @@ package carriers
 import (
 	"context"
 	"time"
+
+	"hikyaku/bench/carriers/late"
 )
 
 // Metric is what is cheap enough to be asked five times a second.
@@ -127,7 +129,7 @@ func (f *Farm) Violations() (n int64) {
 }
 
 // Notices say what became of late bounces and complaints.
-func (f *Farm) Notices() NoticeCounters { return f.post.counters() }
+func (f *Farm) Notices() late.Counters { return f.post.Counters() }
 
 // sample adds to the time series until ctx ends.
 func (f *Farm) sample(ctx context.Context) {

@@ -1,4 +1,4 @@
-package carriers
+package late
 
 import (
 	"fmt"
@@ -6,9 +6,18 @@ import (
 	"time"
 )
 
+// Kind is what a notice says.
+type Kind string
+
+// The kinds of notice.
+const (
+	Bounce    Kind = "bounce"    // a delivery status notification (RFC 3464)
+	Complaint Kind = "complaint" // an abuse report (RFC 5965)
+)
+
 // Notice is mail that a carrier sends back later.
 type Notice struct {
-	Kind    string // KindBounce or KindComplaint
+	Kind    Kind
 	Carrier string
 	Host    string // the carrier's host that took the message
 	From    string // its envelope sender
@@ -23,7 +32,7 @@ type Notice struct {
 // Append writes the notice as mail to the address to. At is its date; id makes
 // its boundary and Message-ID unique.
 func (n *Notice) Append(dst []byte, to string, at time.Time, id string) []byte {
-	if n.Kind == KindComplaint {
+	if n.Kind == Complaint {
 		return n.appendARF(dst, to, at, id)
 	}
 	return n.appendDSN(dst, to, at, id)
@@ -65,7 +74,7 @@ func (n *Notice) appendARF(dst []byte, to string, at time.Time, id string) []byt
 	part := "--report-" + id + "\r\n"
 	fmt.Fprintf(&b, "%sContent-Type: text/plain; charset=us-ascii\r\n\r\nThis is an email abuse report for a message received from %s.\r\n\r\n", part, n.Source)
 	fmt.Fprintf(&b, "%sContent-Type: message/feedback-report\r\n\r\nFeedback-Type: abuse\r\nUser-Agent: hikyaku-bench/1\r\nVersion: 1\r\nOriginal-Mail-From: <%s>\r\nOriginal-Rcpt-To: <%s>\r\nArrival-Date: %s\r\nSource-IP: %s\r\nReported-Domain: %s\r\n\r\n",
-		part, oneLine(n.From), oneLine(n.To), n.Arrived.Format(dateLayout), n.Source, oneLine(domainOf(n.From)))
+		part, oneLine(n.From), oneLine(n.To), n.Arrived.Format(dateLayout), n.Source, oneLine(n.From[strings.LastIndexByte(n.From, '@')+1:]))
 	fmt.Fprintf(&b, "%sContent-Type: message/rfc822\r\n\r\n%s\r\n--report-%s--\r\n", part, n.original(), id)
 	return append(dst, b.String()...)
 }

@@ -1,4 +1,4 @@
-package carriers
+package late
 
 import (
 	"container/heap"
@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// NoticeOptions say whether and where late bounces and complaints are mailed.
-type NoticeOptions struct {
+// Options say whether and where late bounces and complaints are mailed.
+type Options struct {
 	// SMTP is the server that takes them, "host:port". "" mails none: they are
 	// counted and forgotten.
 	SMTP string
@@ -21,23 +21,23 @@ type NoticeOptions struct {
 	Most int
 }
 
-// NoticeCounters say what became of the notices.
-type NoticeCounters struct {
+// Counters say what became of the notices.
+type Counters struct {
 	Waiting int   `json:"waiting"`
 	Sent    int64 `json:"sent"`
 	Failed  int64 `json:"failed"` // the server did not take them, three times
 	Lost    int64 `json:"lost"`   // the queue was full, or there was nobody to write to
 }
 
-// post mails notices when they are due. One goroutine, which the farm owns,
-// sends them in turn over one connection.
-type post struct {
-	o    NoticeOptions
+// Post mails notices when they are due. The goroutine of Run sends them in turn
+// over one connection.
+type Post struct {
+	o    Options
 	wake chan struct{} // capacity 1
 	mu   struct {
 		sync.Mutex
 		due   dueHeap
-		count NoticeCounters
+		count Counters
 		last  int64
 	}
 }
@@ -66,16 +66,17 @@ func (h *dueHeap) Pop() any {
 	return last
 }
 
-func newPost(o NoticeOptions) *post {
+// New makes a Post, whose Run must follow.
+func New(o Options) *Post {
 	if o.Most <= 0 {
 		o.Most = 10_000
 	}
-	return &post{o: o, wake: make(chan struct{}, 1)}
+	return &Post{o: o, wake: make(chan struct{}, 1)}
 }
 
-// add takes a notice, if there is somebody to send it to and room for it.
+// Add takes a notice, if there is somebody to send it to and room for it.
 // RFC 5321 4.5.5: nothing is returned to the null sender.
-func (p *post) add(n Notice) {
+func (p *Post) Add(n Notice) {
 	if p.o.SMTP == "" {
 		return
 	}
@@ -94,14 +95,15 @@ func (p *post) add(n Notice) {
 	}
 }
 
-func (p *post) recipient(n *Notice) string {
-	if n.Kind == KindComplaint && p.o.Complaints != "" {
+func (p *Post) recipient(n *Notice) string {
+	if n.Kind == Complaint && p.o.Complaints != "" {
 		return p.o.Complaints
 	}
 	return n.From
 }
 
-func (p *post) counters() NoticeCounters {
+// Counters are what happened so far.
+func (p *Post) Counters() Counters {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := p.mu.count
@@ -110,7 +112,7 @@ func (p *post) counters() NoticeCounters {
 }
 
 // next takes out what is due, or says when something will be.
-func (p *post) next(now time.Time) (n *pending, wait time.Duration) {
+func (p *Post) next(now time.Time) (n *pending, wait time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.mu.due) == 0 {
@@ -122,8 +124,8 @@ func (p *post) next(now time.Time) (n *pending, wait time.Duration) {
 	return heap.Pop(&p.mu.due).(*pending), 0
 }
 
-// run sends until ctx ends; what waits then stays.
-func (p *post) run(ctx context.Context) {
+// Run sends until ctx ends; what waits then stays.
+func (p *Post) Run(ctx context.Context) {
 	var c *smtp.Client
 	defer func() {
 		if c != nil {
@@ -159,7 +161,7 @@ func (p *post) run(ctx context.Context) {
 }
 
 // again puts a notice back for later, or gives it up.
-func (p *post) again(n *pending) {
+func (p *Post) again(n *pending) {
 	const tries, pause = 3, 5 * time.Second
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -173,7 +175,7 @@ func (p *post) again(n *pending) {
 
 // send mails one notice over the connection, which it opens if there is none
 // and closes if it failed.
-func (p *post) send(ctx context.Context, c *smtp.Client, n *pending) (*smtp.Client, error) {
+func (p *Post) send(ctx context.Context, c *smtp.Client, n *pending) (*smtp.Client, error) {
 	var err error
 	if c == nil {
 		d := net.Dialer{Timeout: 10 * time.Second}
@@ -203,7 +205,7 @@ func (p *post) send(ctx context.Context, c *smtp.Client, n *pending) (*smtp.Clie
 	return c, nil
 }
 
-func (p *post) transact(c *smtp.Client, n *pending) error {
+func (p *Post) transact(c *smtp.Client, n *pending) error {
 	to := p.recipient(&n.Notice)
 	if err := c.Mail(""); err != nil {
 		return err
