@@ -6,7 +6,7 @@ COMMIT  := $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 FUZZTIME ?= 20s
 
-.PHONY: help build build-static demo test test-deps test-long check vet lint golangci docs bench fuzz clean
+.PHONY: help build build-static demo test test-deps test-long check vet lint golangci docs bench bench-quick fuzz clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ docs: ## write docs/configuration.md and docs/cli.md from the types
 
 bench: build test-deps ## the figures of docs/performance.md, beside Postfix in the same run
 	$(GO) test -count=1 -timeout 60m -run '^$$' -bench 'EndToEnd|Backlog' -benchtime 1x ./bench/...
+
+bench-quick: build test-deps ## three short comparisons beside the bare limit, under 3 minutes, into bench/results
+	$(BIN) bench peers --quick -o bench/results
 
 fuzz: ## every fuzzer for FUZZTIME (20 s)
 	@sh tools/fuzz.sh $(FUZZTIME)

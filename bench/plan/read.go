@@ -18,8 +18,32 @@ const (
 	networkExtra  = 1500 // bytes a message
 )
 
-// networkBytes estimates what a message of some size moves in one direction.
-func networkBytes(size float64) float64 { return size*networkFactor + networkExtra }
+// NetworkBytes estimates what a message of some size moves in one direction.
+func NetworkBytes(size float64) float64 { return size*networkFactor + networkExtra }
+
+// Take takes over the figures that o knows.
+func (c *Cost) Take(o Cost) {
+	before := *c
+	if o.CPU > 0 {
+		c.CPU = o.CPU
+	}
+	if o.DiskBytes > 0 {
+		c.DiskBytes = o.DiskBytes
+	}
+	if o.NetworkBytes > 0 {
+		c.NetworkBytes = o.NetworkBytes
+	}
+	if o.MessagesPerSync > 0 {
+		c.MessagesPerSync = o.MessagesPerSync
+	}
+	switch {
+	case *c == before: // nothing was known
+	case before.From == "":
+		c.From = o.From
+	default:
+		c.From = before.From + "; " + o.From
+	}
+}
 
 // FromReport takes the cost of a message from a report of the load suite, and
 // from its machine what a node has.
@@ -42,7 +66,7 @@ func FromReport(r *report.Report) (Cost, Node, error) {
 	}
 	c.DiskBytes = wrote
 	if content > 0 {
-		c.NetworkBytes = networkBytes(content)
+		c.NetworkBytes = NetworkBytes(content)
 	}
 	return c, node, nil
 }
@@ -58,7 +82,7 @@ func FromPeers(r *sidebyside.Result) (Cost, Node, error) {
 	return Cost{
 		CPU:             time.Duration(row.CPU.Median * float64(time.Microsecond)),
 		DiskBytes:       row.DiskBytes.Median * size,
-		NetworkBytes:    networkBytes(size),
+		NetworkBytes:    NetworkBytes(size),
 		MessagesPerSync: row.MessagesPerSync.Median,
 		From:            fmt.Sprintf("bench peers of %s, %d bytes a message, %d rounds", r.Started.Format("2006-01-02 15:04"), r.Work.Size, r.Rounds),
 	}, node, nil

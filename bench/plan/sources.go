@@ -169,7 +169,7 @@ func (in *Input) assumptions() []string {
 	if in.Cost.MessagesPerSync == 0 || in.Node.Syncs == 0 {
 		a = append(a, "How many messages share a sync, or how many syncs the disk makes, is not known: the disk's syncs are left out.")
 	} else {
-		a = append(a, fmt.Sprintf("%.3g messages share a sync, as measured. More clients at once share more; a single client that waits for each 250 shares none.", in.Cost.MessagesPerSync))
+		a = append(a, fmt.Sprintf("%.3g messages share a sync. More clients at once share more; a single client that waits for each 250 shares none.", in.Cost.MessagesPerSync))
 	}
 	if in.Hours < 24 {
 		a = append(a, fmt.Sprintf("The target is kept up for %.4g hours a day; daily caps are spread over these.", in.Hours))

@@ -29,6 +29,7 @@ type Options struct {
 	Binary      string        // Hikyaku's; default as candidate.Binary finds it
 	Dir         string        // for the candidates' data; default the system's
 	Policy      string        // further policy for Hikyaku, such as signing keys
+	Signed      bool          // Hikyaku's messages must arrive with a signature; needs the own sink
 	SkipProbe   bool          // do not look whether they sync
 	Exact       bool          // count beyond the expected number at the sink: slower, for checks
 	Progress    func(Step)    // told before and after each run; may be nil
@@ -98,6 +99,9 @@ func (o *Options) defaults() error {
 	}
 	if !slices.Contains(Sinks(), o.Sink) {
 		errs = append(errs, fmt.Errorf("sink %q: want one of %s", o.Sink, strings.Join(Sinks(), ", ")))
+	}
+	if o.Signed && o.Sink != Own {
+		errs = append(errs, errors.New("only the own sink sees whether messages are signed"))
 	}
 	for _, name := range o.Only {
 		if !slices.Contains(all, name) {
@@ -313,6 +317,11 @@ func (c *contest) timed(ctx context.Context, target, sinkAddr string, w Work, mt
 		r.DiskBytesPerByte = float64(u.WroteOut-before.WroteOut) / float64(w.Messages) / float64(w.Size)
 		r.PeakMemory = mem.stop()
 		r.MessagesPerSync = messagesPerSync(ctx, mta)
+	}
+	if own, ok := rcv.(*ownSink); ok && c.o.Signed && mta != nil {
+		if err := own.allSigned(); err != nil {
+			return r, err
+		}
 	}
 	if c.o.Exact {
 		err = exact(ctx, rcv, &r)

@@ -22,6 +22,7 @@ func commands(c *cli) []*cobra.Command {
 		newDeleteCmd(c),
 		newHistoryCmd(c),
 		newRollbackCmd(c),
+		newBenchCmd(c),
 		newDKIMCmd(c),
 		newSecretCmd(c),
 		newConfigCmd(c),
