@@ -19,6 +19,8 @@ type Options struct {
 	Complaints string
 	// Most bounds how many wait; what comes then is counted as lost. Default 10,000.
 	Most int
+	// Pause is the time between tries of one notice. Default 5 s.
+	Pause time.Duration
 }
 
 // Counters say what became of the notices.
@@ -70,6 +72,9 @@ func (h *dueHeap) Pop() any {
 func New(o Options) *Post {
 	if o.Most <= 0 {
 		o.Most = 10_000
+	}
+	if o.Pause <= 0 {
+		o.Pause = 5 * time.Second
 	}
 	return &Post{o: o, wake: make(chan struct{}, 1)}
 }
@@ -124,26 +129,34 @@ func (p *Post) next(now time.Time) (n *pending, wait time.Duration) {
 	return heap.Pop(&p.mu.due).(*pending), 0
 }
 
+// link is the connection to the server that takes the notices.
+type link struct {
+	c    *smtp.Client
+	conn net.Conn
+	stop func() bool // it is closed when the run ends
+}
+
+func (l *link) close() {
+	if l != nil {
+		l.stop()
+		l.c.Close()
+	}
+}
+
 // Run sends until ctx ends; what waits then stays.
 func (p *Post) Run(ctx context.Context) {
-	var c *smtp.Client
-	defer func() {
-		if c != nil {
-			c.Close()
-		}
-	}()
-	for {
+	var l *link
+	defer func() { l.close() }()
+	for ctx.Err() == nil {
 		n, wait := p.next(time.Now())
 		if n == nil {
-			if c != nil && wait > time.Second {
-				_ = c.Quit() // nobody waits on it
-				c = nil
+			if wait > time.Second {
+				l.close() // nobody waits on it
+				l = nil
 			}
 			t := time.NewTimer(wait)
 			select {
 			case <-ctx.Done():
-				t.Stop()
-				return
 			case <-p.wake:
 			case <-t.C:
 			}
@@ -151,69 +164,72 @@ func (p *Post) Run(ctx context.Context) {
 			continue
 		}
 		var err error
-		if c, err = p.send(ctx, c, n); err != nil {
+		if l == nil {
+			l, err = p.connect(ctx, n.Host)
+		}
+		if err == nil {
+			err = p.transact(l, n)
+		}
+		if err != nil {
+			l.close()
+			l = nil
 			p.again(n)
+			continue
 		}
-		if ctx.Err() != nil {
-			return
-		}
+		p.mu.Lock()
+		p.mu.count.Sent++
+		p.mu.Unlock()
 	}
 }
 
 // again puts a notice back for later, or gives it up.
 func (p *Post) again(n *pending) {
-	const tries, pause = 3, 5 * time.Second
+	const tries = 3
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if n.tries++; n.tries >= tries {
 		p.mu.count.Failed++
 		return
 	}
-	n.Due = time.Now().Add(pause)
+	n.Due = time.Now().Add(p.o.Pause)
 	heap.Push(&p.mu.due, n)
 }
 
-// send mails one notice over the connection, which it opens if there is none
-// and closes if it failed.
-func (p *Post) send(ctx context.Context, c *smtp.Client, n *pending) (*smtp.Client, error) {
-	var err error
-	if c == nil {
-		d := net.Dialer{Timeout: 10 * time.Second}
-		conn, err := d.DialContext(ctx, "tcp", p.o.SMTP)
-		if err != nil {
-			return nil, fmt.Errorf("send a notice: %w", err)
-		}
-		// The end of the farm ends what hangs.
-		stop := context.AfterFunc(ctx, func() { conn.Close() })
-		defer stop()
-		if c, err = smtp.NewClient(conn, n.Host); err != nil {
-			conn.Close()
-			return nil, fmt.Errorf("send a notice: %w", err)
-		}
-		if err = c.Hello(n.Host); err != nil {
-			c.Close()
-			return nil, fmt.Errorf("send a notice: %w", err)
+// patience bounds the connect and each notice: a server that hangs must not
+// hang the run.
+const patience = 30 * time.Second
+
+func (p *Post) connect(ctx context.Context, name string) (*link, error) {
+	d := net.Dialer{Timeout: patience}
+	conn, err := d.DialContext(ctx, "tcp", p.o.SMTP)
+	if err != nil {
+		return nil, err
+	}
+	l := &link{conn: conn, stop: context.AfterFunc(ctx, func() { conn.Close() })}
+	if err = conn.SetDeadline(time.Now().Add(patience)); err == nil {
+		if l.c, err = smtp.NewClient(conn, name); err == nil {
+			if err = l.c.Hello(name); err == nil {
+				return l, nil
+			}
 		}
 	}
-	if err = p.transact(c, n); err != nil {
-		c.Close()
-		return nil, fmt.Errorf("send a notice: %w", err)
-	}
-	p.mu.Lock()
-	p.mu.count.Sent++
-	p.mu.Unlock()
-	return c, nil
+	l.stop()
+	conn.Close()
+	return nil, err
 }
 
-func (p *Post) transact(c *smtp.Client, n *pending) error {
+func (p *Post) transact(l *link, n *pending) error {
+	if err := l.conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
 	to := p.recipient(&n.Notice)
-	if err := c.Mail(""); err != nil {
+	if err := l.c.Mail(""); err != nil {
 		return err
 	}
-	if err := c.Rcpt(to); err != nil {
+	if err := l.c.Rcpt(to); err != nil {
 		return err
 	}
-	w, err := c.Data()
+	w, err := l.c.Data()
 	if err != nil {
 		return err
 	}
