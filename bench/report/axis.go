@@ -55,11 +55,12 @@ func (a *axis) add(v float64, label string, minor bool) {
 	a.ticks = append(a.ticks, tick{math.Round(a.place(v)*1e4) / 100, label, minor})
 }
 
-// step is the distance of about n ticks up to top: 1, 2 or 5 times a power of ten.
+// step is the distance of at most n ticks up to top: 1, 2, 2.5 or 5 times a
+// power of ten.
 func step(top float64, n int) float64 {
 	raw := top / float64(n)
 	power := math.Pow(10, math.Floor(math.Log10(raw)))
-	for _, m := range []float64{1, 2, 5} {
+	for _, m := range []float64{1, 2, 2.5, 5} {
 		if raw <= m*power*1.0001 {
 			return m * power
 		}
@@ -73,7 +74,7 @@ func upright(unit string, top float64) axis {
 		top = 1
 	}
 	s := scaleOf(unit, top)
-	d := step(top/s.div, 4)
+	d := step(top/s.div, 5)
 	n := math.Ceil(top/s.div/d - 1e-9)
 	a := axis{kind: linear, max: n * d * s.div, scale: s}
 	for i := range int(n) + 1 {
@@ -86,7 +87,7 @@ func upright(unit string, top float64) axis {
 func upto(end float64) axis {
 	end = max(end, 1e-3)
 	d := step(end, 6)
-	if end > 60 {
+	if end > 60 && end < 1000*3600 {
 		for _, d = range []float64{10, 15, 20, 30, 60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 4 * 3600, 8 * 3600, 24 * 3600, 240 * 3600} {
 			if end/d <= 7 {
 				break
@@ -98,6 +99,21 @@ func upto(end float64) axis {
 		a.add(float64(i)*d, timeLabel(float64(i)*d, end), i%2 == 1)
 	}
 	return a
+}
+
+// title is what stands beside the axis.
+func (a axis) title() string {
+	switch {
+	case a.kind == clocks:
+		return "time (" + a.scale.label + ")"
+	case a.kind == nines:
+		return "percentile"
+	case a.kind == logs:
+		return "duration (logarithmic)"
+	case a.scale.label == "":
+		return "number"
+	}
+	return a.scale.label
 }
 
 // timeUnit names the labels of a time axis that ends there.

@@ -143,3 +143,36 @@ func TestPageStaysSmall(t *testing.T) {
 		t.Errorf("%d violations listed of %d", len(r.Violations), r.ViolationCount)
 	}
 }
+
+func TestComparisonInABrowser(t *testing.T) {
+	b := openBrowser(t)
+	other := sample(2)
+	other.Machine.Cores = 64
+	c := report.CompareAnyway(sample(1), other)
+	page, err := c.Page()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := keepPages
+	if dir == "" {
+		dir = t.TempDir()
+	}
+	file, err := filepath.Abs(filepath.Join(dir, "comparison.html"))
+	if err == nil {
+		err = os.WriteFile(file, page, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(page) > report.MaxPageBytes || !bytes.Contains(page, []byte("cores: 2, 64")) {
+		t.Errorf("%d bytes, or the warning is missing", len(page))
+	}
+	for _, l := range []look{{name: "light", width: 1280}, {name: "narrow", width: 360, dark: true}} {
+		got := b.check(file, l)
+		checkFaults(t, l.name, got)
+		// 15 series, and two plots for each of two latencies.
+		if got["plots"] != "19" {
+			t.Errorf("%s: %s plots, want 19", l.name, got["plots"])
+		}
+	}
+}

@@ -117,7 +117,10 @@ func (p *plot) add(l line, x, y axis, xs, ys []float64) {
 // frame takes the axes over.
 func (p *plot) frame(x, y axis) {
 	p.XTicks, p.YTicks = x.ticks, y.ticks
-	p.XTitle, p.YTitle = x.scale.label, y.scale.label
+	p.XTitle, p.YTitle = x.title(), y.title()
+	if y.kind == logs {
+		y.scale.label = "s"
+	}
 	p.Data.Kind, p.Data.Min, p.Data.Max, p.Data.XUnit, p.Data.Unit = x.kind, x.min, x.max, x.scale.label, y.scale.label
 }
 
@@ -153,9 +156,6 @@ func (t timeline) plot() plot {
 		y = powers(low, top)
 	}
 	p.frame(x, y)
-	if y.kind == logs {
-		p.YTitle, p.Data.Unit = "logarithmic", "s"
-	}
 	pick := t.colourOf
 	if pick == nil {
 		pick = func(i int, _ string) (int, int) { return i % colours, i / colours % dashes }
@@ -235,7 +235,6 @@ func spread(title string, hs []named) plot {
 	}
 	x, y := powers(low, high), upright("%", top)
 	p.frame(x, y)
-	p.XTitle = "logarithmic"
 	for i, n := range hs {
 		var xs, ys []float64
 		for _, bar := range bars[i] {
@@ -274,10 +273,6 @@ func percentiles(title string, hs []named) plot {
 		y = powers(low, high)
 	}
 	p.frame(x, y)
-	p.XTitle = "percentile"
-	if y.kind == logs {
-		p.YTitle, p.Data.Unit = "logarithmic", "s"
-	}
 	for i, n := range hs {
 		var xs, ys []float64
 		for _, s := range n.h.Curve(8) {

@@ -244,8 +244,8 @@ func (r *Report) validate() error {
 		if len(s.At) != len(s.Value) {
 			return fmt.Errorf("series %q has %d times and %d values", s.Name, len(s.At), len(s.Value))
 		}
-		if !finite(s.At...) || !finite(s.Value...) {
-			return fmt.Errorf("series %q holds what is not a number", s.Name)
+		if !sensible(s) {
+			return fmt.Errorf("series %q holds what is not a number, or not in the order of time", s.Name)
 		}
 	}
 	for _, l := range r.Latencies {
@@ -258,6 +258,23 @@ func (r *Report) validate() error {
 		}
 	}
 	return nil
+}
+
+// Bounds of a series: what is beyond is a mistake, and cannot be drawn.
+const (
+	maxSeconds = 1e9
+	maxValue   = 1e18
+)
+
+func sensible(s measure.Series) bool {
+	before := 0.0
+	for i, at := range s.At {
+		if !(at >= before && at <= maxSeconds && math.Abs(s.Value[i]) <= maxValue) {
+			return false
+		}
+		before = at
+	}
+	return true
 }
 
 func finite(vs ...float64) bool {
