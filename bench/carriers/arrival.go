@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -147,19 +146,23 @@ func startSilence(addr *net.TCPAddr) (*silence, error) {
 	if err == nil {
 		err = unix.Listen(fd, 0)
 	}
-	if err != nil {
-		s.Close()
-		return nil, err
-	}
 	for range 4 {
-		c, err := net.DialTimeout("tcp4", addr.String(), 100*time.Millisecond)
 		if err != nil {
-			return s, nil // full: it is silent now
+			break
 		}
-		s.fills = append(s.fills, c)
+		var c net.Conn
+		if c, err = net.DialTimeout("tcp4", addr.String(), 100*time.Millisecond); err == nil {
+			s.fills = append(s.fills, c)
+		}
 	}
-	s.Close()
-	return nil, syscall.EISCONN
+	var timeout net.Error
+	switch {
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return s, nil // full: it is silent now
+	case err == nil:
+		err = errors.New("the kernel takes every connection")
+	}
+	return nil, errors.Join(err, s.Close())
 }
 
 func (s *silence) Close() error {

@@ -164,7 +164,7 @@ func (f *Farm) listen() (all [][]net.Listener, err error) {
 				l.Close()
 			}
 			for _, s := range f.stations[i].silent {
-				s.Close()
+				err = errors.Join(err, s.Close())
 			}
 			f.stations[i].silent = nil
 		}
