@@ -170,9 +170,9 @@ func TestComparisonInABrowser(t *testing.T) {
 	for _, l := range []look{{name: "light", width: 1280}, {name: "narrow", width: 360, dark: true}} {
 		got := b.check(file, l)
 		checkFaults(t, l.name, got)
-		// 15 series, and two plots for each of two latencies.
-		if got["plots"] != "19" {
-			t.Errorf("%s: %s plots, want 19", l.name, got["plots"])
+		// 17 series, and two plots for each of two latencies.
+		if got["plots"] != "21" {
+			t.Errorf("%s: %s plots, want 21", l.name, got["plots"])
 		}
 	}
 }
