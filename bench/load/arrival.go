@@ -50,11 +50,11 @@ func (c *cursor) advance(p *position) {
 		switch {
 		case c.rate == 0:
 		case c.poisson: // exponential gaps, by inversion
-			p.at += time.Duration(-math.Log1p(-unit(c.mix.hash(saltArrival, p.i))) / c.rate * float64(time.Second))
+			p.at += time.Duration(-math.Log1p(-c.mix.Chance(p.i)) / c.rate * float64(time.Second))
 		default: // computed anew each time: rounding does not add up
 			p.at = time.Duration(math.Round(float64(p.i) / c.rate * float64(time.Second)))
 		}
-		if p.i >= c.end || c.login == nil || c.mix.tenant(p.i) == c.login {
+		if p.i >= c.end || c.login == nil || c.mix.TenantOf(p.i) == c.login {
 			return
 		}
 	}

@@ -256,24 +256,6 @@ func FuzzAnswer(f *testing.F) {
 	})
 }
 
-// FuzzCheckTemplate gives the receiver's MIME reading foreign bytes.
-func FuzzCheckTemplate(f *testing.F) {
-	m := &Mix{Recipients: 10, Template: &Template{Subject: "s", Text: "t {{number}}"}}
-	if err := m.Prepare(); err != nil {
-		f.Fatal(err)
-	}
-	to := string(m.AppendRecipient(nil, 3))
-	f.Add([]byte("X-Load-Number: 3\r\nSubject: s\r\nTo: <" + to + ">\r\nContent-Type: text/plain\r\n\r\nt 3\r\n"))
-	f.Add([]byte("X-Load-Number: 3\r\nSubject: s\r\nTo: <" + to + ">\r\nContent-Type: multipart/alternative; boundary=x\r\n\r\n--x\r\nContent-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n\r\ndCAz\r\n--x--\r\n"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		for n := range 10 {
-			if n != 3 && m.Check(3, b) == nil && m.Check(n, b) == nil {
-				t.Errorf("passes for two numbers: %q", b)
-			}
-		}
-	})
-}
-
 func BenchmarkAnswer(b *testing.B) {
 	var body strings.Builder
 	body.WriteString(`{"job":"j","messages":[`)

@@ -233,7 +233,7 @@ const maxRetries = 1000
 // refused together does not come back together.
 func (s *Source) backoff(t *task) time.Duration {
 	d := min(s.o.Backoff<<min(t.attempt, 20), maxBackoff)
-	return d + time.Duration(unit(s.mix.hash(saltArrival, ^t.msg.Index))*float64(d)/4)
+	return d + time.Duration(s.mix.Chance(^t.msg.Index)*float64(d)/4)
 }
 
 // refuse books a recipient that is not tried again. After an answer that was

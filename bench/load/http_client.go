@@ -100,7 +100,7 @@ func (c *httpClient) hangUp() {
 
 // request makes one attempt; t.state has the verdicts, also after an error.
 func (c *httpClient) request(t *task) (size int, reuse bool, err error) {
-	c.body, c.content = c.s.mix.appendRequest(c.body[:0], c.content, t)
+	c.body, c.content = c.s.mix.AppendRequest(c.body[:0], c.content, &t.msg, t.only)
 	c.appendHead(t)
 	c.out = append(c.out, c.body...)
 	size = len(c.body)
@@ -139,9 +139,9 @@ func (c *httpClient) appendHead(t *task) {
 	if c.s.o.Idempotent {
 		// The start of the run keeps a second run of the same mix from being answered
 		// with what was stored of the first.
-		b = appendHex(append(b, "\r\nIdempotency-Key: load-"...), uint64(c.s.began.UnixNano()))
-		b = appendInt(append(b, '-'), t.number(0))
-		b = appendInt(append(b, '-'), t.count())
+		b = strconv.AppendInt(append(b, "\r\nIdempotency-Key: load-"...), c.s.began.UnixNano(), 16)
+		b = strconv.AppendInt(append(b, '-'), int64(t.number(0)), 10)
+		b = strconv.AppendInt(append(b, '-'), int64(t.count()), 10)
 	}
 	c.out = append(b, "\r\n\r\n"...)
 }

@@ -131,8 +131,8 @@ func (o *Options) check() error {
 	bad(o.Connections >= 1 && o.Connections <= maxConnections, "%d connections: want 1 to %d", o.Connections, maxConnections)
 	bad(o.Window >= 1 && o.Window <= maxWindow, "window of %d: want 1 to %d", o.Window, maxWindow)
 	bad(o.Rate >= 0 && o.Rate <= 1e7, "rate %v: want 0 to 10000000", o.Rate)
-	bad(name(o.Hello), "EHLO name %q", o.Hello)
-	bad(!strings.ContainsAny(o.User+o.Password, "\x00") && (o.Key == "" || name(o.Key)), "a login with NUL, or a key with spaces")
+	bad(printable(o.Hello), "EHLO name %q", o.Hello)
+	bad(!strings.ContainsAny(o.User+o.Password, "\x00") && (o.Key == "" || printable(o.Key)), "a login with NUL, or a key with spaces")
 	for what, n := range map[string]int64{"messages on a connection": int64(o.PerConnection), "queue": int64(o.Queue), "messages": int64(o.Messages), "duration": int64(o.Duration),
 		"attempts": int64(o.Attempts), "back-off": int64(o.Backoff), "timeout": int64(o.Timeout), "time to give up": int64(o.GiveUp)} {
 		bad(n >= 0, "%s: less than nothing", what)
@@ -151,6 +151,11 @@ func (o *Options) check() error {
 	bad(o.Protocol != HTTP || o.Mix.PerMessage <= 1 && len(o.Mix.Spread) <= 1, "http has one recipient a message; http-batch has several")
 	bad(o.Ledger == nil || o.Ledger.Len() >= o.Mix.Recipients, "the ledger is too small for %d recipients", o.Mix.Recipients)
 	return errors.Join(errs...)
+}
+
+// printable reports whether s can stand in a line of a protocol as it is.
+func printable(s string) bool {
+	return s != "" && len(s) <= 512 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f })
 }
 
 func (o *Options) isHTTP() bool {

@@ -3,7 +3,9 @@ package load
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -20,7 +22,7 @@ func replies(in io.Reader) (out []string, err error) {
 		if err != nil {
 			return out, err
 		}
-		out = append(out, string(appendInt(nil, got.code))+" "+string(got.text))
+		out = append(out, strconv.Itoa(got.code)+" "+string(got.text))
 	}
 }
 
@@ -94,9 +96,9 @@ func TestEnhancedStatus(t *testing.T) {
 func TestTallyIsBounded(t *testing.T) {
 	var l tally
 	for i := range 10_000 {
-		l.reply("rcpt", 400+i%100, appendInt([]byte("5."), i))
+		l.reply("rcpt", 400+i%100, strconv.AppendInt([]byte("5."), int64(i), 10))
 		l.failure("connect", errors.New("odd"))
-		l.reply("rcpt", 550, append(appendInt(appendInt([]byte("5."), i%100), i/100), ".1.1 x"...))
+		l.reply("rcpt", 550, fmt.Appendf(nil, "5.%d.%d x", i%100, i/100))
 	}
 	sum := int64(0)
 	list := l.list()

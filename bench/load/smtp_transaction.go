@@ -3,6 +3,7 @@ package load
 import (
 	"bytes"
 	"context"
+	"strconv"
 )
 
 // appendEnvelope appends MAIL and the RCPTs of a message; RSET first where the
@@ -31,7 +32,7 @@ func (c *smtpClient) appendContent(t *task) {
 
 func (c *smtpClient) makeContent(t *task) {
 	c.content = c.s.mix.AppendControl(c.content[:0], &t.msg)
-	c.content = c.s.mix.appendContent(c.content, &t.msg)
+	c.content = c.s.mix.AppendContentOf(c.content, &t.msg)
 }
 
 // appendStuffed looks for dots, not for line ends: there are fewer.
@@ -342,7 +343,7 @@ const maxGroup = 256 << 10
 // inWindow bounds the replies that are under way: while we write, nobody reads
 // them, and a server that cannot send stops reading (RFC 2920 3.1).
 func (s *Source) inWindow(messages int) bool {
-	return messages == 0 || (messages+1)*(s.mix.largest()+2) <= maxReplies
+	return messages == 0 || (messages+1)*(s.mix.Largest()+2) <= maxReplies
 }
 
 const maxReplies = 1000
@@ -352,7 +353,7 @@ func (c *smtpClient) appendChunk(t *task) {
 	t.began = c.s.now()
 	c.appendEnvelope(t)
 	c.makeContent(t)
-	c.out = appendInt(append(c.out, "BDAT "...), len(c.content))
+	c.out = strconv.AppendInt(append(c.out, "BDAT "...), int64(len(c.content)), 10)
 	c.out = append(append(c.out, " LAST\r\n"...), c.content...)
 	t.all(unsent, unknown)
 	// Whether a recipient is left when this message's end comes is not known when

@@ -14,6 +14,14 @@ import (
 	"hikyaku/bench/sink"
 )
 
+func prepared(tb testing.TB, m *Mix) *Mix {
+	tb.Helper()
+	if err := m.Prepare(); err != nil {
+		tb.Fatal(err)
+	}
+	return m
+}
+
 // receiver is the other side of a run: it notes what comes, and compares it.
 type receiver struct {
 	*ledger.Ledger
@@ -93,7 +101,7 @@ func startSink(tb testing.TB, o sink.Options) *sink.Sink {
 
 // mixed has a bit of everything.
 func mixed(n int) *Mix {
-	return &Mix{Seed: 11, Recipients: n, Spread: []Count{{1, 5}, {3, 1}, {20, 1}}, Sizes: []Share{{1000, 1, Plain}, {4096, 4, Plain}, {8192, 1, Multipart}, {100_000, 0.2, Plain}},
+	return &Mix{Seed: 11, Recipients: n, Spread: []Count{{Recipients: 1, Weight: 5}, {Recipients: 3, Weight: 1}, {Recipients: 20, Weight: 1}}, Sizes: []Share{{Bytes: 1000, Weight: 1, Kind: Plain}, {Bytes: 4096, Weight: 4, Kind: Plain}, {Bytes: 8192, Weight: 1, Kind: Multipart}, {Bytes: 100_000, Weight: 0.2, Kind: Plain}},
 		Destinations: Destinations{Spreading: Zipf, N: 100}}
 }
 

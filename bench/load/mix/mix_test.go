@@ -1,4 +1,4 @@
-package load
+package mix
 
 import (
 	"bytes"
@@ -320,14 +320,24 @@ func TestContentDoesNotAllocate(t *testing.T) {
 	if a := testing.AllocsPerRun(500, func() { buf = m.AppendContent(buf[:0], i); i++ }); a != 0 {
 		t.Errorf("%v allocations a message", a)
 	}
-	content := m.AppendContent(nil, 0)
-	if a := testing.AllocsPerRun(500, func() {
-		if err := m.Check(0, content); err != nil {
-			t.Fatal(err)
-		}
-	}); a > 0.5 {
-		t.Errorf("%v allocations a check", a)
+}
+
+// FuzzCheckTemplate gives the receiver's MIME reading foreign bytes.
+func FuzzCheckTemplate(f *testing.F) {
+	m := &Mix{Recipients: 10, Template: &Template{Subject: "s", Text: "t {{number}}"}}
+	if err := m.Prepare(); err != nil {
+		f.Fatal(err)
 	}
+	to := string(m.AppendRecipient(nil, 3))
+	f.Add([]byte("X-Load-Number: 3\r\nSubject: s\r\nTo: <" + to + ">\r\nContent-Type: text/plain\r\n\r\nt 3\r\n"))
+	f.Add([]byte("X-Load-Number: 3\r\nSubject: s\r\nTo: <" + to + ">\r\nContent-Type: multipart/alternative; boundary=x\r\n\r\n--x\r\nContent-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n\r\ndCAz\r\n--x--\r\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for n := range 10 {
+			if n != 3 && m.Check(3, b) == nil && m.Check(n, b) == nil {
+				t.Errorf("passes for two numbers: %q", b)
+			}
+		}
+	})
 }
 
 func BenchmarkContent(b *testing.B) {
@@ -348,6 +358,7 @@ func BenchmarkContent(b *testing.B) {
 func BenchmarkCheck(b *testing.B) {
 	m := prepared(b, &Mix{Recipients: 1000})
 	content := m.AppendContent(nil, 77)
+	b.ReportAllocs()
 	for b.Loop() {
 		if err := m.Check(77, content); err != nil {
 			b.Fatal(err)
@@ -358,10 +369,10 @@ func BenchmarkCheck(b *testing.B) {
 // BenchmarkTemplateBody is the cost of a recipient in a template job's request.
 func BenchmarkTemplateBody(b *testing.B) {
 	m := prepared(b, &Mix{Recipients: 1_000_000, PerMessage: 5000, Template: &Template{}})
-	t := task{msg: m.Message(7), state: make([]verdict, 5000)}
+	msg := m.Message(7)
 	var body, content []byte
 	for b.Loop() {
-		body, content = m.appendRequest(body[:0], content, &t)
+		body, content = m.AppendRequest(body[:0], content, &msg, nil)
 	}
 	b.ReportMetric(float64(b.N)*5000/b.Elapsed().Seconds(), "recipients/s")
 	b.ReportMetric(float64(len(body))/5000, "B/recipient")

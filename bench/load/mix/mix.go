@@ -1,4 +1,4 @@
-package load
+package mix
 
 import (
 	"errors"
@@ -116,7 +116,7 @@ const (
 	minMultipart  = 2048
 )
 
-// Prepare checks the mix and builds its tables. It is called by New; a receiver
+// Prepare checks the mix and builds its tables. load.New calls it; a receiver
 // that has the mix alone calls it first. A second call does nothing.
 func (m *Mix) Prepare() error {
 	if m.ready.Load() {
@@ -236,7 +236,7 @@ func (m *Mix) Message(i int) Message {
 	m.mustBeReady()
 	first, count := m.spread.message(i)
 	s := &m.Sizes[m.sizes.pick(m.hash(saltSize, i))]
-	t := m.tenant(i)
+	t := m.TenantOf(i)
 	out := Message{Index: i, First: first, Count: min(count, m.Recipients-first), Size: s.Bytes, Kind: s.Kind, Tenant: t, Sender: t.Sender}
 	if out.Sender == "" {
 		out.Sender = m.Sender
@@ -247,15 +247,16 @@ func (m *Mix) Message(i int) Message {
 	return out
 }
 
-func (m *Mix) tenant(i int) *Tenant {
+// TenantOf is the tenant of message i.
+func (m *Mix) TenantOf(i int) *Tenant {
 	if len(m.Tenants) == 1 {
 		return &m.Tenants[0]
 	}
 	return &m.Tenants[m.tenants.pick(m.hash(saltTenant, i))]
 }
 
-// largest is the most recipients of a message.
-func (m *Mix) largest() (n int) {
+// Largest is the most recipients of a message.
+func (m *Mix) Largest() (n int) {
 	for _, c := range m.Spread {
 		n = max(n, c.Recipients)
 	}
@@ -299,6 +300,10 @@ const (
 	saltSpread
 	saltCorpus
 )
+
+// Chance is a number from 0 up to 1 that belongs to i, for what a source draws:
+// gaps between arrivals, waits.
+func (m *Mix) Chance(i int) float64 { return unit(m.hash(saltArrival, i)) }
 
 func (m *Mix) hash(salt, i int) uint64 { return hash(m.Seed, salt, i) }
 

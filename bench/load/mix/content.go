@@ -1,4 +1,4 @@
-package load
+package mix
 
 import (
 	"encoding/hex"
@@ -17,10 +17,11 @@ const digestField = "X-Load-Digest: "
 // the product, which do not arrive, are not in it (AppendControl).
 func (m *Mix) AppendContent(dst []byte, i int) []byte {
 	msg := m.Message(i)
-	return m.appendContent(dst, &msg)
+	return m.AppendContentOf(dst, &msg)
 }
 
-func (m *Mix) appendContent(dst []byte, msg *Message) []byte {
+// AppendContentOf is AppendContent for who has the message already.
+func (m *Mix) AppendContentOf(dst []byte, msg *Message) []byte {
 	from := len(dst)
 	dst = append(append(dst, "Date: "...), m.date...)
 	dst = append(append(dst, "\r\nFrom: Load Test <"...), msg.Sender...)
