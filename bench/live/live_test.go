@@ -114,7 +114,7 @@ func TestTerminal(t *testing.T) {
 			s.Unlock()
 			want := []string{"steady", "0:59", "59 %", "▁▂▃▄▅", "p99 45 ms"}
 			if width >= 80 {
-				want = append(want, "0:42 left", "59,000 of 100,000", "in 8,600/s", "out 8,200/s", "queue 177", "p50 2.1 ms", "1 error", "rate 8,600: latency bounded")
+				want = append(want, "0:41 left", "59,000 of 100,000", "in 8,600/s", "out 8,200/s", "queue 177", "p50 2.1 ms", "1 error", "rate 8,600: latency bounded")
 			}
 			for _, w := range want {
 				if !strings.Contains(all, w) {
