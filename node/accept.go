@@ -60,9 +60,47 @@ func (n *Node) Policy() *policy.Set { return n.policy.Load() }
 
 // Accept is ingest.Acceptor: it makes the submission durable and hands it on.
 func (n *Node) Accept(ctx context.Context, s *ingest.Submission) error {
+	if job := s.Message.Job; job != "" {
+		n.jobs.accepting.RLock()
+		defer n.jobs.accepting.RUnlock()
+		if n.jobCancelled(jobName{s.Message.Tenant, job}) {
+			return &ingest.Refusal{Code: 550, Enhanced: message.Enhanced{Class: 5, Subject: 7, Detail: 0}, HTTP: 409, Text: "the job was cancelled"}
+		}
+	}
+	r, err := n.offer(s)
+	if err != nil {
+		return err
+	}
+	return r.Wait(ctx)
+}
+
+// Offer is ingest.Offerer. A job's submission is durable when it returns: the
+// lock that keeps a cancel of the job away cannot be held from here to Wait.
+func (n *Node) Offer(ctx context.Context, s *ingest.Submission) (ingest.Receipt, error) {
+	if s.Message.Job != "" {
+		return nil, n.Accept(ctx, s)
+	}
+	r, err := n.offer(s)
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// receipt is a submission on its way to the disk: ingest.Receipt.
+type receipt struct {
+	n          *Node
+	m          *message.Message
+	ds         []*message.Delivery
+	recipients int
+	pending    spool.Pending
+}
+
+// offer hands a submission to the spool.
+func (n *Node) offer(s *ingest.Submission) (*receipt, error) {
 	m := s.Message
 	if err := n.room(m.Tenant); err != nil {
-		return err
+		return nil, err
 	}
 	now := n.now()
 	if m.ID.IsZero() {
@@ -71,27 +109,32 @@ func (n *Node) Accept(ctx context.Context, s *ingest.Submission) error {
 	if m.Accepted.IsZero() {
 		m.Accepted = now
 	}
-	if m.Job != "" {
-		n.jobs.accepting.RLock()
-		defer n.jobs.accepting.RUnlock()
-	}
-	if m.Job != "" && n.jobCancelled(jobName{m.Tenant, m.Job}) {
-		return &ingest.Refusal{Code: 550, Enhanced: message.Enhanced{Class: 5, Subject: 7, Detail: 0}, HTTP: 409, Text: "the job was cancelled"}
-	}
 	ds, err := n.plan(s, n.policy.Load(), now)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	m.Deliveries = uint16(len(ds))
 	buf := eventBuffers.Get().(*[]byte)
 	*buf = n.acceptedEvents((*buf)[:0], m, ds, now)
-	err = n.spool.Append(ctx, &spool.Submission{Message: m, Deliveries: ds, Idempotency: s.Idempotency, Events: *buf})
+	p, err := n.spool.Offer(&spool.Submission{Message: m, Deliveries: ds, Idempotency: s.Idempotency, Events: *buf})
 	putEventBuffer(buf)
 	if err != nil {
+		return nil, n.appendRefused(err)
+	}
+	if s.Encoded != nil {
+		s.Encoded()
+	}
+	return &receipt{n: n, m: m, ds: ds, recipients: len(s.Recipients), pending: p}, nil
+}
+
+// Wait is ingest.Receipt.
+func (r *receipt) Wait(ctx context.Context) error {
+	n := r.n
+	if err := r.pending.Wait(ctx); err != nil {
 		return n.appendRefused(err)
 	}
-	n.count.accepted(m.Tenant, len(s.Recipients), m.Size())
-	n.handOver(m, ds)
+	n.count.accepted(r.m.Tenant, r.recipients, r.m.Size())
+	n.handOver(r.m, r.ds)
 	return nil
 }
 

@@ -33,18 +33,35 @@ type Idempotency struct {
 //
 // INVARIANT: a message id is used for one Append only, also when that failed.
 func (s *Store) Append(ctx context.Context, sub *Submission) error {
-	if err := s.enterWrite(); err != nil {
+	p, err := s.Offer(sub)
+	if err != nil {
 		return err
 	}
-	defer s.leave()
+	return p.Wait(ctx)
+}
+
+// Pending is a submission between Offer and its answer.
+type Pending struct{ r *request }
+
+// Offer begins an Append: it returns when the submission is in line. sub may be
+// changed after that; what becomes of it, Wait tells.
+func (s *Store) Offer(sub *Submission) (Pending, error) {
+	if err := s.enterWrite(); err != nil {
+		return Pending{}, err
+	}
+	defer s.leave() // Close commits what is in line
 	if err := sub.check(); err != nil {
-		return err
+		return Pending{}, err
 	}
 	r := s.newRequest(kindAppend, contentSize(sub.Message)+512*len(sub.Deliveries))
 	r.encodeSubmission(sub)
 	r.idem = sub.Idempotency
-	return s.await(ctx, r)
+	return Pending{r}, s.commits.enqueue(r)
 }
+
+// Wait returns when the submission is durable, as Append does. It is called
+// once; without it nothing is lost but memory.
+func (p Pending) Wait(ctx context.Context) error { return p.r.wait(ctx) }
 
 func (sub *Submission) check() error {
 	m := sub.Message

@@ -156,6 +156,11 @@ func (s *Store) await(ctx context.Context, r *request) error {
 	if err := s.commits.enqueue(r); err != nil {
 		return err
 	}
+	return r.wait(ctx)
+}
+
+// wait takes the answer to r, and ends it.
+func (r *request) wait(ctx context.Context) error {
 	select {
 	case err := <-r.ack:
 		r.recycle()

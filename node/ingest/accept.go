@@ -28,6 +28,9 @@ type Submission struct {
 	Expires       time.Time // zero: the stream's expiry
 	PriorityGiven bool      // else the stream's priority
 	Idempotency   *spool.Idempotency
+	// Encoded, if set, is called when all that Accept has left to do is to wait
+	// for the disk. It may not be called at all when Accept fails.
+	Encoded func()
 }
 
 // Acceptor takes submissions into the spool. Package node implements it.
@@ -44,6 +47,22 @@ type Acceptor interface {
 	Accept(ctx context.Context, s *Submission) error
 	// Policy is the snapshot in force.
 	Policy() *policy.Set
+}
+
+// Offerer is an Acceptor that can have several submissions of one client on
+// their way to the disk at a time.
+type Offerer interface {
+	Acceptor
+	// Offer begins what Accept does. Without an error and without a Receipt
+	// the submission is durable already.
+	Offer(ctx context.Context, s *Submission) (Receipt, error)
+}
+
+// Receipt is a submission on its way to the disk.
+type Receipt interface {
+	// Wait is called once, also when nobody wants to know any more, and
+	// returns what Accept would.
+	Wait(ctx context.Context) error
 }
 
 // Refusal is a refusal that a client can be told, over SMTP or HTTP.

@@ -24,6 +24,9 @@ func (a *taker) Admit(string) error                        { return nil }
 func (a *taker) NewID(now time.Time) message.ID            { return a.ids.New(now) }
 func (a *taker) Policy() *policy.Set                       { return &a.policy }
 func (a *taker) Accept(context.Context, *Submission) error { return nil }
+func (a *taker) Offer(context.Context, *Submission) (Receipt, error) {
+	return nil, nil
+}
 
 func benchServer(b testing.TB) *SMTPServer {
 	s, err := NewSMTPServer(SMTPOptions{

@@ -104,24 +104,17 @@ func (s *session) finish() {
 	if !s.obeyHeaders(sub, came) {
 		return
 	}
-	size, recipients, id := len(sub.Message.Raw), len(sub.Recipients), sub.Message.ID
-	if err := s.srv.acceptor.Accept(s.srv.ctx, sub); err != nil {
+	p := promise{at: len(s.wire.out), id: sub.Message.ID, size: len(sub.Message.Raw), recipients: len(sub.Recipients),
+		repaired: s.body.content.Repairs > 0, came: came}
+	var err error
+	if p.receipt, err = s.srv.acceptor.Offer(s.srv.ctx, sub); err != nil {
 		s.refuseAccept(err)
 		return
 	}
-	c := &s.l.counters
-	c.accepted(time.Since(came))
-	c.messages.Add(1)
-	c.recipients.Add(uint64(recipients))
-	c.bytes.Add(uint64(size))
-	if s.body.content.Repairs > 0 {
-		c.repaired.Add(1)
+	s.promises = append(s.promises, p)
+	if len(s.promises) == maxPromises || s.srv.tracer.Load() != nil {
+		s.keepPromises()
 	}
-	s.errors = 0
-	from := len(s.wire.out)
-	s.wire.out = append(s.wire.out, "250 2.0.0 Ok: queued as "...)
-	s.wire.out = append(id.AppendText(s.wire.out), '\r', '\n')
-	s.replied(from)
 }
 
 // contentSuits refuses content for its bytes or its header section.

@@ -36,7 +36,7 @@ type Tracer interface {
 // SMTPOptions build an SMTPServer.
 type SMTPOptions struct {
 	Listeners     []SMTPListener
-	Acceptor      Acceptor
+	Acceptor      Offerer
 	Authenticator Authenticator
 	Logger        *slog.Logger // nil: slog.Default
 	Hostname      string       // the node's name, for listeners without one; "" asks the system
@@ -48,7 +48,7 @@ type SMTPOptions struct {
 // SMTPServer is the SMTP side of ingest. It owns its listeners, one goroutine
 // for each, and one goroutine for each connection.
 type SMTPServer struct {
-	acceptor  Acceptor
+	acceptor  Offerer
 	auth      Authenticator
 	log       *slog.Logger
 	listeners []*smtpListener

@@ -58,7 +58,8 @@ type session struct {
 	header    header
 	domain    domainCache
 	authors   authors
-	sender    string // of the last MAIL: most sessions send as one
+	promises  []promise // replies that wait for the disk, in the order of the output
+	sender    string    // of the last MAIL: most sessions send as one
 	date      dateCache
 	added     []byte // scratch: the header fields that we put in front
 	discarded int64  // bytes of chunks that nobody wanted
@@ -76,6 +77,7 @@ type transaction struct {
 func newSession(srv *SMTPServer, l *smtpListener, conn net.Conn) *session {
 	s := &session{srv: srv, l: l, raw: conn, id: srv.sessions.Add(1), started: time.Now()}
 	s.wire = newWire(conn, l.Timeouts.Write.D())
+	s.wire.settle = s.keepPromises
 	return s
 }
 
@@ -109,6 +111,7 @@ func (s *session) end() {
 	s.resetTransaction()
 	_ = s.wire.flush()
 	_ = s.wire.conn.Close()
+	s.wire.release()
 	if s.counted.IsValid() {
 		s.l.clients.leave(s.counted)
 	}
@@ -227,11 +230,7 @@ func (s *session) reply(code uint16, enhanced, text string) {
 // replied is done for each reply: show it to the tracer, and do not let
 // replies pile up before a client that only writes.
 func (s *session) replied(from int) {
-	if s.srv.tracer.Load() != nil {
-		for l := range bytes.SplitSeq(bytes.TrimSuffix(s.wire.out[from:], []byte("\r\n")), []byte("\r\n")) {
-			s.trace(true, l)
-		}
-	}
+	s.traceReplies(s.wire.out[from:])
 	if len(s.wire.out) > outputFlush {
 		_ = s.wire.flush() // an error is kept; the next read reports it
 	}
@@ -270,14 +269,19 @@ func (s *session) refuseSyntax(e *smtp.SyntaxError) {
 // refuseAccept passes on a refusal of the acceptance path, whose text is
 // cleaned because it may be built from what was submitted.
 func (s *session) refuseAccept(err error) {
+	from := len(s.wire.out)
+	s.wire.out = s.appendRefused(s.wire.out, err)
+	s.replied(from)
+}
+
+func (s *session) appendRefused(b []byte, err error) []byte {
 	s.l.counters.errors[errUnavailable].Add(1)
 	var r *Refusal
 	if errors.As(err, &r) && r.Code >= 400 && r.Code <= 599 {
-		s.reply(uint16(r.Code), r.Enhanced.String(), string(appendClean(nil, r.Text)))
-		return
+		return appendReply(b, uint16(r.Code), r.Enhanced.String(), string(appendClean(nil, r.Text)))
 	}
 	s.srv.log.Error("accept message", "session", s.id, "client", s.clientIP, "error", err)
-	s.reply(451, "4.3.0", "Temporary failure, try again later")
+	return appendReply(b, 451, "4.3.0", "Temporary failure, try again later")
 }
 
 // resetTransaction ends a transaction, if there is one, and gives its buffer
@@ -316,6 +320,16 @@ func (s *session) networkTenant() {
 	}
 	if policy.AnyContains(s.l.RelayNetworks, s.client) {
 		s.tenant = policy.DefaultName
+	}
+}
+
+// traceReplies shows whole replies to the tracer.
+func (s *session) traceReplies(b []byte) {
+	if s.srv.tracer.Load() == nil {
+		return
+	}
+	for l := range bytes.SplitSeq(bytes.TrimSuffix(b, []byte("\r\n")), []byte("\r\n")) {
+		s.trace(true, l)
 	}
 }
 

@@ -29,6 +29,8 @@ type store struct {
 	ids    message.IDs
 	refuse error
 	policy *policy.Set
+	slow   []*slowReceipt // not nil: submissions wait to be waited for
+	waited func(*message.Message) error
 }
 
 func (a *store) Admit(string) error             { return nil }
@@ -42,6 +44,35 @@ func (a *store) Accept(_ context.Context, s *Submission) error {
 	}
 	a.mu.subs = append(a.mu.subs, s)
 	return nil
+}
+
+// Offer is durable at once, or takes its place in slow.
+func (a *store) Offer(ctx context.Context, s *Submission) (Receipt, error) {
+	if a.slow == nil {
+		return nil, a.Accept(ctx, s)
+	}
+	r := &slowReceipt{a, s}
+	a.slow = append(a.slow, r)
+	return r, nil
+}
+
+// slowReceipt accepts its submission when it is waited for.
+type slowReceipt struct {
+	a *store
+	s *Submission
+}
+
+func (r *slowReceipt) Wait(ctx context.Context) error {
+	if r.a.slow[0] != r {
+		panic("waited for in another order than offered")
+	}
+	r.a.slow = r.a.slow[1:]
+	if r.a.waited != nil {
+		if err := r.a.waited(r.s.Message); err != nil {
+			return err
+		}
+	}
+	return r.a.Accept(ctx, r.s)
 }
 
 func (a *store) taken() []*Submission {
@@ -136,11 +167,17 @@ func (c *scripted) all() string {
 func (s testServer) talk(turns ...string) *scripted { return s.talkFrom("192.0.2.1", turns...) }
 
 func (s testServer) talkFrom(addr string, turns ...string) *scripted {
+	c := s.script(addr, turns...)
+	newSession(s.SMTPServer, s.listeners[0], c).run()
+	return c
+}
+
+// script is a connection that will say the turns.
+func (s testServer) script(addr string, turns ...string) *scripted {
 	c := &scripted{from: netip.AddrPortFrom(netip.MustParseAddr(addr), 4000)}
 	for _, t := range turns {
 		c.turns = append(c.turns, []byte(t))
 	}
-	newSession(s.SMTPServer, s.listeners[0], c).run()
 	return c
 }
 

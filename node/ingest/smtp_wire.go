@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -13,6 +14,7 @@ import (
 // Bounds on what one connection holds in memory beside a message.
 const (
 	inputBuffer  = 16 << 10
+	largeInput   = 64 << 10 // of a client that once filled the other
 	maxInputLine = 12 << 10 // RFC 4954 4: 12288 for AUTH, the longest line there is
 	outputFlush  = 8 << 10
 )
@@ -22,15 +24,19 @@ const (
 // read (RFC 2920 3.2): a group of pipelined commands costs one read and one
 // write.
 type wire struct {
-	drain   *atomic.Bool // while idle: the server's flag, which ends the wait
-	conn    net.Conn
-	in      []byte // the input buffer; in[r:w] is unread
-	r, w    int
-	out     []byte
-	trouble error // the first error of the connection; after it, nothing is read or written
-	write   time.Duration
-	wrote   int64
-	read    int64
+	drain    *atomic.Bool // while idle: the server's flag, which ends the wait
+	conn     net.Conn
+	in       []byte // the input buffer; in[r:w] is unread
+	r, w     int
+	full     bool    // the last read filled it
+	borrowed *[]byte // in, when it is one of largeInputs
+	out      []byte
+	spare    []byte // the output buffer's other half, for settle
+	settle   func() // completes out before it is sent
+	trouble  error  // the first error of the connection; after it, nothing is read or written
+	write    time.Duration
+	wrote    int64
+	read     int64
 
 	// The deadlines that the connection has. They may be earlier than what is
 	// wanted, never later: one that ends a wait too early is set again then.
@@ -47,6 +53,28 @@ var (
 
 func newWire(conn net.Conn, write time.Duration) *wire {
 	return &wire{conn: conn, in: make([]byte, inputBuffer), out: make([]byte, 0, 1024), write: write}
+}
+
+// largeInputs are input buffers of clients that send more at once than fits an
+// ordinary one: large content, or several messages by BDAT.
+var largeInputs = sync.Pool{New: func() any {
+	b := make([]byte, largeInput)
+	return &b
+}}
+
+// widen takes a larger input buffer.
+func (w *wire) widen() {
+	w.borrowed = largeInputs.Get().(*[]byte)
+	w.w = copy(*w.borrowed, w.in[w.r:w.w])
+	w.r, w.in = 0, *w.borrowed
+}
+
+// release gives back what was borrowed. It is the owner's last act.
+func (w *wire) release() {
+	if w.borrowed != nil {
+		largeInputs.Put(w.borrowed)
+		w.in, w.r, w.w, w.borrowed = nil, 0, 0, nil
+	}
 }
 
 // pending reports whether input is waiting that nobody has looked at.
@@ -68,6 +96,9 @@ func (w *wire) line(deadline time.Time) ([]byte, error) {
 	for {
 		if i := bytes.IndexByte(w.in[w.r+searched:w.w], '\n'); i >= 0 {
 			i += w.r + searched
+			if i-w.r >= inputBuffer {
+				return nil, errLineLong
+			}
 			if i == w.r || w.in[i-1] != '\r' {
 				return nil, errBareLF
 			}
@@ -76,7 +107,7 @@ func (w *wire) line(deadline time.Time) ([]byte, error) {
 			return l, nil
 		}
 		searched = w.w - w.r
-		if searched == len(w.in) {
+		if searched >= inputBuffer {
 			return nil, errLineLong
 		}
 		if err := w.fill(deadline); err != nil {
@@ -94,6 +125,9 @@ func (w *wire) fill(deadline time.Time) error {
 		w.w = copy(w.in, w.in[w.r:w.w])
 		w.r = 0
 	}
+	if w.full && w.borrowed == nil {
+		w.widen()
+	}
 	if w.always || w.readBy.IsZero() || w.readBy.After(deadline) {
 		if err := w.setReadDeadline(deadline); err != nil {
 			return err
@@ -108,6 +142,7 @@ func (w *wire) fill(deadline time.Time) error {
 		n, err := w.conn.Read(w.in[w.w:])
 		w.w += n
 		w.read += int64(n)
+		w.full = w.w == len(w.in)
 		switch {
 		case n > 0: // an error comes back with the next read
 			return nil
@@ -148,6 +183,9 @@ func (w *wire) fail(err error) error {
 
 // flush sends the replies gathered so far.
 func (w *wire) flush() error {
+	if w.settle != nil {
+		w.settle()
+	}
 	if w.trouble != nil {
 		return w.trouble
 	}
@@ -179,12 +217,16 @@ func (w *wire) flush() error {
 
 // reply adds a one-line reply. enhanced may be "".
 func (w *wire) reply(code uint16, enhanced, text string) {
-	w.out = strconv.AppendUint(w.out, uint64(code), 10)
-	w.out = append(w.out, ' ')
+	w.out = appendReply(w.out, code, enhanced, text)
+}
+
+func appendReply(b []byte, code uint16, enhanced, text string) []byte {
+	b = strconv.AppendUint(b, uint64(code), 10)
+	b = append(b, ' ')
 	if enhanced != "" {
-		w.out = append(append(w.out, enhanced...), ' ')
+		b = append(append(b, enhanced...), ' ')
 	}
-	w.out = append(append(w.out, text...), '\r', '\n')
+	return append(append(b, text...), '\r', '\n')
 }
 
 // appendClean appends text made elsewhere to a reply: control bytes and
