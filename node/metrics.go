@@ -26,6 +26,7 @@ func (n *Node) Metrics() *api.Metrics {
 	n.spoolMetrics(&m.Spool)
 	n.schedulerMetrics(&m.Scheduler)
 	n.deliveryMetrics(&m.Delivery)
+	n.signingMetrics(&m.Signing)
 	n.dnsMetrics(&m.DNS)
 	n.eventMetrics(&m.Events)
 	return m
@@ -140,6 +141,12 @@ func (n *Node) deliveryMetrics(m *api.DeliveryMetrics) {
 		}
 		m.Stages[stageNames[i]] = h
 	}
+}
+
+func (n *Node) signingMetrics(m *api.SigningMetrics) {
+	s := n.signers.Load().Metrics()
+	m.Signed, m.Failed, m.Unsigned, m.Fallbacks = s.Signed, s.Failed, s.Unsigned, s.Fallbacks
+	m.Keys, m.Seconds, m.RSA = s.Keys, s.Time.Seconds(), s.RSA.Signer
 }
 
 func (n *Node) dnsMetrics(m *api.DNSMetrics) {

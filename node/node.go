@@ -188,6 +188,9 @@ func (n *Node) usePolicy(set *policy.Set) {
 	for _, err := range errs {
 		n.log.Error("signing key cannot be used; mail of its domain goes without its signature", "error", err)
 	}
+	for _, err := range signers.Slow() {
+		n.log.Warn("signing key stays with crypto/rsa; its signatures cost more", "error", err)
+	}
 	n.signers.Store(signers)
 	n.access.SetPolicy(set)
 	n.days.usePolicy(set)

@@ -27,6 +27,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	p.spool(&m.Spool)
 	p.scheduler(&m.Scheduler)
 	p.delivery(&m.Delivery)
+	p.signing(&m.Signing)
 	p.dns(&m.DNS)
 	p.events(&m.Events)
 }
@@ -179,6 +180,16 @@ func (p printer) delivery(m *DeliveryMetrics) {
 	for stage, h := range m.Stages {
 		p.histogram("delivery_stage_seconds", "Where the time of an attempt went.", h, []string{"stage"}, stage)
 	}
+}
+
+func (p printer) signing(m *SigningMetrics) {
+	counter(p, "dkim_signatures_total", "DKIM signatures made.", m.Signed)
+	counter(p, "dkim_failures_total", "Keys or messages that could not be signed.", m.Failed)
+	counter(p, "dkim_unsigned_total", "Messages whose domain has no signing key.", m.Unsigned)
+	counter(p, "dkim_fallbacks_total", "Signatures that libcrypto failed to make and crypto/rsa made.", m.Fallbacks)
+	counter(p, "dkim_seconds_total", "Time in private keys' operations.", m.Seconds)
+	gauge(p, "dkim_keys", "Signing keys in use.", m.Keys)
+	by(p, gaugeKind, "dkim_rsa_signer", "What makes RSA signatures.", "signer", map[string]int64{m.RSA: 1})
 }
 
 func (p printer) dns(m *DNSMetrics) {

@@ -18,6 +18,7 @@ type Metrics struct {
 	Spool     SpoolMetrics
 	Scheduler SchedulerMetrics
 	Delivery  DeliveryMetrics
+	Signing   SigningMetrics
 	DNS       DNSMetrics
 	Events    EventMetrics
 }
@@ -108,6 +109,17 @@ type DeliveryMetrics struct {
 type ReplyKey struct {
 	Phase string
 	Class string // "2", "4", "5" or a fault's name
+}
+
+// SigningMetrics is DKIM.
+type SigningMetrics struct {
+	Signed    uint64 // signatures made
+	Failed    uint64 // keys or messages that could not be signed
+	Unsigned  uint64 // messages whose domain has no key
+	Fallbacks uint64 // signatures that libcrypto failed to make and crypto/rsa made
+	Keys      int
+	Seconds   float64 // in private keys' operations
+	RSA       string  // what makes RSA signatures: libcrypto or crypto/rsa
 }
 
 // DNSMetrics is the resolver.
