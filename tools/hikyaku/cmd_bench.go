@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -190,13 +189,12 @@ processes. It refuses reports of unlike machines or modes and says what differs;
 			if err != nil {
 				return err
 			}
-			compare := report.Compare
-			if force {
-				compare = report.CompareAnyway
-			}
-			cmp, err := compare(a, b)
-			if err != nil {
+			cmp, err := report.Compare(a, b)
+			if err != nil && !force {
 				return hint(err, "--force compares them all the same, and says so")
+			}
+			if err != nil {
+				cmp = report.CompareAnyway(a, b)
 			}
 			if page != "" {
 				html, err := cmp.Page()
