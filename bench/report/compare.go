@@ -255,19 +255,28 @@ func of[T any](from *T, read func(*T) float64) *float64 {
 	return &v
 }
 
+// beyond is how many values have to lie above a percentile in both reports
+// before a difference of it is judged: fewer are chance.
+const beyond = 30
+
 func latencyRatios(l couple[Latency]) []Ratio {
 	var rows []Ratio
 	for _, p := range []struct {
-		name string
-		read func(*Latency) float64
+		name     string
+		quantile float64
+		read     func(*Latency) float64
 	}{
-		{"p50", func(l *Latency) float64 { return l.P50.Seconds() }},
-		{"p90", func(l *Latency) float64 { return l.P90.Seconds() }},
-		{"p99", func(l *Latency) float64 { return l.P99.Seconds() }},
-		{"p99.9", func(l *Latency) float64 { return l.P999.Seconds() }},
-		{"max", func(l *Latency) float64 { return l.Max.Seconds() }},
+		{"p50", 0.5, func(l *Latency) float64 { return l.P50.Seconds() }},
+		{"p90", 0.9, func(l *Latency) float64 { return l.P90.Seconds() }},
+		{"p99", 0.99, func(l *Latency) float64 { return l.P99.Seconds() }},
+		{"p99.9", 0.999, func(l *Latency) float64 { return l.P999.Seconds() }},
+		{"max", 1, func(l *Latency) float64 { return l.Max.Seconds() }}, // one value: never judged
 	} {
-		rows = append(rows, lower(l.name+" "+p.name, "s", of(l.a, p.read), of(l.b, p.read)))
+		r := lower(l.name+" "+p.name, "s", of(l.a, p.read), of(l.b, p.read))
+		if l.a != nil && l.b != nil && float64(min(l.a.Count, l.b.Count))*(1-p.quantile) < beyond {
+			r.Verdict = ""
+		}
+		rows = append(rows, r)
 	}
 	return rows
 }

@@ -76,6 +76,8 @@ if (location.hash === "#selfcheck") addEventListener("load", () => {
     figure.querySelector(".area").dispatchEvent(new PointerEvent("pointerleave"));
   }
   if (root.scrollWidth > root.clientWidth) faults.unshift("the page is wider than the window: " + root.scrollWidth + " of " + root.clientWidth);
+  if (matchMedia("print").matches) for (const table of document.querySelectorAll(".scroll"))
+    if (table.scrollWidth > table.clientWidth) faults.unshift("a table is cut off on paper: " + table.textContent.trim().slice(0, 60));
   root.dataset.plots = plots;
   root.dataset.labels = labels;
   root.dataset.width = root.clientWidth;
