@@ -175,3 +175,17 @@ func prefixed(prefix, s string) string {
 	}
 	return prefix + s
 }
+
+// BenchmarkTemplateJob is one job of a template, in requests of 5,000, into a
+// node: how fast it is accepted, beside its delivery to a receiver that compares
+// the content of each.
+func BenchmarkTemplateJob(b *testing.B) {
+	const n = 200_000
+	p := startProduct(b, &Mix{Recipients: n, PerMessage: 5000, Template: &Template{}, Job: "bulk"}, peers.HikyakuOptions{})
+	res, err := Run(b.Context(), Options{Mix: p.mix, Protocol: HTTPTemplate, Addrs: []string{p.node.HTTP}, Connections: 4, Ledger: p.Ledger, Start: p.began})
+	if err != nil || res.Accepted != n {
+		b.Fatalf("%v %+v", err, res)
+	}
+	b.ReportMetric(n/res.Elapsed.Seconds(), "recipients/s")
+	b.ReportMetric(0, "ns/op")
+}
