@@ -26,7 +26,7 @@ type Candidate interface {
 }
 
 // Names are the candidates that Start knows, in the order of tables.
-func Names() []string { return []string{"hikyaku", "postfix"} }
+func Names() []string { return []string{"hikyaku", "postfix", "exim", "opensmtpd", "haraka"} }
 
 // RelayOptions are what all candidates are given when the same work goes
 // through each of them.
@@ -49,6 +49,12 @@ func Start(ctx context.Context, name string, o RelayOptions) (Candidate, error) 
 		return relayHikyaku(ctx, o)
 	case "postfix":
 		return relayPostfix(ctx, o)
+	case "exim":
+		return relayExim(ctx, o)
+	case "opensmtpd":
+		return relayOpenSMTPD(ctx, o)
+	case "haraka":
+		return relayHaraka(ctx, o)
 	}
 	return nil, fmt.Errorf("no candidate is called %q; there are %s", name, strings.Join(Names(), ", "))
 }

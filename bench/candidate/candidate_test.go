@@ -53,7 +53,9 @@ func TestCandidatesRelayAllAndLeaveNothing(t *testing.T) {
 			}
 			need(t, err)
 			defer c.Close()
-			if _, err := RunSMTPSource(t.Context(), SourceOptions{Target: c.Address(), Messages: messages, Size: 4096, Connections: 4}); err != nil {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if _, err := RunSMTPSource(ctx, SourceOptions{Target: c.Address(), Messages: messages, Size: 4096, Connections: 4}); err != nil {
 				t.Fatalf("%v\n%s", err, Tail(c.Output(), 4000))
 			}
 			if err := Until(t.Context(), 60*time.Second, "all messages at the sink", func() (bool, error) {
