@@ -3,6 +3,7 @@ package spool
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -67,6 +68,7 @@ type committer struct {
 	wg      sync.WaitGroup // build and settle
 
 	// The builder's own.
+	company           company
 	seq               uint64
 	shared            map[message.ID]int32
 	jobs              map[string]jobCounts
@@ -194,13 +196,17 @@ func (c *committer) gather(timer *time.Timer) []*request {
 		c.mu.Lock()
 		n := len(c.mu.waiting)
 		ready := c.mu.urgent > 0 || n >= gatherEnough || c.mu.closed || late
-		if n > 0 && ready {
+		if n > 0 && ready && !c.company.expected(n, c.mu.closed) {
 			return c.takeLocked()
 		}
 		closed := c.mu.closed
 		c.mu.Unlock()
-		if closed {
+		if closed && n == 0 {
 			return nil
+		}
+		if n > 0 && ready {
+			runtime.Gosched()
+			continue
 		}
 		if n > 0 && !armed {
 			timer.Reset(gatherDelay)
