@@ -15,6 +15,8 @@ import (
 type farmInbox struct {
 	farm *carriers.Farm
 	text string // the policy that keeps to their limits
+
+	opened time.Time
 }
 
 // retrySoon is the schedule of scenarios whose trials are minutes, not days.
@@ -25,7 +27,7 @@ func openFarm(ctx context.Context, t *trial) (*farmInbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &farmInbox{}
+	f := &farmInbox{opened: time.Now()}
 	f.farm, err = carriers.Start(ctx, carriers.FarmOptions{
 		Profiles: profiles, Seed: t.run.Seed, Every: 500 * time.Millisecond, Want: t.sampled,
 		OnReceived: func(a *carriers.Arrival) { t.take(a.To, a.Data, a.At) },
@@ -57,11 +59,14 @@ func (f *farmInbox) outcome(t *trial, o *outcome) {
 		if !s.Unlimited {
 			c.Series = append(c.Series, slopes(report.SeriesAllowed, s.Series.At, s.Series.Allowed))
 		}
+		for i := range c.Series {
+			c.Series[i] = shifted(c.Series[i], f.opened.Sub(t.run.rep.Started).Seconds())
+		}
 		o.carriers = append(o.carriers, c)
 		o.brokenN += int(s.Metric.Violations)
 		for _, v := range s.Violations {
 			o.broken = append(o.broken, report.Violation{
-				At: v.At.Sub(t.start).Seconds(), Carrier: v.Carrier, Source: v.Source, Limit: v.Limit, Window: v.Window, Allowed: v.Allowed, Seen: v.Seen,
+				At: v.At.Sub(t.run.rep.Started).Seconds(), Carrier: v.Carrier, Source: v.Source, Limit: v.Limit, Window: v.Window, Allowed: v.Allowed, Seen: v.Seen,
 			})
 		}
 	}

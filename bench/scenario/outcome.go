@@ -66,14 +66,29 @@ func (o *outcome) finish(t *trial) {
 	for _, f := range t.flows {
 		o.flows = append(o.flows, f.outcome())
 	}
-	o.processes, o.series, o.counters = t.watch.Processes(), t.watch.Series(), t.counters
-	o.marks = t.marks
+	o.processes, o.counters = t.watch.Processes(), t.counters
+	// All trials lie on one axis: that of the run.
+	offset := t.start.Sub(t.run.rep.Started).Seconds()
+	for _, s := range t.watch.Series() {
+		o.series = append(o.series, shifted(s, offset))
+	}
+	for _, m := range t.marks {
+		o.marks = append(o.marks, report.Mark{At: m.At + offset, Text: m.Text})
+	}
 	if farm, ok := t.inbox.(*farmInbox); ok {
 		farm.outcome(t, o)
 	}
 	if !t.killed { // a killed node takes its counters with it
 		o.faults = append(o.faults, t.compareCounters()...)
 	}
+}
+
+// shifted is a series that begins later.
+func shifted(s measure.Series, by float64) measure.Series {
+	for i := range s.At {
+		s.At[i] += by
+	}
+	return s
 }
 
 func (f *flow) outcome() flowOutcome {
