@@ -276,6 +276,8 @@ func (p *planned) byDestination(rs []message.Recipient) ([]*message.Delivery, er
 				}
 				known[dest] = d
 			}
+			d.Recipients = rs[i : i+1 : i+1] // most have one
+			continue
 		}
 		d.Recipients = append(d.Recipients, rs[i])
 	}

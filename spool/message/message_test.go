@@ -189,3 +189,20 @@ func TestEventJSONAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations a record, want 0", n)
 	}
 }
+
+// TestEventTimesAreRFC3339: the digits are made by hand, for all times alike.
+func TestEventTimesAreRFC3339(t *testing.T) {
+	tokyo := time.FixedZone("", 9*3600)
+	for _, at := range []time.Time{
+		time.Unix(0, 0), time.Date(2024, 2, 29, 23, 59, 59, 999_999_999, time.UTC), time.Date(2026, 11, 22, 5, 4, 3, 1000, tokyo),
+		time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 0, 0, 0, 10_000, time.UTC), time.Date(12026, 1, 1, 0, 0, 0, 0, time.UTC),
+		time.Date(-5, 1, 1, 0, 0, 0, 0, time.UTC),
+	} {
+		e := Event{Type: EventAccepted, Time: at, NextDue: at}
+		text := at.UTC().Format("2006-01-02T15:04:05.000000Z")
+		line := string(e.AppendJSON(nil))
+		if !strings.Contains(line, `"time":"`+text+`"`) || (!at.IsZero() && !strings.Contains(line, `"next_due":"`+text+`"`)) {
+			t.Errorf("%v: want %s in %s", at, text, line)
+		}
+	}
+}

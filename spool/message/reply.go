@@ -97,13 +97,17 @@ type Enhanced struct {
 
 // String is "5.1.1", or "" when none was given.
 func (e Enhanced) String() string {
+	return string(e.AppendText(make([]byte, 0, 12)))
+}
+
+// AppendText appends what String returns.
+func (e Enhanced) AppendText(b []byte) []byte {
 	if e.Class == 0 {
-		return ""
+		return b
 	}
-	b := strconv.AppendUint(make([]byte, 0, 12), uint64(e.Class), 10)
+	b = strconv.AppendUint(b, uint64(e.Class), 10)
 	b = strconv.AppendUint(append(b, '.'), uint64(e.Subject), 10)
-	b = strconv.AppendUint(append(b, '.'), uint64(e.Detail), 10)
-	return string(b)
+	return strconv.AppendUint(append(b, '.'), uint64(e.Detail), 10)
 }
 
 // ParseEnhanced reads "5.1.1". Subject and detail are 0 to 999 (RFC 3463 2).
