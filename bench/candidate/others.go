@@ -128,8 +128,8 @@ func relayHaraka(ctx context.Context, o RelayOptions) (Candidate, error) {
 			return nil, errors.Join(err, h.Close())
 		}
 	}
-	if err := os.MkdirAll(filepath.Join(dir, "queue"), 0o755); err != nil {
-		return nil, errors.Join(err, h.Close())
+	if err := errors.Join(os.MkdirAll(filepath.Join(dir, "queue"), 0o755), copyDefaults(program, filepath.Join(dir, "config"))); err != nil {
+		return nil, errors.Join(fmt.Errorf("haraka: %w", err), h.Close())
 	}
 	if h.Process, err = StartProcess(program, []string{"-c", dir}, ProcessOptions{}); err == nil {
 		err = listening(ctx, h.Process, h.addr)
@@ -141,6 +141,21 @@ func relayHaraka(ctx context.Context, o RelayOptions) (Candidate, error) {
 		return nil, errors.Join(fmt.Errorf("haraka: %w", err), h.Close())
 	}
 	return h, nil
+}
+
+// copyDefaults takes those files of the program's own configuration without
+// which it does not greet.
+func copyDefaults(program, to string) error {
+	real, err := filepath.EvalSymlinks(program)
+	if err != nil {
+		return err
+	}
+	const name = "connection.ini"
+	text, err := os.ReadFile(filepath.Join(filepath.Dir(real), "..", "config", name))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(to, name), text, 0o644)
 }
 
 func (h *haraka) Name() string    { return "haraka" }
