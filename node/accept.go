@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -294,9 +295,13 @@ func putEventBuffer(b *[]byte) {
 	}
 }
 
+// acceptedEventSize is about how long the event of one recipient is.
+const acceptedEventSize = 400
+
 func (n *Node) acceptedEvents(b []byte, m *message.Message, ds []*message.Delivery, now time.Time) []byte {
 	e := n.eventOf(message.EventAccepted, m, now)
 	e.Via, e.From = m.Via, m.From
+	b = slices.Grow(b, len(ds)*acceptedEventSize)
 	for i, d := range ds {
 		breathe(i)
 		e.ID, e.Destination = d.ID, d.Queue.Destination

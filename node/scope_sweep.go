@@ -27,7 +27,7 @@ type scopeSweep struct {
 	a        spool.Action
 	rule     *rule // nil for a retry
 	done     chan struct{}
-	err      error // set before done is closed
+	err      error            // set before done is closed
 	meta     *message.Message // of the last delivery ended: in a job's queue thousands in a row have the same
 	affected atomic.Int64
 	late     atomic.Int64

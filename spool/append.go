@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"hikyaku/spool/message"
@@ -101,6 +102,8 @@ func (r *request) encodeSubmission(sub *Submission) {
 	r.key[0] = kindContent
 	r.setContent(m)
 	sole := len(sub.Deliveries) == 1
+	r.ids = slices.Grow(r.ids, len(sub.Deliveries))
+	r.tallies = slices.Grow(r.tallies, len(sub.Deliveries))
 	for i, d := range sub.Deliveries {
 		if i%64 == 63 {
 			runtime.Gosched() // ten thousand are tens of milliseconds

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -129,6 +130,12 @@ func (r *request) addCount(q *message.QueueKey, c jobCounts) {
 	}
 	from := len(r.names)
 	r.names = appendPairKey(r.names, kindCounters, q.Tenant, q.Job)
+	// The deliveries of one submission are of one job.
+	if n := len(r.jobs); n > 0 && bytes.Equal(r.names[from:], r.names[r.jobs[n-1].from:r.jobs[n-1].to]) {
+		r.names = r.names[:from]
+		r.jobs[n-1].counts.add(&c)
+		return
+	}
 	r.jobs = append(r.jobs, jobDelta{from, len(r.names), c})
 }
 

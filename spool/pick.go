@@ -17,7 +17,11 @@ func (c *committer) takeLocked() []*request {
 	p := pick{large: c.mu.small == 0 || c.mu.passed && c.mu.large > 0}
 	rest := 0
 	var taken []*request
-	for _, r := range c.mu.waiting {
+	for i, r := range c.mu.waiting {
+		if p.stopped && c.ofClassLocked(p.large) == 0 {
+			rest += copy(c.mu.waiting[rest:], c.mu.waiting[i:]) // none of those can go
+			break
+		}
 		if p.takes(r) {
 			c.countLocked(r, -1)
 			taken = append(taken, r)
@@ -71,6 +75,14 @@ func (p *pick) takes(r *request) bool {
 		}
 	}
 	return true
+}
+
+// ofClassLocked is how many large or small submissions wait.
+func (c *committer) ofClassLocked(large bool) int {
+	if large {
+		return c.mu.large
+	}
+	return c.mu.small
 }
 
 // countLocked keeps the counts of what waits.

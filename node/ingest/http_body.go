@@ -21,8 +21,9 @@ type bodyBuffer struct {
 
 // Bodies up to pooledBody stay in memory for the next request.
 const (
-	firstBody  = 16 << 10
-	pooledBody = 1 << 20
+	firstBody    = 16 << 10
+	pooledBody   = 1 << 20
+	largestFirst = 4 << 20
 )
 
 var bodyBuffers = sync.Pool{New: func() any { return &bodyBuffer{b: make([]byte, 0, firstBody)} }}
@@ -70,6 +71,13 @@ func (s *HTTPServer) readBody(ctx *fasthttp.RequestCtx) (*bodyBuffer, error) {
 		e.headers, e.close = []string{"Accept-Encoding", "gzip"}, true
 		return buf, e
 	}
+	if n := ctx.Request.Header.ContentLength(); in == io.Reader(packed) && n > cap(buf.b) {
+		// One more than announced, to see the end without growing again. Who
+		// announces much and sends little must not hold much.
+		if err := s.grow(buf, min(n, largestFirst)+1); err != nil {
+			return buf, err
+		}
+	}
 	err := s.fill(buf, in)
 	if err == nil && packed.left < 0 {
 		err = s.tooLarge()
@@ -77,23 +85,30 @@ func (s *HTTPServer) readBody(ctx *fasthttp.RequestCtx) (*bodyBuffer, error) {
 	return buf, err
 }
 
+// grow makes room for size bytes, within the bounds.
+func (s *HTTPServer) grow(buf *bodyBuffer, size int) error {
+	size = min(size, s.l.MaxDecompressedBytes+1)
+	if int64(size) > pooledBody {
+		want := int64(size) - buf.lent
+		if s.lent.Add(want) > s.l.MaxBodyMemory {
+			s.lent.Add(-want)
+			e := refuse(fasthttp.StatusServiceUnavailable, codeUnavailable, "too many large requests at once; try again later")
+			e.retryAfter, e.close = time.Second, true
+			return e
+		}
+		buf.lent += want
+	}
+	buf.b = append(make([]byte, 0, size), buf.b...)
+	return nil
+}
+
 // fill reads all of in, lending memory as it grows.
 func (s *HTTPServer) fill(buf *bodyBuffer, in io.Reader) error {
 	for {
 		if len(buf.b) == cap(buf.b) {
-			grown := max(2*cap(buf.b), firstBody)
-			grown = min(grown, s.l.MaxDecompressedBytes+1)
-			if int64(grown) > pooledBody {
-				want := int64(grown) - buf.lent
-				if s.lent.Add(want) > s.l.MaxBodyMemory {
-					s.lent.Add(-want)
-					e := refuse(fasthttp.StatusServiceUnavailable, codeUnavailable, "too many large requests at once; try again later")
-					e.retryAfter, e.close = time.Second, true
-					return e
-				}
-				buf.lent += want
+			if err := s.grow(buf, max(2*cap(buf.b), firstBody)); err != nil {
+				return err
 			}
-			buf.b = append(make([]byte, 0, grown), buf.b...)
 		}
 		n, err := in.Read(buf.b[len(buf.b):cap(buf.b)])
 		buf.b = buf.b[:len(buf.b)+n]

@@ -43,6 +43,7 @@ type HTTPServer struct {
 	clients  clients
 	failures authFailures
 	keys     keyLocks
+	turns    turns
 	lent     atomic.Int64 // body memory
 	draining atomic.Bool
 
@@ -62,7 +63,7 @@ func NewHTTPServer(o HTTPOptions) (*HTTPServer, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &HTTPServer{l: o.Listener.withDefaults(o.Hostname), backend: o.Backend, log: o.Logger, now: o.Now}
+	s := &HTTPServer{l: o.Listener.withDefaults(o.Hostname), backend: o.Backend, log: o.Logger, now: o.Now, turns: newTurns()}
 	if err := s.l.Validate(); err != nil {
 		return nil, fmt.Errorf("http listener %s: %w", s.l.Listen, err)
 	}

@@ -57,6 +57,13 @@ func (s *HTTPServer) submit(ctx *fasthttp.RequestCtx, c *caller) error {
 func (s *HTTPServer) inject(c *caller, key string, body []byte) (answer []byte, replayed bool, err error) {
 	ctx, cancel := context.WithTimeout(c.ctx, s.l.Timeouts.Accept.D())
 	defer cancel()
+	leave := func() {}
+	if len(body) > largeBody {
+		if leave, err = s.turns.enter(ctx); err != nil {
+			return nil, false, err
+		}
+		defer leave()
+	}
 	sub, err := decodeSubmit(body, s.l.MaxRecipients)
 	if err != nil {
 		return nil, false, err
@@ -83,6 +90,7 @@ func (s *HTTPServer) inject(c *caller, key string, body []byte) (answer []byte, 
 		in.out.Idempotency = idem
 	}
 	accepted := len(in.out.Recipients)
+	in.out.Encoded = leave
 	answer = in.answer() // before Accept: nothing of the submission is ours after it
 	if err := s.backend.Acceptor.Accept(ctx, in.out); err != nil {
 		if errors.Is(err, spool.ErrDuplicate) && idem != nil { // an attempt whose outcome was unknown had landed

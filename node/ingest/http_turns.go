@@ -1,0 +1,34 @@
+package ingest
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// largeBody is from which size on a request waits for its turn.
+const largeBody = 64 << 10
+
+// turns lets only so many large requests compute at once: half of the
+// processors. A page of 5,000 recipients is 30 ms of work without a pause. With
+// one on every processor nobody looks at the network meanwhile (Go's scheduler
+// polls it when a processor has nothing to run, else every 10 ms), and each
+// command of each other client, and each reply of each receiver, waits for that.
+type turns chan struct{}
+
+func newTurns() turns { return make(turns, max(1, runtime.GOMAXPROCS(0)/2)) }
+
+// enter waits until ctx ends. leave may be called more than once.
+func (t turns) enter(ctx context.Context) (leave func(), err error) {
+	select {
+	case t <- struct{}{}:
+		return sync.OnceFunc(func() { <-t }), nil
+	case <-ctx.Done():
+		e := refuse(fasthttp.StatusServiceUnavailable, codeUnavailable, "too many large requests at once; try again later")
+		e.retryAfter = time.Second
+		return nil, e
+	}
+}
