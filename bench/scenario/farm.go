@@ -30,7 +30,7 @@ func openFarm(ctx context.Context, t *trial) (*farmInbox, error) {
 	f := &farmInbox{opened: time.Now()}
 	f.farm, err = carriers.Start(ctx, carriers.FarmOptions{
 		Profiles: profiles, Seed: t.run.Seed, Every: 500 * time.Millisecond, Want: t.sampled,
-		OnReceived: func(a *carriers.Arrival) { t.take(a.To, a.Data, a.At) },
+		OnReceived: func(a *carriers.Arrival) { t.take(a.Received) },
 	})
 	if err != nil {
 		return nil, err

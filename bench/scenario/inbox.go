@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"strconv"
-	"time"
 
 	"hikyaku/bench/sink"
 )
@@ -33,7 +32,7 @@ func openSink(t *trial) (*sinkInbox, error) {
 	s, err := sink.Start(sink.Options{
 		Chunking: true, Discard: true, Want: t.sampled,
 		Message: func(r *sink.Received) string {
-			t.take(r.To, r.Data, r.At)
+			t.take(r)
 			return ""
 		},
 	})
@@ -71,9 +70,10 @@ func (t *trial) sampled(r *sink.Received) bool {
 
 // take notes a received message. The faults are the ledger's negative
 // controls: each strikes one recipient.
-func (t *trial) take(to []string, data []byte, at time.Time) {
-	since := at.Sub(t.start)
-	for _, address := range to {
+func (t *trial) take(r *sink.Received) {
+	since, data := r.At.Sub(t.start), r.Data
+	t.content.Add(uint64(r.Size))
+	for _, address := range r.To {
 		f, n := t.flowOf(address)
 		if f == nil {
 			continue // a notice, or mail of nobody's numbering

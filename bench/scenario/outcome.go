@@ -18,7 +18,7 @@ type outcome struct {
 	took      time.Duration // from the first message to the last receipt
 	received  int64         // recipients
 	rate      float64       // received per second of took
-	bytes     uint64        // of content, as accepted
+	bytes     uint64        // of content, as received
 	processes []measure.Process
 	series    []measure.Series
 	counters  map[string]float64
@@ -46,14 +46,13 @@ type flowOutcome struct {
 
 // outcome takes the figures when everything has arrived, before the nodes end.
 func (t *trial) outcome() *outcome {
-	o := &outcome{name: t.plan.name, received: t.receivedAll()}
+	o := &outcome{name: t.plan.name, received: t.receivedAll(), bytes: t.content.Load()}
 	first, last := time.Duration(1<<62), time.Duration(0)
 	for _, f := range t.flows {
 		if f.result == nil {
 			continue
 		}
 		first, last = min(first, f.began()), max(last, time.Duration(f.lastIn.Load()))
-		o.bytes += uint64(f.result.Bytes)
 	}
 	if o.took = last - first; o.took > 0 {
 		o.rate = float64(o.received) / o.took.Seconds()

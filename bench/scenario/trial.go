@@ -26,6 +26,7 @@ type trial struct {
 	flows []*flow
 	start time.Time // zero of all times in ledgers and series
 
+	content    atomic.Uint64          // bytes that the receivers took
 	phase      atomic.Pointer[string] // for the live view
 	restarting atomic.Bool            // a node is down on purpose
 	restarted  bool                   // a node was ended in order while it worked
