@@ -52,11 +52,11 @@
 // answers, template compiler. Then in the order of a request: http_server.go
 // (listener, limits, framing that two parsers could read differently),
 // http_route.go (operation and tenant), http_body.go (reading and unpacking
-// within bounds), http_json.go and http_request.go (strict JSON to fields, errors
-// with paths), http_submit.go (fields to a Submission, recipient by recipient),
-// http_raw.go (whole messages), http_idempotency.go, http_status.go (messages and
-// jobs). http_openapi.go makes the document and the page for people from the same
-// types.
+// within bounds), http_turns.go (large requests one after another), http_json.go
+// and http_request.go (strict JSON to fields, errors with paths), http_submit.go
+// (fields to a Submission, recipient by recipient), http_raw.go (whole messages),
+// http_idempotency.go, http_status.go (messages and jobs). http_openapi.go makes
+// the document and the page for people from the same types.
 //
 // INVARIANT: 202 is said only when Acceptor.Accept has returned nil, and then
 // every recipient of the request is either in messages, and stored, or in
