@@ -134,6 +134,9 @@ func relayHaraka(ctx context.Context, o RelayOptions) (Candidate, error) {
 	if h.Process, err = StartProcess(program, []string{"-c", dir}, ProcessOptions{}); err == nil {
 		err = listening(ctx, h.Process, h.addr)
 	}
+	if err == nil { // it takes connections before it has loaded all it needs for them
+		err = Until(ctx, 20*time.Second, "a greeting of haraka", func() (bool, error) { return bannerVersion(h.addr, greeting) != "unknown", nil })
+	}
 	if err == nil {
 		err = onlyLoopback(h.PIDs())
 	}
@@ -218,6 +221,9 @@ func versionOf(ctx context.Context, program, arg string, in *regexp.Regexp) stri
 // eximBanner tells its version: "exim -bV" wants the user that the program was
 // built for, which may exist only where it runs.
 var eximBanner = regexp.MustCompile(`^220 .*\bExim (\S+)`)
+
+// greeting is any that welcomes.
+var greeting = regexp.MustCompile(`^(220) `)
 
 func bannerVersion(addr string, in *regexp.Regexp) string {
 	c, err := net.DialTimeout("tcp", addr, 5*time.Second)
