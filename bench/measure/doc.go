@@ -11,7 +11,10 @@
 //   - Memory is bounded whatever the length of the run: a Track that is full
 //     merges neighbours and goes on at half the resolution; a histogram has a
 //     fixed size.
-//   - Recording a latency takes no lock and allocates nothing.
+//   - Recording a latency allocates nothing and never waits for a reader longer
+//     than the exchange of a pointer takes.
+//   - Cells, percentiles and the encoded form of a histogram are those of the
+//     HdrHistogram library; here are its range, its unit and its rounding.
 //   - What cannot be read is left out and said so (IOKnown, Errors); it is
 //     never a zero that looks measured.
 //

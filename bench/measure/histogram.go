@@ -1,137 +1,121 @@
 package measure
 
 import (
+	"fmt"
 	"math"
-	"math/bits"
 	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// The layout is HdrHistogram's with the parameters (1, 3.6e9, 3) and the
-// microsecond as its unit: 1 µs to 1 h, each value to three significant digits.
-// It is ours because recording has to be lock-free (the Go library's is a plain
-// increment, to be guarded by a lock); the encoded form is the common one
-// (encode.go), so every HdrHistogram tool reads it.
+// The microsecond is the unit of the library's values: 1 µs to 1 h, each to
+// three significant digits.
 const (
-	subBucketBits = 11 // 2048 sub-buckets tell apart 2000 values: three digits
-	subBuckets    = 1 << subBucketBits
-	halfBuckets   = subBuckets / 2
-	significant   = 3
 	lowestMicros  = 1
 	highestMicros = 3_600_000_000
-	buckets       = 22 // 2048 << 21 is the first power above an hour
-	cells         = (buckets + 1) * halfBuckets
+	significant   = 3
 )
 
 // MaxLatency is the longest time that is told apart; what is longer counts as it.
 const MaxLatency = highestMicros * time.Microsecond
 
-// cellOf is the index of the cell that counts d.
-func cellOf(d time.Duration) int {
-	v := min(max(int64(d), 0)/int64(time.Microsecond), highestMicros)
-	// The bucket is the power of two above the sub-buckets' reach.
-	b := 64 - subBucketBits - bits.LeadingZeros64(uint64(v)|(subBuckets-1))
-	return b*halfBuckets + int(v>>b)
+func newCounts() *hdrhistogram.Histogram {
+	return hdrhistogram.New(lowestMicros, highestMicros, significant)
 }
 
-// cellRange is the lowest value a cell counts and how many it counts, in µs.
-func cellRange(i int) (low, width int64) {
-	b, sub := i>>(subBucketBits-1)-1, i&(halfBuckets-1)+halfBuckets
-	if b < 0 {
-		b, sub = 0, sub-halfBuckets
-	}
-	return int64(sub) << b, 1 << b
-}
+// micros is d as a value that the library can always record.
+func micros(d time.Duration) int64 { return min(max(d.Microseconds(), 0), highestMicros) }
 
-// upper is the highest value that falls into cell i: what a percentile reports,
-// so that it is never too low.
-func upper(i int) time.Duration {
-	low, width := cellRange(i)
-	return time.Duration(min(low+width-1, highestMicros)) * time.Microsecond
-}
-
-// middle stands for all values of a cell in a mean.
-func middle(i int) float64 {
-	low, width := cellRange(i)
-	return float64(low) + float64(width>>1)
+// duration is a value of the library as a time. The library's last cell reaches
+// a little beyond the hour.
+func duration(us int64) time.Duration {
+	return time.Duration(min(us, highestMicros)) * time.Microsecond
 }
 
 // Histogram is a spread of latencies from 1 µs to 1 h in 184 KiB. The zero value
-// is empty and ready. It is not safe for concurrent use: Recorder is.
+// is empty and ready. It is not safe for concurrent use: Recorder is. It counts
+// up to math.MaxInt64 values; what is beyond is left out.
 type Histogram struct {
-	counts []uint64 // nil while empty
-	total  uint64
+	counts *hdrhistogram.Histogram // nil while empty
 }
 
 // Add counts d n times.
 func (h *Histogram) Add(d time.Duration, n uint64) {
 	if h.counts == nil {
-		h.counts = make([]uint64, cells)
+		h.counts = newCounts()
 	}
-	h.counts[cellOf(d)] += n
-	h.total += n
+	n = min(n, math.MaxInt64-h.Count())
+	if err := h.counts.RecordValues(micros(d), int64(n)); err != nil {
+		panic(fmt.Sprintf("BUG: count %v in a histogram: %v", d, err))
+	}
 }
 
 // Merge adds all that o has counted.
 func (h *Histogram) Merge(o *Histogram) {
-	if o == nil || o.total == 0 {
+	if o != nil {
+		h.merge(o.counts)
+	}
+}
+
+func (h *Histogram) merge(counts *hdrhistogram.Histogram) {
+	if counts == nil || counts.TotalCount() == 0 {
 		return
 	}
 	if h.counts == nil {
-		h.counts = make([]uint64, cells)
+		h.counts = newCounts()
 	}
-	for i, n := range o.counts {
-		h.counts[i] += n
-	}
-	h.total += o.total
+	h.counts.Merge(counts) // all have one range: only an overflow is dropped
 }
 
 // Count is how many values were counted.
-func (h *Histogram) Count() uint64 { return h.total }
+func (h *Histogram) Count() uint64 {
+	if h.counts == nil {
+		return 0
+	}
+	return uint64(h.counts.TotalCount())
+}
 
 // Quantile is the time within which the share q (0 to 1) of the values lie, to
 // three digits and never too low; 0 of an empty histogram.
 func (h *Histogram) Quantile(q float64) time.Duration {
-	if h.total == 0 {
+	if h.Count() == 0 {
 		return 0
 	}
-	// The nearest rank, at least the first value. The tolerance keeps 0.9 of 10
-	// from becoming the tenth by the last bit of a float.
-	rank := uint64(math.Ceil(min(max(q, 0), 1)*float64(h.total) - 1e-9*float64(h.total)))
-	rank = min(max(rank, 1), h.total)
-	seen := uint64(0)
-	for i, n := range h.counts {
-		if seen += n; seen >= rank {
-			return upper(i)
-		}
-	}
-	panic("BUG: a histogram's total is more than its cells hold")
+	return duration(h.counts.ValueAtPercentile(h.percentile(q)))
+}
+
+// percentile is what to ask the library for to get the value at the share q. It
+// takes the nearer of two values: within its 90th percentile of six values lie
+// only five of them. This names the upper one.
+func (h *Histogram) percentile(q float64) float64 {
+	total := float64(h.Count())
+	// The tolerance keeps 0.9 of 10 from becoming the tenth by the last bit of a
+	// float.
+	rank := math.Ceil(min(max(q, 0), 1)*total - 1e-12*total)
+	return 100 * max(rank, 1) / total
 }
 
 // Min and Max are the smallest and the largest value, to three digits.
 func (h *Histogram) Min() time.Duration {
-	for i, n := range h.counts {
-		if n > 0 {
-			low, _ := cellRange(i)
-			return time.Duration(low) * time.Microsecond
-		}
+	if h.Count() == 0 {
+		return 0
 	}
-	return 0
+	return duration(h.counts.Min())
 }
 
-func (h *Histogram) Max() time.Duration { return h.Quantile(1) }
+func (h *Histogram) Max() time.Duration {
+	if h.Count() == 0 {
+		return 0
+	}
+	return duration(h.counts.Max())
+}
 
 // Mean is the average, to three digits.
 func (h *Histogram) Mean() time.Duration {
-	if h.total == 0 {
+	if h.Count() == 0 {
 		return 0
 	}
-	sum := 0.0
-	for i, n := range h.counts {
-		if n > 0 {
-			sum += float64(n) * middle(i)
-		}
-	}
-	return time.Duration(sum / float64(h.total) * float64(time.Microsecond))
+	return time.Duration(h.counts.Mean() * float64(time.Microsecond))
 }
 
 // Summary is a histogram in a line. Times are in nanoseconds in JSON.
@@ -149,7 +133,7 @@ type Summary struct {
 // Summary reads the usual percentiles.
 func (h *Histogram) Summary() Summary {
 	return Summary{
-		Count: h.total, Min: h.Min(), Mean: h.Mean(),
+		Count: h.Count(), Min: h.Min(), Mean: h.Mean(),
 		P50: h.Quantile(0.5), P90: h.Quantile(0.9), P99: h.Quantile(0.99), P999: h.Quantile(0.999), Max: h.Max(),
 	}
 }
@@ -163,7 +147,7 @@ type Bar struct {
 // Bars counts the values in ranges that grow by the factor 10^(1/perDecade),
 // from the smallest to the largest value: a histogram for a logarithmic axis.
 func (h *Histogram) Bars(perDecade int) []Bar {
-	if h.total == 0 {
+	if h.Count() == 0 {
 		return nil
 	}
 	perDecade = min(max(perDecade, 1), 100)
@@ -175,16 +159,16 @@ func (h *Histogram) Bars(perDecade int) []Bar {
 	if k == 0 {
 		out[0].From = 0
 	}
-	for i, n := range h.counts {
-		if n == 0 {
+	for _, cell := range h.counts.Distribution() {
+		if cell.Count == 0 {
 			continue
 		}
-		at := time.Duration(middle(i)) * time.Microsecond
-		for at > out[len(out)-1].To {
+		middle := duration(cell.From + (cell.To-cell.From+1)/2)
+		for middle > out[len(out)-1].To {
 			k++
 			out = append(out, Bar{From: edge(k), To: edge(k + 1)})
 		}
-		out[len(out)-1].Count += n
+		out[len(out)-1].Count += uint64(cell.Count)
 	}
 	return out
 }
@@ -200,25 +184,25 @@ type Step struct {
 // halving of the distance to 100 %, so that each further nine has as much room
 // as the one before. It ends with the last value: quantile 1.
 func (h *Histogram) Curve(ticks int) []Step {
-	if h.total == 0 {
+	if h.Count() == 0 {
 		return nil
 	}
 	ticks = min(max(ticks, 1), 50)
+	// Not the library's CumulativeDistributionWithTicks: with more values than a
+	// float has digits for its step becomes nothing, and it never ends.
 	var out []Step
-	seen, cell := uint64(0), 0
-	for half := 0; half < 40; half++ {
-		for t := range ticks {
-			rest := math.Pow(2, -float64(half)) * (1 - float64(t)/float64(2*ticks))
-			rank := max(uint64(math.Ceil((1-rest)*float64(h.total))), 1)
-			for seen < rank {
-				seen += h.counts[cell]
-				cell++
-			}
-			out = append(out, Step{1 - rest, upper(cell - 1)})
-			if rest*float64(h.total) < 1 { // beyond the last value nothing is known
-				return append(out, Step{1, h.Max()})
-			}
+	var percentiles []float64
+	total := float64(h.Count())
+	rest := 1.0 // the share beyond the point; below one value nothing is known
+	for half := 0; half < 40 && rest*total >= 1; half++ {
+		for t := 0; t < ticks && rest*total >= 1; t++ {
+			rest = math.Pow(2, -float64(half)) * (1 - float64(t)/float64(2*ticks))
+			out = append(out, Step{Quantile: 1 - rest})
+			percentiles = append(percentiles, h.percentile(1-rest))
 		}
+	}
+	for i, us := range h.counts.ValueAtPercentilesSlice(percentiles) {
+		out[i].Value = duration(us)
 	}
 	return append(out, Step{1, h.Max()})
 }

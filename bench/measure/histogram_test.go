@@ -11,11 +11,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/HdrHistogram/hdrhistogram-go"
+
 	"hikyaku/bench/measure"
 )
 
 // testdata/hdrhistogram.json was written with hdrhistogram-go v1.4.0, range 1 to
-// 3,600,000,000, three digits.
+// 3,600,000,000, three digits: a later version has to read and say the same.
 type vector struct {
 	Name        string           `json:"name"`
 	Values      [][2]int64       `json:"values"` // µs, times
@@ -62,8 +64,8 @@ func TestHistogramAgreesWithHdrHistogram(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					// Between two values the library rounds to the nearer, this
-					// package up: only whole ranks can agree.
+					// The vectors round to the nearer of two values, this package
+					// up: only whole ranks can agree.
 					rank := q / 100 * float64(v.Count)
 					if whole := math.Abs(rank-math.Round(rank)) < 1e-6; !whole || q == 0 {
 						continue
@@ -106,6 +108,81 @@ func TestHistogramLimits(t *testing.T) {
 		us := d.Truncate(time.Microsecond)
 		if got := one.Max(); got < us || float64(got-us) > float64(us)/1000 {
 			t.Fatalf("%v came back as %v", us, got)
+		}
+	}
+}
+
+// A quantile is never too low: the nearest rank above, also where the library
+// takes the nearer one.
+func TestQuantileRoundsUp(t *testing.T) {
+	for _, c := range []struct {
+		values int
+		q      float64
+		want   time.Duration // value i is i ms
+	}{
+		{6, 0.9, 6}, {6, 0.5, 3}, {7, 0.5, 4}, {10, 0.9, 9}, {10, 0.91, 10},
+		{100, 0.99, 99}, {140, 0.99, 139}, {1000, 0.999, 999}, {1000, 0.9991, 1000},
+		{10, 0, 1}, {10, -1, 1}, {10, 1, 10}, {10, 2, 10}, {1, 0.001, 1},
+	} {
+		var h measure.Histogram
+		for i := 1; i <= c.values; i++ {
+			h.Add(time.Duration(i)*time.Millisecond, 1)
+		}
+		if got := h.Quantile(c.q).Round(time.Millisecond); got != c.want*time.Millisecond {
+			t.Errorf("quantile %g of %d values is %v, want %v ms", c.q, c.values, got, int64(c.want))
+		}
+	}
+}
+
+// Counts that no run reaches come from a file: they end in a figure, not in a
+// loop or a wrapped total.
+func TestHistogramOfHugeCounts(t *testing.T) {
+	var h measure.Histogram
+	h.Add(time.Millisecond, math.MaxInt64-1)
+	h.Add(2*time.Millisecond, math.MaxUint64)
+	if h.Count() != math.MaxInt64 || h.Max() < 2*time.Millisecond {
+		t.Fatalf("count %d, max %v", h.Count(), h.Max())
+	}
+	decoded, err := measure.DecodeHistogram(h.Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	decoded.Merge(&h) // no room for more
+	if decoded.Summary() != h.Summary() {
+		t.Errorf("%+v is not %+v", decoded.Summary(), h.Summary())
+	}
+	if c := decoded.Curve(50); len(c) > 40*50+1 || c[len(c)-1].Value != h.Max() {
+		t.Errorf("%d points", len(c))
+	}
+	if b := decoded.Bars(10); len(b) == 0 || b[0].Count != math.MaxInt64-1 {
+		t.Errorf("bars %+v", b)
+	}
+}
+
+func TestDecodeHistogramRefuses(t *testing.T) {
+	other := func(low, high int64, digits int) string {
+		text, err := hdrhistogram.New(low, high, digits).Encode(hdrhistogram.V2CompressedEncodingCookieBase)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	var h measure.Histogram
+	h.Add(time.Second, 3)
+	whole := h.Encode()
+	for name, c := range map[string]struct{ text, want string }{
+		"nothing":         {"", "too short"},
+		"not base64":      {"HIST!", "base64"},
+		"another cookie":  {"XXXX" + whole[4:], "not supported"},
+		"cut off":         {whole[:len(whole)/8*4], "smaller"},
+		"too long":        {strings.Repeat("A", 1<<20+1), "more than it needs"},
+		"nanoseconds":     {other(1000, 3_600_000_000_000, 3), "another range"},
+		"a shorter range": {other(1, 1_000_000, 3), "another range"},
+		"fewer digits":    {other(1, 3_600_000_000, 2), "another range"},
+	} {
+		got, err := measure.DecodeHistogram(c.text)
+		if err == nil || got != nil || !strings.HasPrefix(err.Error(), "read HdrHistogram: ") || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
@@ -155,6 +232,9 @@ func TestRecorderLosesNothing(t *testing.T) {
 				return
 			default:
 				sum.Merge(r.Interval())
+				if n := r.Total().Count(); n < sum.Count() {
+					t.Errorf("a total of %d after intervals of %d", n, sum.Count())
+				}
 			}
 		}
 	})
@@ -175,6 +255,9 @@ func TestRecorderLosesNothing(t *testing.T) {
 	if sum.Encode() != r.Total().Encode() {
 		t.Error("the intervals together are not the total")
 	}
+	if n := r.Interval().Count(); n != 0 {
+		t.Errorf("%d values are in a second interval", n)
+	}
 	if n := testing.AllocsPerRun(100, func() { r.Record(time.Millisecond) }); n != 0 {
 		t.Errorf("Record allocates %g times", n)
 	}
@@ -185,6 +268,10 @@ func FuzzDecodeHistogram(f *testing.F) {
 		f.Add(v.Encoded)
 		f.Add(v.Encoded[:len(v.Encoded)/2])
 	}
+	var huge measure.Histogram
+	huge.Add(time.Millisecond, math.MaxInt64-1)
+	huge.Add(time.Second, 1)
+	f.Add(huge.Encode())
 	f.Add("")
 	f.Add(strings.Repeat("A", 100))
 	f.Fuzz(func(t *testing.T, s string) {

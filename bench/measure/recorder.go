@@ -1,64 +1,78 @@
 package measure
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Recorder counts latencies from many goroutines. Record is one atomic add:
-// nothing is locked, nothing is allocated. Shards keep many cores from writing
-// the same cache line; which one is drawn by chance, because Go does not tell a
+// Recorder counts latencies from many goroutines. Shards keep them from meeting
+// at one lock; which one is drawn by chance, because Go does not tell a
 // goroutine where it runs.
+//
+// Atomic counters would take 35 ns in place of 85 (100 goroutines on two cores).
+// They would also take bucket arithmetic of our own, because the library does
+// not tell which cell a value belongs to: at 30,000 values a second that is not
+// worth the 0.15 % of a core.
 type Recorder struct {
 	shards []shard
-	mask   uint32
-	mu     struct {
+	// Locked before a shard's.
+	mu struct {
 		sync.Mutex
-		before []uint64 // counts at the end of the last interval
+		ended Histogram               // all intervals that were asked for
+		since *Histogram              // taken from the shards, for the next interval
+		spare *hdrhistogram.Histogram // empty: the next shard's, while its own is read
 	}
 }
 
-type shard struct{ counts []atomic.Uint64 }
+type shard struct {
+	mu struct {
+		sync.Mutex
+		counts *hdrhistogram.Histogram
+	}
+	_ [112]byte // no two locks in one cache line, nor in the pair that is fetched
+}
 
 const maxShards = 8
 
-// NewRecorder makes an empty recorder, of 184 KiB for each of up to eight cores.
+// NewRecorder makes an empty recorder, of 184 KiB for each of two to eight
+// shards and for up to three histograms behind them.
 func NewRecorder() *Recorder {
-	n := 1
-	for n < runtime.GOMAXPROCS(0) && n < maxShards {
-		n *= 2
-	}
-	r := &Recorder{shards: make([]shard, n), mask: uint32(n - 1)}
+	// Twice the cores: a goroutine that is descheduled with the lock in its hand
+	// stops fewer others.
+	r := &Recorder{shards: make([]shard, min(2*runtime.GOMAXPROCS(0), maxShards))}
 	for i := range r.shards {
-		r.shards[i].counts = make([]atomic.Uint64, cells)
+		r.shards[i].mu.counts = newCounts()
 	}
-	r.mu.before = make([]uint64, cells)
+	r.mu.since, r.mu.spare = &Histogram{}, newCounts()
 	return r
 }
 
 // Record counts one latency. What is above MaxLatency counts as MaxLatency, and
 // what is below zero (a clock that was set) as zero.
 func (r *Recorder) Record(d time.Duration) {
-	i := uint32(0)
-	if r.mask != 0 {
-		i = rand.Uint32() & r.mask
+	us := micros(d)
+	s := &r.shards[rand.Uint32N(uint32(len(r.shards)))]
+	s.mu.Lock()
+	err := s.mu.counts.RecordValue(us)
+	s.mu.Unlock()
+	if err != nil {
+		panic(fmt.Sprintf("BUG: record %v: %v", d, err))
 	}
-	r.shards[i].counts[cellOf(d)].Add(1)
 }
 
 // Total is all that was recorded so far.
 func (r *Recorder) Total() *Histogram {
-	h := &Histogram{counts: make([]uint64, cells)}
-	for s := range r.shards {
-		for i := range r.shards[s].counts {
-			n := r.shards[s].counts[i].Load()
-			h.counts[i] += n
-			h.total += n
-		}
-	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.collectLocked()
+	h := &Histogram{}
+	h.Merge(&r.mu.ended)
+	h.Merge(r.mu.since)
 	return h
 }
 
@@ -67,12 +81,24 @@ func (r *Recorder) Total() *Histogram {
 func (r *Recorder) Interval() *Histogram {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	h := r.Total()
-	h.total = 0
-	for i, n := range h.counts {
-		h.counts[i] = n - r.mu.before[i]
-		r.mu.before[i] = n
-		h.total += h.counts[i]
-	}
+	r.collectLocked()
+	h := r.mu.since
+	r.mu.since = &Histogram{}
+	r.mu.ended.Merge(h)
 	return h
+}
+
+// collectLocked empties the shards. Each is locked for the exchange of a pointer
+// only: reading 23,000 cells would hold up who records.
+func (r *Recorder) collectLocked() {
+	for i := range r.shards {
+		s := &r.shards[i]
+		s.mu.Lock()
+		full := s.mu.counts
+		s.mu.counts = r.mu.spare
+		s.mu.Unlock()
+		r.mu.since.merge(full)
+		full.Reset()
+		r.mu.spare = full
+	}
 }
