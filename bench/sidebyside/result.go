@@ -159,7 +159,15 @@ func (w *Row) cells() []string {
 		name = "bare: source → sink"
 	}
 	return []string{name, thousands(w.PerSecond.Median), thousands(w.PerSecond.Min) + "–" + thousands(w.PerSecond.Max),
-		w.OfBare.ratio(), w.OfPostfix.ratio(), w.CPU.figure(0), mebibytes(w.PeakMemory), w.DiskBytes.figure(2), w.syncs(), w.Version}
+		w.OfBare.ratio(), w.OfPostfix.ratio(), w.CPU.figure(0), mebibytes(w.PeakMemory), w.disk(), w.syncs(), w.Version}
+}
+
+// disk is empty where what the processes wrote is not known.
+func (w *Row) disk() string {
+	if w.DiskBytes.Max == 0 {
+		return ""
+	}
+	return w.DiskBytes.figure(2)
 }
 
 // syncs says whether it syncs before its 250, and how that is known.
