@@ -91,7 +91,7 @@ func relayOpenSMTPD(ctx context.Context, o RelayOptions) (Candidate, error) {
 	}
 	return enclosure{
 		name: "opensmtpd", program: program, args: []string{"-d", "-f", "/etc/smtpd.conf"}, users: []string{"opensmtpd", "opensmtpq"},
-		files:      map[string]string{"etc/smtpd.conf": fmt.Sprintf(openSMTPDConfig, port, portOf(o.Sink)), "varlib/opensmtpd/empty/": ""},
+		files: map[string]string{"etc/smtpd.conf": fmt.Sprintf(openSMTPDConfig, port, portOf(o.Sink)), "varlib/opensmtpd/empty/": ""},
 		// Its queue_fs renames into place; fsync is for later changes only, as strace shows.
 		durability: "renames the queue file into place before its 250, without a sync", addr: address(port),
 	}.open(ctx, dir, versionOf(ctx, program, "-h", regexp.MustCompile(`version: OpenSMTPD (\S+)`)))
