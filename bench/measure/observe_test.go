@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -424,5 +425,33 @@ func TestScrape(t *testing.T) {
 		if _, err := measure.Scrape(t.Context(), srv.Client(), srv.URL+path); err == nil || !strings.Contains(err.Error(), "metrics") {
 			t.Errorf("%s: %v", path, err)
 		}
+	}
+}
+
+// TestWaitedForChildrenAreNotOurs: the kernel adds what an ended child has
+// written to its parent's page, so a benchmark that ends its nodes would seem to
+// have written all of their mail.
+func TestWaitedForChildrenAreNotOurs(t *testing.T) {
+	w := measure.NewWatch(measure.WatchOptions{Every: time.Hour})
+	defer w.Stop()
+	before, err := w.Usage(measure.Self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const wrote = 8 << 20
+	path := filepath.Join(t.TempDir(), "f")
+	if out, err := exec.Command("dd", "if=/dev/zero", "of="+path, "bs=1M", "count=8", "conv=fsync").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	w.Stop()
+	after, err := w.Usage(measure.Self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !after.IOKnown {
+		t.Skip("this system does not tell what a process wrote")
+	}
+	if grown := after.Wrote - before.Wrote; grown >= wrote/2 {
+		t.Fatalf("this process seems to have written %d bytes; its child did", grown)
 	}
 }

@@ -121,7 +121,7 @@ func (p processes) usage(pid int, withChildren bool) (Usage, error) {
 	if fds, err := fs.ReadDir(p.proc, dir+"/fd"); err == nil {
 		u.Files = len(fds)
 	}
-	p.io(dir, &u)
+	p.io(dir, withChildren, &u)
 	return u, nil
 }
 
@@ -130,21 +130,34 @@ func (p processes) kilobytes(dir, key string) uint64 {
 	return parseUint(kb) * 1024
 }
 
-func (p processes) io(dir string, u *Usage) {
-	b, err := fs.ReadFile(p.proc, dir+"/io")
-	if err != nil {
-		return
+// io reads what a process has read and written. The kernel adds children that
+// were waited for to the process's own page; where they are not wanted the
+// pages of the threads are added up instead, which leaves out threads that have
+// ended.
+func (p processes) io(dir string, withChildren bool, u *Usage) {
+	pages := []string{dir + "/io"}
+	if threads, err := fs.ReadDir(p.proc, dir+"/task"); err == nil && !withChildren {
+		pages = pages[:0]
+		for _, t := range threads {
+			pages = append(pages, dir+"/task/"+t.Name()+"/io")
+		}
 	}
-	u.IOKnown = true
-	for line := range strings.Lines(string(b)) {
-		k, v, _ := strings.Cut(strings.TrimSpace(line), ": ")
-		switch k {
-		case "write_bytes":
-			u.Wrote = parseUint(v)
-		case "read_bytes":
-			u.Read = parseUint(v)
-		case "syscr", "syscw":
-			u.Calls += parseUint(v)
+	for _, page := range pages {
+		b, err := fs.ReadFile(p.proc, page)
+		if err != nil {
+			continue // a thread that has just ended, or pages that we may not read
+		}
+		u.IOKnown = true
+		for line := range strings.Lines(string(b)) {
+			k, v, _ := strings.Cut(strings.TrimSpace(line), ": ")
+			switch k {
+			case "write_bytes":
+				u.Wrote += parseUint(v)
+			case "read_bytes":
+				u.Read += parseUint(v)
+			case "syscr", "syscw":
+				u.Calls += parseUint(v)
+			}
 		}
 	}
 }
