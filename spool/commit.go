@@ -37,9 +37,12 @@ const (
 	// maxBatchBytes of submissions, or of moves, end a batch; what is left goes
 	// into the next.
 	maxBatchBytes = 2 << 20
-	// maxBatchMoves bounds what those who wait for the batch wait for: each move
-	// reads the index, some 5 µs, and tells its delivery's owner.
-	maxBatchMoves = 512
+	// maxBatchMoves bounds the outcomes in one batch, and maxMovesBeside those
+	// in a batch that somebody waits for: each move reads the index, some 5 µs,
+	// and tells its delivery's owner. With the lower bound for all, the cancel of
+	// a large job waited for syncs more than it worked.
+	maxBatchMoves  = 2048
+	maxMovesBeside = 512
 	// largeAppend is from which size on a submission makes small ones wait.
 	largeAppend = 256 << 10
 	// maxPooledBatch is the largest batch whose buffer is used again. Pebble's

@@ -14,7 +14,10 @@ package spool
 
 // takeLocked takes what goes into a batch, and unlocks.
 func (c *committer) takeLocked() []*request {
-	p := pick{large: c.mu.small == 0 || c.mu.passed && c.mu.large > 0}
+	p := pick{large: c.mu.small == 0 || c.mu.passed && c.mu.large > 0, most: maxBatchMoves}
+	if c.mu.urgent > 0 {
+		p.most = maxMovesBeside
+	}
 	rest := 0
 	var taken []*request
 	for i, r := range c.mu.waiting {
@@ -31,7 +34,7 @@ func (c *committer) takeLocked() []*request {
 		}
 	}
 	clear(c.mu.waiting[rest:])
-	if c.mu.waiting = c.mu.waiting[:rest]; rest == 0 && cap(c.mu.waiting) > 4*maxBatchMoves {
+	if c.mu.waiting = c.mu.waiting[:rest]; rest == 0 && cap(c.mu.waiting) > maxBatchMoves {
 		c.mu.waiting = nil
 	}
 	c.mu.passed = !p.large && c.mu.large > 0
@@ -48,6 +51,7 @@ type pick struct {
 	large   bool // of submissions, it takes the large ones
 	bytes   int  // of submissions
 	moves   int
+	most    int  // moves
 	moved   int  // bytes of moves
 	left    bool // a submission was left
 	stopped bool // a move, write or barrier was left: none after it goes
@@ -62,7 +66,7 @@ func (p *pick) takes(r *request) bool {
 		}
 		p.bytes += r.size()
 	case kindMove:
-		if p.stopped || p.moves == maxBatchMoves || p.moved >= maxBatchBytes {
+		if p.stopped || p.moves == p.most || p.moved >= maxBatchBytes {
 			p.stopped = true
 			return false
 		}
