@@ -70,6 +70,13 @@ func byteBefore(p []byte, i int, last byte) byte {
 
 func hasHighBit(p []byte) bool {
 	const high = 0x8080808080808080
+	word := func(i int) uint64 { return binary.LittleEndian.Uint64(p[i:]) }
+	for len(p) >= 64 { // content is ASCII as a rule: look at much at once
+		if (word(0)|word(8)|word(16)|word(24)|word(32)|word(40)|word(48)|word(56))&high != 0 {
+			return true
+		}
+		p = p[64:]
+	}
 	for len(p) >= 8 {
 		if binary.LittleEndian.Uint64(p)&high != 0 {
 			return true

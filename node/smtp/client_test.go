@@ -322,3 +322,20 @@ func FuzzStuffing(f *testing.F) {
 		}
 	})
 }
+
+// TestHas8BitSeesEveryPlace: it looks at many bytes at once, and must see one
+// wherever it stands, at every length.
+func TestHas8BitSeesEveryPlace(t *testing.T) {
+	for n := range 150 {
+		p := bytes.Repeat([]byte{0x7f}, n)
+		if Has8Bit(p) {
+			t.Fatalf("%d bytes of ASCII have a high bit", n)
+		}
+		for i := range p {
+			if p[i] = 0x80; !Has8Bit(p) {
+				t.Fatalf("not seen: place %d of %d", i, n)
+			}
+			p[i] = 0x7f
+		}
+	}
+}
