@@ -82,6 +82,7 @@ type committer struct {
 type flight struct {
 	seq     uint64 // of its outbox record, if it has events
 	batch   *pebble.Batch
+	room    int // what its buffer holds at least
 	reqs    []*request
 	events  []byte
 	applied time.Time
@@ -293,14 +294,15 @@ func (c *committer) newFlight() *flight {
 // ordinary batch needs. Pebble keeps nothing of a batch that is synced (it takes
 // the buffer of one that it did not copy).
 func (c *committer) reuse(f *flight) {
-	if f.batch.Len() > maxPooledBatch || cap(f.events) > maxPooledBatch {
+	f.room = max(f.room, f.batch.Len())
+	if f.room > maxPooledBatch || cap(f.events) > maxPooledBatch {
 		if err := f.batch.Close(); err != nil {
 			c.s.log.Error("close batch", "err", err)
 		}
 		return
 	}
 	f.batch.Reset()
-	*f = flight{batch: f.batch, events: f.events[:0]}
+	*f = flight{batch: f.batch, room: f.room, events: f.events[:0]}
 	select {
 	case c.spare <- f:
 	default:
@@ -309,12 +311,16 @@ func (c *committer) reuse(f *flight) {
 
 // merge fills the flight's batch.
 func (c *committer) merge(f *flight, reqs []*request, ordinal uint64) {
-	if f.batch == nil {
-		size := 4 << 10
-		for _, r := range reqs {
-			size += r.size()
+	size := 4 << 10
+	for _, r := range reqs {
+		size += r.size()
+	}
+	if size > f.room { // rather a new buffer than one that is copied as it grows
+		if f.batch != nil {
+			must(f.batch.Close())
 		}
-		f.batch = c.s.db.NewBatchWithSize(size)
+		f.room = size + size/4
+		f.batch = c.s.db.NewBatchWithSize(f.room)
 	}
 	c.trimShared()
 	clear(c.jobs)
