@@ -246,15 +246,21 @@ func (s *Scheduler) parkFlow(f *flow, c *scope, now instant) {
 	s.park(&f.turn, c, now)
 }
 
-// went tells the lines that a queue's delivery has been given out. Who has no
-// budget left waits from now on, so that no connection is opened for its mail.
+// went tells the lines that a queue's delivery has been given out.
 func (s *Scheduler) went(q *queue, now instant) {
-	f, tt := q.flow, q.flow.tenant
+	f := q.flow
 	f.queues.front = q.spot.next
-	f.offered, tt.offered = [2]*scope{}, [2]*scope{}
+	f.offered, f.tenant.offered = [2]*scope{}, [2]*scope{}
+	s.charge(f, now)
+}
+
+// charge moves a flow and its tenant back by one message. Who has no budget
+// left waits from now on, so that no connection is opened for its mail.
+func (s *Scheduler) charge(f *flow, now instant) {
+	tt := f.tenant
 	tt.flows.spend(&f.turn)
 	tt.class.line.spend(&tt.turn)
-	if c := f.short(now); c != nil {
+	if c := f.short(now); f.pos > 0 && c != nil {
 		s.parkFlow(f, c, now)
 		if tt.flows.first() == nil {
 			tt.class.line.remove(&tt.turn)

@@ -64,8 +64,13 @@ func (l *line) remove(t *turn) {
 	}
 }
 
-// spend charges a member with one message.
+// spend charges a member with one message. One that is out of the line carries
+// the charge back into it.
 func (l *line) spend(t *turn) {
+	if t.pos == 0 {
+		t.pass += t.stride()
+		return
+	}
 	l.now = max(l.now, l.members[0].pass)
 	t.pass += t.stride()
 	l.number(t)

@@ -312,12 +312,17 @@ func (s *Scheduler) Take(now time.Time, d *message.Delivery) bool {
 }
 
 // Done tells that a delivery's transition is durable. next is nil when nothing
-// is left of it, else how it stands on disk now.
+// is left of it, else how it stands on disk now. What Next gave out and is due
+// again without having used up an attempt was not done with: it stands first.
 func (s *Scheduler) Done(now time.Time, d, next *message.Delivery) {
 	t := at(now)
 	var q *queue
+	var rest *item
 	if it := s.items[d.ID]; it != nil {
 		q = it.q
+		if next != nil && it.flight && it.lane != nil && next.Queue == q.key && next.Attempts == d.Attempts && at(next.Due) <= t {
+			rest = &item{d: next, q: q, paged: it.paged}
+		}
 		s.end(it, t)
 	} else {
 		q = s.queues[d.Queue]
@@ -328,7 +333,11 @@ func (s *Scheduler) Done(now time.Time, d, next *message.Delivery) {
 		}
 		q.gone[d.ID] = struct{}{}
 	}
-	if next != nil {
+	switch {
+	case rest != nil:
+		s.items[d.ID] = rest
+		s.standFirst(rest, t)
+	case next != nil:
 		nq := q
 		if q == nil || next.Queue != q.key {
 			nq = s.queueFor(next.Queue)
@@ -376,9 +385,14 @@ func (s *Scheduler) PutBack(now time.Time, d *message.Delivery) {
 		s.wakeSite(it.lane.site) // those that wait for a budget may look earlier
 		it.lane = nil
 	}
+	s.standFirst(it, t)
+	s.place(it.q, t)
+}
+
+// standFirst puts a delivery that was out at the head of its queue.
+func (s *Scheduler) standFirst(it *item, now instant) {
 	it.q.pushFront(it)
 	it.q.sweep = min(it.q.sweep, at(it.d.Expires))
 	s.count.Loaded++
-	s.moved(it.q, t)
-	s.place(it.q, t)
+	s.moved(it.q, now)
 }

@@ -84,6 +84,7 @@ func (m *sim) accept() {
 			expires = time.Duration(m.rnd.IntN(900)) * time.Second
 		}
 		d := m.disk.newDelivery(q, m.now, due, expires)
+		d.Recipients = make([]message.Recipient, pick(m.rnd, 1, 1, 2, 5))
 		m.disk.put(d)
 		m.handovers = append(m.handovers, d)
 	}

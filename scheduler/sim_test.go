@@ -31,6 +31,7 @@ type sim struct {
 	sessions  []*simSession
 	holds     []string
 	made      int // holds so far
+	further   int // transactions of a delivery after its first
 	ending    bool
 	stalls    int
 	watch     *watch // of budgets; may be nil
@@ -245,6 +246,10 @@ func (m *sim) take(d, next *message.Delivery) {
 
 func (m *sim) connect(a Action) {
 	if m.chance(30) && !(m.ending && m.chance(80)) {
+		if m.chance(40) { // there is another host
+			m.later(func() { m.reconnect(a) })
+			return
+		}
 		reply := &message.Reply{Code: 421, Text: "no"}
 		if v, ok := m.s.Victim(m.now, a.Lane); ok {
 			m.claim(v.Delivery, "victim")
@@ -258,6 +263,16 @@ func (m *sim) connect(a Action) {
 	}
 	m.s.SessionOpened(m.now, a.Lane)
 	m.sessions = append(m.sessions, &simSession{lane: a.Lane, awake: true, since: m.now})
+}
+
+func (m *sim) reconnect(a Action) {
+	if !m.s.Reconnect(m.now, a.Lane) {
+		m.note("no further connection %v", a.Lane)
+		m.s.SessionClosed(m.now, a.Lane, false, nil)
+		return
+	}
+	m.watch.opened(m, a.Lane)
+	m.connect(a)
 }
 
 // pull is what a session does when it is free.
@@ -286,16 +301,38 @@ func (m *sim) pull(ss *simSession) {
 	ss.served++
 	ss.since = m.now
 	ss.awake = ss.busy == 1 && m.chance(30) // it may pull the next before this one ends
-	m.later(func() { m.attempted(ss, v.Delivery) })
+	m.later(func() { m.attempted(ss, v.Delivery, 1) })
 }
 
-func (m *sim) attempted(ss *simSession, d *message.Delivery) {
+// goOn begins a further transaction of a delivery, if it may.
+func (m *sim) goOn(ss *simSession, d *message.Delivery) bool {
+	if !m.s.Again(m.now, ss.lane, d.ID) {
+		return false
+	}
+	m.note("again %s", d.ID)
+	m.further++
+	m.allowed(ss, &Dispatch{Delivery: d, Carrier: m.s.sites[ss.lane.Site].carrier})
+	m.watch.sent(m, ss.lane, d)
+	return true
+}
+
+// attempted ends a transaction of a delivery. Each is for one recipient.
+func (m *sim) attempted(ss *simSession, d *message.Delivery, sent int) {
+	left := d.Recipients[min(sent, len(d.Recipients)):]
+	if len(left) > 0 && m.goOn(ss, d) {
+		m.later(func() { m.attempted(ss, d, sent+1) })
+		return
+	}
 	ss.busy--
 	if !ss.waiting && !ss.leaving {
 		ss.awake = true
 	}
 	p := m.rnd.IntN(100)
 	switch {
+	case len(left) > 0 && (p < 70 || sent > 1):
+		rest := d.Clone()
+		rest.Recipients, rest.Due = left, d.Due.Add(time.Microsecond)
+		m.end(d, rest)
 	case p < 60 || m.ending && p < 95:
 		m.end(d, nil)
 	case p < 75:
@@ -389,6 +426,7 @@ func simSeeds() (first, n uint64) {
 
 func TestSimulation(t *testing.T) {
 	first, n := simSeeds()
+	further := 0
 	for seed := first; seed < first+n; seed++ {
 		m := newSim(t, seed)
 		m.watch = newWatch()
@@ -399,5 +437,9 @@ func TestSimulation(t *testing.T) {
 		m.finish()
 		m.watch.check(m)
 		m.forget()
+		further += m.further
+	}
+	if further == 0 {
+		t.Error("no delivery ever got a further transaction")
 	}
 }
