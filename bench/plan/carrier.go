@@ -24,10 +24,12 @@ type Distance struct {
 	Answer    time.Duration // how long it takes for a message, where nothing says so
 }
 
-// FromProfile takes the limits of a simulated carrier.
+// FromProfile takes the limits of a simulated carrier on each source. Its limits
+// over all sources are sized for a farm on one machine, where a dozen sources
+// are many; taken for a target they would only say that it is too large.
 func FromProfile(p *carriers.Profile, d Distance) Carrier {
-	c := Carrier{Name: p.Name, MessagesPerConnection: p.MessagesPerConnection, From: fmt.Sprintf("the profile %s, which is a model, at a round trip of %v", p.Name, d.RoundTrip)}
-	c.limit(p.PerSource, p.Limits)
+	c := Carrier{Name: p.Name, MessagesPerConnection: p.MessagesPerConnection, From: fmt.Sprintf("the profile %s, which is a model, without its limits over all sources, at a round trip of %v", p.Name, d.RoundTrip)}
+	c.limit(p.PerSource, policy.Limits{})
 	l := p.Latency
 	c.Transaction = mean(l.Mail) + mean(l.Rcpt) + mean(l.Data) + mean(l.Dot) + transactionTrips*d.RoundTrip
 	c.Setup = mean(l.Connect) + mean(l.Hello) + setupTrips*d.RoundTrip

@@ -193,7 +193,7 @@ func TestLimitsOfProfiles(t *testing.T) {
 		Latency: carriers.Phases{Connect: carriers.Latency{Median: ms(10)}, Rcpt: carriers.Latency{Quantiles: []policy.Duration{0, ms(10), ms(40)}}, Dot: carriers.Latency{Median: ms(20)}},
 	}, Distance{RoundTrip: 30 * time.Millisecond})
 	// Of the quantiles: (0/2 + 10 + 40/2) ÷ 2 = 15 ms. 15 + 20 + 2 × 30; 10 + 6 × 30.
-	if c.PerSecond != 10 || c.Connections != 5 || c.PerDay != 1000 || c.TotalConnections != 7 || c.Transaction != 95*time.Millisecond || c.Setup != 190*time.Millisecond {
+	if c.PerSecond != 10 || c.Connections != 5 || c.PerDay != 1000 || c.TotalConnections != 0 || c.Transaction != 95*time.Millisecond || c.Setup != 190*time.Millisecond {
 		t.Errorf("%+v", c)
 	}
 	// The mean of a lognormal distribution lies above its median: σ = ln(250/30)/2.3263, exp(σ²/2) = 1.5150.
@@ -298,7 +298,8 @@ func TestCostsOfReports(t *testing.T) {
 	usage := measure.Usage{User: 60 * time.Second, System: 40 * time.Second, IOKnown: true, Wrote: 6_000_000_000}
 	r.Processes = []report.Process{
 		report.NewProcess(measure.Process{Name: "bench", Usage: usage}, 1_000_000, 0),
-		report.NewProcess(measure.Process{Name: "node", Usage: usage}, 1_000_000, 4_000_000_000),
+		report.NewProcess(measure.Process{Name: "closed loop, PIPELINING: node-1", Usage: usage}, 1_000_000, 4_000_000_000),
+		report.NewProcess(measure.Process{Name: "open loop: node-1", Usage: usage}, 500_000, 2_000_000_000),
 	}
 	c, n, err := FromReport(r)
 	if err != nil || c.CPU != 100*time.Microsecond || math.Abs(c.DiskBytes-6000) > 1 || math.Abs(c.NetworkBytes-(4000*1.06+1500)) > 2 || n.Cores != 4 || n.Syncs != 2000 {

@@ -51,10 +51,7 @@ func FromReport(r *report.Report) (Cost, Node, error) {
 	node := nodeOf(r.Machine, r.Disk)
 	c := Cost{From: fmt.Sprintf("scenario %s of %s", r.Scenario, r.Started.Format("2006-01-02 15:04"))}
 	var wrote, content float64
-	for _, p := range r.Processes {
-		if !strings.HasPrefix(p.Name, "node") || p.Messages <= 0 {
-			continue
-		}
+	for _, p := range firstTrial(r.Processes) {
 		c.CPU += p.UserEach + p.SystemEach
 		if p.IOKnown && p.WrotePerByte > 0 {
 			wrote += float64(p.Wrote) / float64(p.Messages)
@@ -69,6 +66,24 @@ func FromReport(r *report.Report) (Cost, Node, error) {
 		c.NetworkBytes = NetworkBytes(content)
 	}
 	return c, node, nil
+}
+
+// firstTrial are the nodes of the report's first trial: one with several names
+// its processes "trial: node-1".
+func firstTrial(all []report.Process) (nodes []report.Process) {
+	first := ""
+	for _, p := range all {
+		trial, name := "", p.Name
+		if i := strings.LastIndex(p.Name, ": "); i >= 0 {
+			trial, name = p.Name[:i], p.Name[i+2:]
+		}
+		if !strings.HasPrefix(name, "node") || p.Messages <= 0 || len(nodes) > 0 && trial != first {
+			continue
+		}
+		first = trial
+		nodes = append(nodes, p)
+	}
+	return nodes
 }
 
 // FromPeers takes them from a comparison of "bench peers".

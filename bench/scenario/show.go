@@ -23,6 +23,7 @@ func (t *trial) showing(ctx context.Context) (stop func()) {
 		tick := time.NewTicker(showEvery)
 		defer tick.Stop()
 		s := &shower{trial: t}
+		t.run.view.Update(s.state(time.Now()))
 		for {
 			select {
 			case <-ctx.Done():
