@@ -115,7 +115,7 @@ func (f *flow) outcome() flowOutcome {
 
 // err says what does not add up.
 func (o *outcome) err(p plan) error {
-	errs := append([]error(nil), o.faults...)
+	var errs []error
 	duplicates, queued := 0, 0
 	for _, f := range o.flows {
 		duplicates += f.balance.Duplicates.Count
@@ -130,6 +130,7 @@ func (o *outcome) err(p plan) error {
 	if !p.partial && queued > 0 {
 		errs = append(errs, fmt.Errorf("%d recipients were still queued at the end", queued))
 	}
+	errs = append(errs, o.faults...)
 	return errors.Join(errs...)
 }
 

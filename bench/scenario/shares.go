@@ -161,7 +161,7 @@ func (r *Run) besideDead(ctx context.Context) (*outcome, error) {
 	}
 	return r.do(ctx, plan{
 		name: "healthy beside dead and tarpit", flows: []*flow{healthy, silent, slow}, before: fill, partial: true,
-		profiles: []string{"sink", "dead-host", "tarpit"},
+		profiles: []string{"sink", "dead-host", "tarpit"}, nodeKeys: "drain_timeout: 1s",
 	})
 }
 
