@@ -21,6 +21,7 @@ type dispatcher struct {
 	swept  chan struct{} // a sweep was added
 	closed chan struct{} // by close
 	empty  chan struct{} // closed when the last session has ended after close
+	parted parted
 	mu     struct {
 		sync.Mutex
 		sched    *scheduler.Scheduler

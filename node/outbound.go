@@ -130,6 +130,12 @@ func (o *outbound) carry(ctx context.Context) *message.Reply {
 	if ended.Connected && (ended.Transactions > 0 || ended.Reply.Code == 0) {
 		return nil
 	}
+	// It was we who had no connection left for the hosts not tried yet. That is
+	// no failure of the site: no delivery is charged and the lane does not rest.
+	// The next session comes when the connection rate allows and goes on there.
+	if ended.Unfinished {
+		return nil
+	}
 	if ctx.Err() == nil {
 		o.chargeOne(&ended.Reply, ended)
 	}

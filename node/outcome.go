@@ -18,20 +18,23 @@ import (
 
 // ending builds one transition, recipient by recipient.
 type ending struct {
-	n     *Node
-	d     *message.Delivery
-	m     *message.Message
-	now   time.Time
-	t     spool.Transition
-	event message.Event
-	buf   *[]byte
-	left  []int                 // recipients that stay
-	last  *message.Reply        // of the first of them that was deferred
-	host  string                // who was tried
-	addr  string                // and where, if that is not in host
-	at    time.Time             // when; zero when nobody was
-	tell  [4][]notice.Recipient // by notice.Kind
-	tally tally
+	n        *Node
+	d        *message.Delivery
+	m        *message.Message
+	now      time.Time
+	t        spool.Transition
+	event    message.Event
+	buf      *[]byte
+	left     []int                 // recipients that stay, those that were not attempted first
+	fresh    int                   // how many that is
+	withheld bool                  // they were kept back by a budget
+	parts    int                   // how many of them have their part before the others are due; 0 is all
+	last     *message.Reply        // of the first of them that was deferred
+	host     string                // who was tried
+	addr     string                // and where, if that is not in host
+	at       time.Time             // when; zero when nobody was
+	tell     [4][]notice.Recipient // by notice.Kind
+	tally    tally
 
 	after  func(error) // of commit; may be nil
 	stored func(error) // settle, bound once
@@ -146,6 +149,7 @@ func (e *ending) settled(err error, submits []*spool.Submission) {
 	case err == nil:
 		// Counted only now, so that the counters say what the event log says.
 		n.count.settled(&e.tally, e.event.Carrier, &e.event.Stages)
+		n.dispatch.parted.set(d.ID, e.parts) // before anybody else can have it
 		n.dispatch.done(d, e.t.Next, e.event.Carrier)
 		for _, s := range submits {
 			n.count.accepted(s.Message.Tenant, len(s.Deliveries[0].Recipients), s.Message.Size())
@@ -156,6 +160,7 @@ func (e *ending) settled(err error, submits []*spool.Submission) {
 		}
 	case errors.Is(err, spool.ErrGone):
 		// Somebody else moved it. What the spool says counts.
+		n.dispatch.parted.set(d.ID, 0)
 		n.dispatch.gone(d)
 	case errors.Is(err, spool.ErrClosed), errors.Is(err, spool.ErrFailed):
 		n.log.Error("an outcome is not on disk; the delivery is tried again after the next start", "id", d.ID.String(), "error", err)
@@ -186,6 +191,7 @@ func (n *Node) finish(a *attempt, r *delivery.Result) {
 	e.event.Stages = r.Stages
 	e.event.Stages.Total, e.event.Stages.Queued = total, a.dispatched.Sub(d.Due)
 	e.tally.attempt, e.tally.timed = true, true
+	e.withheld = r.Withheld
 	e.stay(e.sort(r))
 	e.commit(nil)
 }
@@ -218,11 +224,19 @@ func (n *Node) deferDelivery(d *message.Delivery, carrier, source, host string, 
 // deferred. Deferred events wait for the next due time, so they come last.
 func (e *ending) sort(r *delivery.Result) (deferred []delivery.RecipientReply) {
 	next := 0
+	var before, now []int // deferred: before this part of the delivery (those behind the offer), and in it
+	skip := func(to int) {
+		for ; next < to; next++ {
+			if r.Job.Offer == 0 || next < r.Job.Offer {
+				e.stays(next, nil)
+			} else {
+				before = append(before, next)
+			}
+		}
+	}
 	for at := range r.Replies {
 		rr := &r.Replies[at]
-		for ; next < rr.Index; next++ {
-			e.stays(next, nil)
-		}
+		skip(rr.Index)
 		next = rr.Index + 1
 		e.replied(&rr.Reply)
 		switch rr.Reply.Class() {
@@ -235,12 +249,15 @@ func (e *ending) sort(r *delivery.Result) (deferred []delivery.RecipientReply) {
 			e.final(rr.Index, message.Bounced, rr.Reply)
 		default:
 			deferred = append(deferred, *rr)
-			e.stays(rr.Index, &rr.Reply)
+			now = append(now, rr.Index)
+			if e.last == nil {
+				e.last = &rr.Reply
+			}
 		}
 	}
-	for ; next < len(e.d.Recipients); next++ {
-		e.stays(next, nil)
-	}
+	skip(len(e.d.Recipients))
+	e.fresh = len(e.left)
+	e.left = append(append(e.left, before...), now...)
 	return deferred
 }
 
@@ -268,20 +285,30 @@ func (e *ending) stay(deferred []delivery.RecipientReply) {
 	}
 }
 
-// reschedule writes when those that stay are due again. If none of them was
-// deferred (a peer that took some and had no room for the rest) they are due
-// at once; else all wait together for the retry.
+// reschedule writes when those that stay are due again: at once if some were
+// not attempted and it is not for the peer's sake that they were not (it took
+// some and had no room for the rest, or a budget keeps them: outbound_rest.go);
+// else all wait together for the retry.
 func (e *ending) reschedule(deferred []delivery.RecipientReply) {
 	next := e.d.Clone()
 	next.Recipients = make([]message.Recipient, len(e.left))
 	for at, i := range e.left {
 		next.Recipients[at] = e.d.Recipients[i]
 	}
-	next.Due = e.now
-	if len(deferred) > 0 {
-		next.Attempts = uint16(min(int(next.Attempts)+1, math.MaxUint16))
-		next.Due = e.now.Add(e.n.retryAfter(&e.d.Queue, e.event.Carrier, int(next.Attempts))).Truncate(time.Microsecond)
+	if e.last != nil {
 		next.Last = &message.LastAttempt{At: e.now, Source: e.event.Source, Host: e.tried(), Reply: *e.last}
+	}
+	e.event.NextDue = e.now.Add(e.n.retryAfter(&e.d.Queue, e.event.Carrier, int(next.Attempts)+1)).Truncate(time.Microsecond)
+	atOnce := e.fresh > 0 && (len(deferred) == 0 || e.withheld && !e.n.dispatch.parted.full())
+	if atOnce {
+		// It keeps its place in the queue: no wait, and no attempt is used up.
+		next.Due = e.d.Due
+		if e.fresh < len(e.left) {
+			e.parts = e.fresh
+		}
+	} else {
+		next.Attempts = uint16(min(int(next.Attempts)+1, math.MaxUint16))
+		next.Due = e.event.NextDue
 	}
 	// Nothing is due after its expiry: it ends then, not at the retry after.
 	if next.Due.After(next.Expires) {
@@ -291,7 +318,9 @@ func (e *ending) reschedule(deferred []delivery.RecipientReply) {
 		next.Due = e.d.Due.Add(time.Microsecond)
 	}
 	e.t.Next = next
-	e.event.NextDue = next.Due
+	if !atOnce {
+		e.event.NextDue = next.Due
+	}
 }
 
 // replied notes one reply for the metrics.

@@ -171,6 +171,6 @@ func (n *Node) newAttempt(d scheduler.Dispatch, source string, now time.Time) *d
 		a.content = &content{msg: m}
 	}
 	m := a.content.msg
-	a.job = delivery.Job{Delivery: d.Delivery, Content: a, Sender: m.Sender, Body: m.Body, UTF8: m.UTF8, Return: m.Return, EnvID: m.EnvID, MaxRecipients: d.MaxRecipients}
+	a.job = delivery.Job{Delivery: d.Delivery, Content: a, Sender: m.Sender, Body: m.Body, UTF8: m.UTF8, Return: m.Return, EnvID: m.EnvID, MaxRecipients: d.MaxRecipients, Offer: n.dispatch.parted.of(d.Delivery.ID)}
 	return &a.job
 }

@@ -11,15 +11,17 @@ import (
 
 // candidate is one address to try.
 type candidate struct {
-	host *Host
-	to   netip.AddrPort
+	host  *Host
+	to    netip.AddrPort
+	until time.Time // when it counts as dead: up to here
 }
 
 // candidates puts the target's addresses in the order in which to try them:
 // hosts by preference, equals at random (RFC 5321 5.1), each host's addresses
-// by family, addresses that were dead a moment ago after all others. At most
-// maxConnects are returned. When none may be tried, the reply says why.
-func (c *Client) candidates(t *Target, now time.Time) ([]candidate, *message.Reply) {
+// by family, addresses that were dead a moment ago after all others, the one
+// that failed longest ago first. At most maxConnects are returned, and how many
+// of them are not known to be dead. When none may be tried, the reply says why.
+func (c *Client) candidates(t *Target, now time.Time) (list []candidate, living int, why *message.Reply) {
 	hosts := slices.Clone(t.Hosts)
 	c.opt.Shuffle(len(hosts), func(i, j int) { hosts[i], hosts[j] = hosts[j], hosts[i] })
 	slices.SortStableFunc(hosts, func(a, b Host) int { return cmp.Compare(a.Preference, b.Preference) })
@@ -34,27 +36,28 @@ func (c *Client) candidates(t *Target, now time.Time) ([]candidate, *message.Rep
 				forbidden++
 				continue
 			}
-			if c.dead.has(route{t.Source, to}, now) {
-				dead = append(dead, candidate{h, to})
+			if until, is := c.dead.until(route{t.Source, to}, now); is {
+				dead = append(dead, candidate{h, to, until})
 			} else {
-				alive = append(alive, candidate{h, to})
+				alive = append(alive, candidate{host: h, to: to})
 			}
 		}
 	}
-	list := append(alive, dead...)
+	slices.SortStableFunc(dead, func(a, b candidate) int { return a.until.Compare(b.until) })
+	list = append(alive, dead...)
 	if len(list) > 0 {
-		return list[:min(len(list), maxConnects)], nil
+		return list[:min(len(list), maxConnects)], min(len(alive), maxConnects), nil
 	}
 	if forbidden > 0 {
 		reply := faultReply(errForbidden, message.PhaseConnect)
-		return nil, &reply
+		return nil, 0, &reply
 	}
 	text := "no address to connect to"
 	if total > 0 {
 		text = "no address of a family that the source can reach"
 	}
 	reply := message.Fail(451, enhNoAnswer, message.PhaseConnect, message.FaultLocal, text)
-	return nil, &reply
+	return nil, 0, &reply
 }
 
 // byFamily picks and orders the addresses of one host.

@@ -37,38 +37,70 @@ func (n *connection) close() {
 // errPlainAgain asks for the same address once more without TLS.
 var errPlainAgain = errors.New("TLS is broken there")
 
-// connect tries the candidates until one is ready. Without any, failures says
-// what each one answered, and summary what that comes to.
-func (c *Client) connect(ctx context.Context, t *Target, id uint64) (n *connection, failures []HostFailure, summary message.Reply) {
+// connecting is the way of a session from host to host.
+type connecting struct {
+	client *Client
+	target *Target
+	id     uint64
+	again  func() bool // whether one more connection may be made
+
+	failures   []HostFailure // what each host tried answered
+	summary    message.Reply // what that comes to
+	unfinished bool          // see Ended
+}
+
+// connect tries the candidates until one is ready.
+func (n *connecting) connect(ctx context.Context) *connection {
 	start := time.Now()
-	list, why := c.candidates(t, start)
+	c, t := n.client, n.target
+	list, alive, why := c.candidates(t, start)
 	if why != nil {
-		return nil, nil, *why
+		n.summary = *why
+		return nil
 	}
 	times := t.Timeouts.withDefaults()
 	limit := start.Add(times.Open)
-	for _, cand := range list {
+	for i, cand := range list {
 		if ctx.Err() != nil || !time.Now().Before(limit) {
 			break
 		}
-		g := &greeting{client: c, target: t, cand: cand, times: times, limit: limit, id: id}
-		n, reply := g.open(ctx)
-		if n != nil {
+		if i > 0 && !n.again() {
+			n.cutShort(list[:i], i < alive)
+			break
+		}
+		g := &greeting{client: c, target: t, cand: cand, times: times, limit: limit, id: n.id, again: n.again}
+		conn, reply := g.open(ctx)
+		if conn != nil {
 			c.dead.forget(route{t.Source, cand.to})
-			n.opened = time.Since(start)
-			return n, failures, message.Reply{}
+			conn.opened = time.Since(start)
+			return conn
+		}
+		if g.unfinished {
+			n.cutShort(list[:i], true)
+			break
 		}
 		c.count.connectFailed[reply.Fault].Add(1)
 		c.rememberDead(t, cand, &reply)
-		failures = append(failures, HostFailure{Host: cand.host.Name, Addr: cand.to.String(), Reply: reply})
+		n.failures = append(n.failures, HostFailure{Host: cand.host.Name, Addr: cand.to.String(), Reply: reply})
 		if reply.Fault == message.FaultLocal {
 			break // our own trouble is the same with the next host
 		}
 	}
-	if len(failures) == 0 {
-		return nil, nil, faultReply(errStopped, message.PhaseConnect)
+	n.summary = faultReply(errStopped, message.PhaseConnect)
+	if len(n.failures) > 0 {
+		n.summary = summarise(n.failures)
 	}
-	return nil, failures, summarise(failures)
+	return nil
+}
+
+// cutShort ends the way for want of a further connection. RFC 5321 5.1 wants
+// every address tried before mail waits: the next session goes on behind those
+// that were tried, whatever they said, or it would begin with them again.
+func (n *connecting) cutShort(tried []candidate, unfinished bool) {
+	n.unfinished = unfinished
+	for _, cand := range tried {
+		n.client.dead.remember(route{n.target.Source, cand.to}, time.Now().Add(n.client.opt.DeadFor))
+	}
 }
 
 // rememberDead keeps addresses where nobody answered in SMTP. A real reply,

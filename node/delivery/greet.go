@@ -21,6 +21,7 @@ type greeting struct {
 	times  Timeouts
 	limit  time.Time
 	id     uint64
+	again  func() bool // whether one more connection may be made
 
 	wire  *wire
 	stop  func() bool
@@ -28,6 +29,8 @@ type greeting struct {
 	tls   string
 	phase message.Phase
 	plain bool // TLS is known to be broken here
+
+	unfinished bool // it wants a second connection, which may not be made
 }
 
 // refusal is a reply as an error: what the peer said, or what we say for it.
@@ -44,6 +47,10 @@ func (g *greeting) open(ctx context.Context) (*connection, message.Reply) {
 		g.client.brokenTLS.remember(g.cand.to, time.Now().Add(g.client.opt.BrokenTLSFor))
 		g.client.count.tlsFallback.Add(1)
 		g.plain = true
+		if !g.again() {
+			g.unfinished = true // the next session begins in plain
+			return nil, message.Reply{}
+		}
 		err = g.try(ctx)
 	}
 	if err == nil {

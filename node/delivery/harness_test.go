@@ -198,7 +198,14 @@ type fixedWork struct {
 	results map[*delivery.Job]string
 	keep    func(*delivery.Result)
 	extra   []string
+
+	reconnect func() bool // nil: always
+	again     func(*delivery.Job) bool
 }
+
+func (w *fixedWork) Reconnect() bool { return w.reconnect == nil || w.reconnect() }
+
+func (w *fixedWork) Again(j *delivery.Job) bool { return w.again == nil || w.again(j) }
 
 func (w *fixedWork) due() bool {
 	if w.next >= len(w.jobs) {

@@ -54,17 +54,23 @@ func (m *memory[K]) remember(key K, until time.Time) {
 
 // has reports whether key is remembered at now.
 func (m *memory[K]) has(key K, now time.Time) bool {
+	_, is := m.until(key, now)
+	return is
+}
+
+// until is has, and says for how long.
+func (m *memory[K]) until(key K, now time.Time) (time.Time, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e := m.mu.byKey[key]
 	if e == nil {
-		return false
+		return time.Time{}, false
 	}
 	if now.Before(e.until) {
-		return true
+		return e.until, true
 	}
 	m.forgetLocked(e)
-	return false
+	return time.Time{}, false
 }
 
 // forget drops key.

@@ -92,7 +92,8 @@ func (n *counters) result(r *Result) {
 	add(&n.delivered, delivered)
 	add(&n.deferred, deferred)
 	add(&n.bounced, bounced)
-	add(&n.notAttempted, uint64(len(r.Job.Delivery.Recipients)-len(r.Replies)))
+	// What concerns the content concerns also those that were not offered.
+	add(&n.notAttempted, uint64(max(0, len(r.Job.offered())-len(r.Replies))))
 	if r.AmbiguousDot {
 		n.ambiguous.Add(1)
 	}

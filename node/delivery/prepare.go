@@ -89,8 +89,8 @@ func (s *Session) addresses(r *Result) bool {
 		}
 		needUTF8 = needUTF8 || smtp.CheckAddress(job.Sender, false) != nil
 	}
-	for i := range job.Delivery.Recipients {
-		address := job.Delivery.Recipients[i].Address
+	for i, to := range job.offered() {
+		address := to.Address
 		if err := smtp.CheckAddress(address, false); err != nil {
 			if err = smtp.CheckAddress(address, s.caps.SMTPUTF8); err != nil {
 				r.settle(i, addressReply(err, enhBadRecipient, message.PhaseRcpt))

@@ -319,6 +319,8 @@ func runTrial(seed uint64) *trial {
 		tr.jobs = append(tr.jobs, j)
 	}
 	work := &fixedWork{jobs: tr.jobs, keep: tr.note}
+	grudge := rng.IntN(4)
+	work.again = func(*delivery.Job) bool { return rng.IntN(4) >= grudge }
 	if rng.IntN(3) == 0 {
 		work.gap = func(i int) time.Duration { return time.Duration(i%3) * time.Second }
 	}

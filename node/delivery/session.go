@@ -48,6 +48,9 @@ type Ended struct {
 	// comes to: the node lets the site rest, and may charge one delivery.
 	Connected bool
 	Failures  []HostFailure // also those before the host that took the connection
+	// Unfinished says that Work allowed no further connection while there was
+	// an address left that may well take it: the next session tries that first.
+	Unfinished bool
 	// Reply is why the connection was lost, or the peer's 421. Its Code is 0
 	// when we ended the session ourselves.
 	Reply        message.Reply
@@ -68,9 +71,11 @@ func (s *Session) Run(ctx context.Context) Ended {
 	s.ctx = ctx
 	s.client.count.sessions.Add(1)
 	defer s.client.count.sessions.Add(-1)
-	conn, failures, why := s.client.connect(ctx, s.target, s.client.lastID.Add(1))
+	c := connecting{client: s.client, target: s.target, id: s.client.lastID.Add(1), again: s.work.Reconnect}
+	conn := c.connect(ctx)
+	failures := c.failures
 	if conn == nil {
-		return Ended{Failures: failures, Reply: why}
+		return Ended{Failures: failures, Reply: c.summary, Unfinished: c.unfinished}
 	}
 	defer conn.close()
 	s.conn, s.wire, s.caps = conn, conn.wire, conn.caps
@@ -158,6 +163,11 @@ func (s *Session) take(now bool) *transaction {
 			continue
 		}
 		r := s.waiting[0]
+		if r.begun && !s.work.Again(r.Job) {
+			s.leave(r)
+			continue
+		}
+		r.begun = true
 		tx := s.newTransaction(r, s.batch(r))
 		if len(r.todo) == 0 {
 			s.waiting = slices.Delete(s.waiting, 0, 1) // rarely more than one
@@ -207,6 +217,16 @@ func (s *Session) batch(r *Result) int {
 func (s *Session) wait(r *Result) {
 	r.waiting = true
 	s.waiting = append(s.waiting, r)
+}
+
+// leave gives up the recipients of the first waiting job that are in no
+// transaction. One that has not ended yet ends the job.
+func (s *Session) leave(r *Result) {
+	s.waiting = slices.Delete(s.waiting, 0, 1)
+	r.waiting, r.todo, r.Withheld = false, r.todo[:0], true
+	if r.open == 0 {
+		s.done(r)
+	}
 }
 
 // done fills in what all results of the connection share and hands it over.

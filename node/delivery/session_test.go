@@ -269,6 +269,8 @@ func (w *endless) TryNext() (*delivery.Job, bool) {
 	w.n--
 	return &w.job, true
 }
+func (w *endless) Reconnect() bool                                           { return true }
+func (w *endless) Again(*delivery.Job) bool                                  { return true }
 func (w *endless) Next(context.Context, time.Duration) (*delivery.Job, bool) { return w.TryNext() }
 func (w *endless) Done(r *delivery.Result) {
 	if len(r.Replies) != 1 || r.Replies[0].Reply.Class() != message.Success {

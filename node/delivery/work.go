@@ -13,12 +13,20 @@ import (
 // Work is where a session gets its jobs and brings its results. It belongs to
 // one lane; the session calls it from its own goroutine only.
 type Work interface {
+	// Reconnect reports whether one more connection may be made, when the one
+	// before it is closed and did not come as far as the first job. false ends
+	// the session.
+	Reconnect() bool
 	// Next waits at most wait for a job. false ends the session: nothing came,
 	// or the node wants the connection closed.
 	Next(ctx context.Context, wait time.Duration) (*Job, bool)
 	// TryNext is a job that can go now, or false. It must not wait: the peer
 	// is waiting for us.
 	TryNext() (*Job, bool)
+	// Again reports whether one more transaction may be made for a job: each is
+	// a message to the peer, and Next and TryNext allow the first. After false
+	// the recipients that have had none are given back. It must not wait either.
+	Again(*Job) bool
 	// Done is called exactly once for each job. The Result is the callee's,
 	// who ends its use with Release.
 	Done(*Result)
@@ -50,6 +58,9 @@ type Job struct {
 	UTF8     bool // accepted with SMTPUTF8
 	Return   message.Return
 	EnvID    string
+	// Offer is how many recipients, from the first on, are to be attempted; 0
+	// is all of them.
+	Offer int
 	// MaxRecipients bounds the recipients of one transaction; more make
 	// several transactions. 0 is policy.DefaultRecipientsPerTransaction.
 	MaxRecipients int
@@ -72,6 +83,8 @@ type Result struct {
 	Replies []RecipientReply
 	// NotAttempted says that Replies is empty.
 	NotAttempted bool
+	// Withheld says that Work allowed no further transaction for those missing.
+	Withheld bool
 	// AmbiguousDot says that the connection was lost between the end of the
 	// content and its answer: the recipients may get it twice (design.md 5.3).
 	AmbiguousDot bool
@@ -90,6 +103,7 @@ type Result struct {
 	todo    []int
 	total   int  // recipients of the job
 	open    int  // transactions that have not ended
+	begun   bool // one has been taken
 	waiting bool // in Session.waiting
 }
 
@@ -142,6 +156,15 @@ func (r *Result) close() {
 	}
 	r.Replies = kept
 	r.NotAttempted = len(kept) == 0
+}
+
+// offered are the recipients to attempt.
+func (j *Job) offered() []message.Recipient {
+	to := j.Delivery.Recipients
+	if j.Offer > 0 && j.Offer < len(to) {
+		return to[:j.Offer]
+	}
+	return to
 }
 
 func (j *Job) maxRecipients() int {
