@@ -100,7 +100,7 @@ func TestDailyLimitCountsTheTransactionsOfOneDelivery(t *testing.T) {
 	})
 	w.restart() // and it is remembered
 	w.send(mail{from: "s@sender.test", to: []string{"x@d.test"}})
-	time.AfterFunc(0, func() {})
+	stays(t, r, 4)
 	if at, _ := m.seen(); len(at) != 4 {
 		t.Errorf("%d transactions where 4 a day are allowed", len(at))
 	}
