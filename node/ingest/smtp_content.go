@@ -111,6 +111,9 @@ func (s *session) finish() {
 		s.refuseAccept(err)
 		return
 	}
+	// The commands behind it in the buffer are counted as if it is accepted, which
+	// is what becomes of nearly all; keepPromises corrects the rest.
+	p.errors, s.errors = s.errors, 0
 	s.promises = append(s.promises, p)
 	if len(s.promises) == maxPromises || s.srv.tracer.Load() != nil {
 		s.keepPromises()

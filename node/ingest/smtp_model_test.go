@@ -323,6 +323,17 @@ func (m *model) forward(rng *rand.Rand) step {
 	return dataStep
 }
 
+// TestRefusalsBehindAMessageCountFromIt: a message whose 250 is put off to the
+// end of the read begins the count of refusals anew all the same. This seed once
+// found a session that was closed for refusals before and behind a message.
+func TestRefusalsBehindAMessageCountFromIt(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1795348401624990203, 0))
+	s := newTestServer(t, modelListener)
+	for done := 0; done < 45_000 && !t.Failed(); {
+		done += modelSession(t, s, rng)
+	}
+}
+
 // TestSessionAgainstModel says random things, in random pieces, and compares.
 func TestSessionAgainstModel(t *testing.T) {
 	total := 50_000

@@ -21,6 +21,7 @@ type promise struct {
 	id               message.ID
 	size, recipients int
 	repaired         bool
+	errors           int // refusals in a row before it
 	came             time.Time
 }
 
@@ -48,6 +49,7 @@ func (s *session) keepPromises() {
 		}
 		start := len(out)
 		if err != nil {
+			s.errors += p.errors
 			out = s.appendRefused(out, err)
 		} else {
 			out = s.appendAccepted(out, p)
@@ -70,7 +72,6 @@ func (s *session) appendAccepted(b []byte, p *promise) []byte {
 	if p.repaired {
 		c.repaired.Add(1)
 	}
-	s.errors = 0
 	b = append(b, "250 2.0.0 Ok: queued as "...)
 	return append(p.id.AppendText(b), '\r', '\n')
 }
