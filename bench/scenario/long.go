@@ -104,6 +104,8 @@ func carriersScenario(ctx context.Context, r *Run) error {
 	}
 	f := r.steady("load")
 	f.load.Mix.Destinations, f.load.Rate, f.load.Duration = d, r.Rate, r.Duration.D()
+	// Some messages have several recipients, at one carrier and at others.
+	f.load.Mix.Spread = []load.Count{{Recipients: 1, Weight: 0.9}, {Recipients: 4, Weight: 0.1}}
 	f.load.Mix.Recipients = min(r.Messages, int(r.Rate*r.Duration.D().Seconds()))
 	o, err := r.do(ctx, plan{
 		name: "all carriers", flows: []*flow{f}, profiles: names, files: r.Profiles, sources: 2, partial: true, fault: r.Fault,
