@@ -24,8 +24,17 @@ build-static: ## build bin/hikyaku for Alpine and empty containers; RSA signatur
 demo: build ## start a node and a receiving MTA, send by SMTP and HTTP, balance the ledger
 	$(BIN) demo
 
-test-deps: ## install the real peers that the tests talk to (Debian; elsewhere says what to install)
+test-deps: .peers/ready ## install the real peers that the tests talk to (Debian; elsewhere says what to install)
 	@sh tools/test-deps.sh
+
+# Mail servers that cannot be installed beside Postfix, in a directory of the
+# project; the tests and "bench peers" find them by this variable.
+export HIKYAKU_PEERS_DIR ?= $(CURDIR)/.peers
+
+.peers/ready: tools/bench-peers.sh tools/test-deps.sh
+	@sh tools/test-deps.sh
+	@sh tools/bench-peers.sh .peers >/dev/null
+	@touch $@
 
 test: test-deps build ## everything a change must pass: checks, tests, peers, fuzz seeds; skips nothing
 	@$(MAKE) --no-print-directory check
@@ -34,7 +43,7 @@ test: test-deps build ## everything a change must pass: checks, tests, peers, fu
 	@$(MAKE) --no-print-directory fuzz
 
 # The packages with concurrency of their own; the race detector needs cgo and gcc.
-RACE_PKGS := ./spool/... ./scheduler/... ./node/... ./controlplane/...
+RACE_PKGS := ./spool/... ./scheduler/... ./node/... ./controlplane/... ./bench/ledger ./bench/load/... ./bench/measure ./bench/live ./bench/sink
 
 test-long: test-deps build ## kill -9 rounds, every crash point, a million SMTP steps
 	HIKYAKU_LONG=1 HIKYAKU_REQUIRE_PEERS=1 $(GO) test -count=1 -timeout 80m -v -run 'Long|Crash|Kill|Model|Negative' ./spool/... ./node/ingest/... ./bench/...
@@ -68,4 +77,4 @@ fuzz: ## every fuzzer for FUZZTIME (20 s)
 	@sh tools/fuzz.sh $(FUZZTIME)
 
 clean:
-	rm -rf bin
+	rm -rf bin .peers

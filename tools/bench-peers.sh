@@ -19,7 +19,7 @@ else
 	echo "this is not Debian: install Exim and OpenSMTPD by hand, or go without" >&2
 fi
 if command -v npm >/dev/null 2>&1; then
-	npm install --no-audit --no-fund --prefix "$dir" Haraka@3.3.4
+	npm install --silent --no-audit --no-fund --prefix "$dir" Haraka@3.3.4
 else
 	echo "npm is not installed: going without Haraka" >&2
 fi
