@@ -41,6 +41,7 @@ type HikyakuOptions struct {
 	Binary   string   // default: as Binary finds it
 	Name     string   // node.name; default test-1
 	NodeKeys string   // keys added to the node section, "drain_timeout: 5s"
+	Pprof    bool     // serve profiles on the admin listener
 	Dir      string   // default: a fresh one, removed by Close
 	Resolver string   // DNS server, host:port
 	Port     int      // where MX hosts listen; default 25
@@ -183,8 +184,8 @@ ingest:
 delivery:
   port: %d
   resolver: %q
-%sadmin: {listen: %q}
-%s`, name, filepath.Join(h.Dir, "data"), nodeKeys, h.SMTP, keys, more, h.HTTP, port, o.Resolver, o.Delivery, h.Admin, o.Config)
+%sadmin: {listen: %q, pprof: %t}
+%s`, name, filepath.Join(h.Dir, "data"), nodeKeys, h.SMTP, keys, more, h.HTTP, port, o.Resolver, o.Delivery, h.Admin, o.Pprof, o.Config)
 	for name, text := range map[string]string{"hikyaku.yaml": config, "policy.yaml": o.Policy} {
 		if err := os.WriteFile(filepath.Join(h.Dir, name), []byte(text), 0o600); err != nil {
 			return err

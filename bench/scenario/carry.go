@@ -34,13 +34,14 @@ func (t *trial) carry(ctx context.Context) error {
 		}
 		group.Go(func() error { return f.send(gctx, t) })
 	}
+	profiled := t.profile(sending)
 	beside := make(chan error, 1)
 	go func() { // ends with sending, which sent ends; received below
 		beside <- t.hook(sending, "", t.plan.during)
 	}()
 	err := group.Wait()
 	sent()
-	err = errors.Join(err, <-beside, t.died())
+	err = errors.Join(err, <-beside, <-profiled, t.died())
 	if err == nil {
 		err = t.hook(ctx, "", t.plan.sent)
 	}

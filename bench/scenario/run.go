@@ -24,6 +24,7 @@ type Env struct {
 	Out      io.Writer // progress
 	Terminal bool      // Out is one
 	Version  string    // of this program and its commit, for the report
+	Profiles string    // directory for CPU profiles of the nodes while they are sent to; "" takes none
 }
 
 // Run is one scenario under way.

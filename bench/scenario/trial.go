@@ -119,6 +119,7 @@ func (t *trial) up(ctx context.Context) (err error) {
 		h, err := candidate.StartHikyaku(ctx, candidate.HikyakuOptions{
 			Binary: t.run.env.Binary, Name: nodeName(i), Dir: filepath.Join(t.dir, nodeName(i)),
 			Resolver: t.inbox.resolver(), Port: t.inbox.port(), Config: t.plan.config, NodeKeys: t.plan.nodeKeys,
+			Pprof:  t.run.env.Profiles != "",
 			Policy: strings.TrimSuffix(t.inbox.policy()+noNotices+t.plan.policy, "---\n"),
 		})
 		if err != nil {

@@ -54,6 +54,7 @@ func newBenchListCmd(c *cli) *cobra.Command {
 type benchRun struct {
 	p              scenario.Params
 	file, out, dir string
+	profile        bool
 }
 
 func newBenchRunCmd(c *cli) *cobra.Command {
@@ -82,6 +83,7 @@ func (b *benchRun) flags(cmd *cobra.Command) {
 	f.StringVarP(&b.file, "file", "f", "", "scenario `file` (YAML); flags win over it")
 	f.StringVarP(&b.out, "out", "o", "", "`directory` of the report (default bench-results/NAME-TIME)")
 	f.StringVar(&b.dir, "dir", "", "where nodes keep their data: choose the disk to be judged (default the system's for temporary files)")
+	f.BoolVar(&b.profile, "profile", false, "take a CPU profile of the first node in each trial, into the report's directory")
 	f.BoolVar(&p.Long, "long", false, "take the long form")
 	f.Uint64Var(&p.Seed, "seed", 0, "seed of sizes, destinations, contents and carriers (default 1)")
 	f.IntVar(&p.Messages, "messages", 0, "bound of each trial in messages")
@@ -151,6 +153,9 @@ func (b *benchRun) run(cmd *cobra.Command, c *cli, args []string) error {
 		return err
 	}
 	env := scenario.Env{Binary: exe, Dir: b.dir, Out: c.err, Terminal: isTerminal(c.err), Version: version + " " + commit}
+	if b.profile {
+		env.Profiles = out
+	}
 	rep, runErr := s.Do(cmd.Context(), env, p)
 	if rep == nil {
 		return runErr
