@@ -88,31 +88,41 @@ func (d *dispatcher) verdictLocked(del *message.Delivery, carrier string) *verdi
 	return nil
 }
 
+// leaves gives a delivery that was given out back to the scheduler as it stands
+// now, with the orders that waited for it. A verdict is what an order says of
+// what is left; it is the caller's to carry out.
+func (d *dispatcher) leaves(del, next *message.Delivery, carrier string) (v *verdict, orders []*order) {
+	now := d.n.now()
+	d.mu.Lock()
+	defer d.unlock(now)
+	s := d.mu.sched
+	if next != nil {
+		v = d.verdictLocked(next, carrier)
+	}
+	orders = d.mu.orders[del.ID]
+	delete(d.mu.orders, del.ID)
+	s.Done(now, del, next)
+	if v != nil && !s.Take(now, next) {
+		v = nil // not reached: nobody can have had it in between
+	}
+	return v, orders
+}
+
 // done tells the scheduler of a durable transition. An order that came when
 // the outcome was on its way already takes effect now, before anybody else can
 // have the delivery.
 func (d *dispatcher) done(del, next *message.Delivery, carrier string) {
-	var v *verdict
-	var orders []*order
-	d.with(func(s *scheduler.Scheduler, now time.Time) {
-		if next != nil {
-			v = d.verdictLocked(next, carrier)
+	v, orders := d.leaves(del, next, carrier)
+	if v == nil {
+		for _, o := range orders {
+			o.landed(nil)
 		}
-		orders = d.mu.orders[del.ID]
-		delete(d.mu.orders, del.ID)
-		s.Done(now, del, next)
-		if v != nil && !s.Take(now, next) {
-			v = nil // not reached: nobody can have had it in between
-		}
-	})
+		return
+	}
 	landed := func(err error) {
 		for _, o := range orders {
 			o.landed(err)
 		}
-	}
-	if v == nil {
-		landed(nil)
-		return
 	}
 	// Not here: this may be the goroutine that answers commits.
 	if !d.n.tasks.start(func() { d.n.end(next, v.state, v.reply(next), landed) }) {

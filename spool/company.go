@@ -7,6 +7,10 @@ package spool
 // for nothing. No timer: the shortest that a busy machine keeps is longer than
 // a sync.
 //
+// A pause between batches, of three syncs or until as many wait as did lately,
+// was tried too: 27 requests a batch instead of 20 with clients that pipeline
+// DATA, but no less CPU a message beyond noise, and with BDAT 10 % more.
+//
 // Measured with 20 clients that send eight messages without waiting, two cores:
 // 27 requests share a batch where 20 did, for 15 % less CPU a message; with
 // clients that wait for each answer, 19 instead of 18.

@@ -6,7 +6,7 @@
 // never deletes what it cannot read.
 //
 // Read in this order: key.go (what lies where), append.go (the way in),
-// transition.go (the way on and out), commit.go and pick.go (how both become
+// transition.go (the way on and out), commit.go, pick.go and company.go (how both become
 // durable), read.go (how the scheduler gets its pages), status.go, outbox.go, jobs.go,
 // quarantine.go, space.go (when to refuse), offline.go (the tools).
 //

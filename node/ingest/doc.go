@@ -11,7 +11,8 @@
 // smtp_config.go has the settings, smtp_server.go the listeners and limits,
 // smtp_session.go one connection; then a file for each verb. The grammar is in
 // node/smtp. smtp_wire.go is lines and replies, smtp_content.go the content on
-// its way in, smtp_header.go what a look at its header section finds.
+// its way in, smtp_header.go what a look at its header section finds,
+// smtp_promise.go how several messages of one read wait for the disk together.
 //
 // The states of a session (phase in smtp_session.go):
 //
@@ -40,8 +41,8 @@
 //
 // INVARIANT: no text of the client is in a reply.
 //
-// What a client can grow is bounded: command lines (16 KiB of input buffer),
-// recipients, refused recipients, chunks, content (per message and over all
+// What a client can grow is bounded: command lines (16 KiB), input (16 KiB, once
+// 64), recipients, refused recipients, chunks, content (per message and over all
 // connections), errors, failed logins, messages, connections in all and for
 // each address, and the time of each phase. Replies gather up to 8 KiB before
 // they are sent however much is pipelined.
