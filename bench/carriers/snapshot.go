@@ -32,7 +32,7 @@ type Series struct {
 	At          []float64 `json:"at"`
 	Offered     []int64   `json:"offered"`
 	Allowed     []int64   `json:"allowed"` // -1 where nothing limits
-	Delivered   []int64   `json:"delivered"`
+	Delivered   []int64   `json:"delivered"` // messages, as offered and allowed
 	Deferred    []int64   `json:"deferred"`
 	Refused     []int64   `json:"refused"`
 	Blocked     []int64   `json:"blocked"`
@@ -52,7 +52,7 @@ func (s *Series) add(at time.Duration, m *Metric) {
 		allowed = -1
 	}
 	s.At = append(s.At, at.Seconds())
-	values := [...]int64{m.Offered, allowed, m.Delivered, m.Deferred, m.Refused, m.Blocked, m.Violations, m.Connections}
+	values := [...]int64{m.Offered, allowed, m.Messages, m.Deferred, m.Refused, m.Blocked, m.Violations, m.Connections}
 	for i, c := range s.columns() {
 		*c = append(*c, values[i])
 	}

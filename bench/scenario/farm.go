@@ -53,7 +53,7 @@ func (f *farmInbox) outcome(t *trial, o *outcome) {
 	for _, s := range f.farm.Snapshot() {
 		c := report.Carrier{
 			Name: s.Carrier, Model: s.Description, Offered: s.Offered, Allowed: s.Allowed, Unlimited: s.Unlimited,
-			Delivered: s.Delivered, Deferred: s.Deferred, Refused: s.Refused, Broken: s.Metric.Violations,
+			Delivered: s.Messages, Deferred: s.Deferred, Refused: s.Refused, Broken: s.Metric.Violations,
 		}
 		c.Series = append(c.Series, slopes(report.SeriesOffered, s.Series.At, s.Series.Offered), slopes(report.SeriesDelivered, s.Series.At, s.Series.Delivered))
 		if !s.Unlimited {

@@ -106,7 +106,7 @@ func carriersScenario(ctx context.Context, r *Run) error {
 	f.load.Mix.Destinations, f.load.Rate, f.load.Duration = d, r.Rate, r.Duration.D()
 	// Some messages have several recipients, at one carrier and at others.
 	f.load.Mix.Spread = []load.Count{{Recipients: 1, Weight: 0.9}, {Recipients: 4, Weight: 0.1}}
-	f.load.Mix.Recipients = min(r.Messages, int(r.Rate*r.Duration.D().Seconds()))
+	f.load.Mix.Recipients = min(r.Messages, int(r.Rate*r.Duration.D().Seconds()*1.3)+100) // 1.3 to a message: the time is what ends it
 	o, err := r.do(ctx, plan{
 		name: "all carriers", flows: []*flow{f}, profiles: names, files: r.Profiles, sources: 2, partial: true, fault: r.Fault,
 		during: r.restarts, duplicates: r.killedDuplicates(), nodeKeys: "drain_timeout: 5s",
