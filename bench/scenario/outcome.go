@@ -66,6 +66,11 @@ func (o *outcome) finish(t *trial) {
 		o.flows = append(o.flows, f.outcome())
 	}
 	o.processes, o.counters = t.watch.Processes(), t.counters
+	for i := range o.processes {
+		if p := &o.processes[i]; p.Name == measure.Self { // it has run other trials before
+			p.Usage = p.Since(t.before)
+		}
+	}
 	// All trials lie on one axis: that of the run.
 	offset := t.start.Sub(t.run.rep.Started).Seconds()
 	for _, s := range t.watch.Series() {

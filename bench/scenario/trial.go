@@ -33,6 +33,7 @@ type trial struct {
 	killed     bool                   // a node was killed, and its counters with it
 	counters   map[string]float64     // of all nodes' lives that ended in order
 	marks      []report.Mark
+	before     measure.Usage // of this process, by the trials before
 }
 
 // plan is what a trial shall do.
@@ -130,7 +131,8 @@ func (t *trial) up(ctx context.Context) (err error) {
 	}
 	t.start = time.Now()
 	t.watch = measure.NewWatch(measure.WatchOptions{Start: t.start, Targets: targets, Gauges: t.gauges(), Latencies: t.latencies()})
-	return nil
+	t.before, err = t.watch.Usage(measure.Self)
+	return err
 }
 
 // noNotices keeps notices to senders out of the accounts: the loads' senders
