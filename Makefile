@@ -38,7 +38,7 @@ export HIKYAKU_PEERS_DIR ?= $(CURDIR)/.peers
 
 test: test-deps build ## everything a change must pass: checks, tests, peers, fuzz seeds; skips nothing
 	@$(MAKE) --no-print-directory check
-	HIKYAKU_REQUIRE_PEERS=1 $(GO) test -count=1 -timeout 20m ./...
+	HIKYAKU_REQUIRE_PEERS=1 HIKYAKU_BIN=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 20m ./...
 	HIKYAKU_REQUIRE_PEERS=1 $(GO) test -count=1 -short -race -timeout 20m $(RACE_PKGS)
 	@$(MAKE) --no-print-directory fuzz
 

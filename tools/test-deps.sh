@@ -16,13 +16,14 @@ need openssl openssl
 need unshare util-linux
 need ip iproute2
 need chromium chromium # looks at the pages of bench/report
+need strace strace # sees whether a mail server syncs before its 250
 perl -MNet::SSLeay -e1 2>/dev/null || missing="$missing libnet-ssleay-perl" # swaks speaks TLS through it
 /usr/bin/python3 -c 'import dkim, nacl' 2>/dev/null || missing="$missing python3-dkim python3-nacl"
 missing=$(printf '%s\n' $missing | sort -u | tr '\n' ' ')
 [ -z "${missing# }" ] && exit 0
 echo "test peers to install: $missing"
 if ! command -v apt-get >/dev/null 2>&1; then
-	echo "this is not Debian: install these by hand: Postfix (with smtp-source and smtp-sink), swaks with Perl's Net::SSLeay, dnsmasq, opendkim-testmsg, python3 with dkimpy and PyNaCl, openssl, unshare, ip, Chromium as chromium" >&2
+	echo "this is not Debian: install these by hand: Postfix (with smtp-source and smtp-sink), swaks with Perl's Net::SSLeay, dnsmasq, opendkim-testmsg, python3 with dkimpy and PyNaCl, openssl, unshare, ip, strace, Chromium as chromium" >&2
 	exit 1
 fi
 SUDO=""

@@ -66,17 +66,18 @@ var ErrNotInstalled = errors.New("not installed")
 // are not installed as packages: <dir>/bin, <dir>/sbin, <dir>/usr/sbin, ….
 const PeersDirEnv = "HIKYAKU_PEERS_DIR"
 
-// Find returns the path of a program: from HIKYAKU_PEERS_DIR, PATH and the
-// directories for daemons, which are often not in PATH.
+// Find returns the path of a program: from PATH, the directories for daemons,
+// which are often not in PATH, and HIKYAKU_PEERS_DIR.
 func Find(program, install string) (string, error) {
-	var dirs []string
+	dirs := append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin", "/usr/local/sbin")
+	// What is installed goes first: unpacked mail servers bring a sendmail of
+	// their own.
 	if d := os.Getenv(PeersDirEnv); d != "" {
 		for _, sub := range []string{"", "bin", "sbin", "usr/bin", "usr/sbin", "node_modules/.bin"} {
 			dirs = append(dirs, filepath.Join(d, sub))
 		}
 	}
-	dirs = append(dirs, filepath.SplitList(os.Getenv("PATH"))...)
-	for _, dir := range append(dirs, "/usr/sbin", "/sbin", "/usr/local/sbin") {
+	for _, dir := range dirs {
 		p := filepath.Join(dir, program)
 		if st, err := os.Stat(p); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
 			return filepath.Abs(p)

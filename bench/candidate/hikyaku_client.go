@@ -72,6 +72,9 @@ func call(ctx context.Context, method, url string, body []byte, headers []string
 	return resp.StatusCode, v, nil
 }
 
+// Commands runs commands of a binary that ask no node.
+func Commands(binary string) *Hikyaku { return &Hikyaku{opts: HikyakuOptions{Binary: binary}} }
+
 // Run runs a command of the binary against this node and returns its output,
 // standard error behind standard output, and its exit code.
 func (h *Hikyaku) Run(ctx context.Context, stdin string, args ...string) (string, int, error) {

@@ -31,7 +31,7 @@ type State struct {
 type Series struct {
 	At          []float64 `json:"at"`
 	Offered     []int64   `json:"offered"`
-	Allowed     []int64   `json:"allowed"` // -1 where nothing limits
+	Allowed     []int64   `json:"allowed"`   // -1 where nothing limits
 	Delivered   []int64   `json:"delivered"` // messages, as offered and allowed
 	Deferred    []int64   `json:"deferred"`
 	Refused     []int64   `json:"refused"`

@@ -84,7 +84,11 @@ func (h *Hikyaku) CLI(tb testing.TB, args ...string) string {
 // standard error behind standard output, and its exit code.
 func (h *Hikyaku) Run(tb testing.TB, stdin string, args ...string) (string, int) {
 	tb.Helper()
-	out, code, err := h.node.Run(context.Background(), stdin, args...)
+	node := h.node
+	if node == nil { // commands that ask no node, such as "config check"
+		node = candidate.Commands(Binary(tb))
+	}
+	out, code, err := node.Run(context.Background(), stdin, args...)
 	if err != nil {
 		tb.Fatal(err)
 	}
