@@ -115,6 +115,9 @@ func (n *Node) offer(s *ingest.Submission) (*receipt, error) {
 		return nil, err
 	}
 	m.Deliveries = uint16(len(ds))
+	if m.Priority == message.High {
+		n.pace.highSeen()
+	}
 	buf := eventBuffers.Get().(*[]byte)
 	*buf = n.acceptedEvents((*buf)[:0], m, ds, now)
 	p, err := n.spool.Offer(&spool.Submission{Message: m, Deliveries: ds, Idempotency: s.Idempotency, Events: *buf})

@@ -25,8 +25,9 @@
 //
 // Beside the way of a message: orders.go is how a cancel meets mail in flight,
 // scope_sweep.go and message_actions.go are what an operator orders, jobs.go
-// what stands for jobs, day_counts.go how daily limits outlive a crash, and
-// survey.go how somebody looks at all queues without stopping them.
+// what stands for jobs, day_counts.go how daily limits outlive a crash,
+// survey.go how somebody looks at all queues without stopping them, and pace.go
+// how bulk leaves head room for mail of high priority.
 //
 // INVARIANT: a delivery has one owner at a time. The scheduler gives it out
 // once (Next, Take, or an Expire or Fail action) and hears of it again through

@@ -46,6 +46,7 @@ type Node struct {
 	smtp     *ingest.SMTPServer
 	http     *ingest.HTTPServer
 	trace    *traces
+	pace     *pace
 	rates    *rates
 	surveys  surveys
 	count    counters
@@ -70,7 +71,7 @@ type Node struct {
 // New opens the data directory and builds everything; nothing listens yet.
 func New(cfg Config) (_ *Node, err error) {
 	cfg = cfg.withDefaults()
-	n := &Node{cfg: cfg, name: cfg.Name, hostname: cfg.Hostname, log: cfg.Logger, started: cfg.Now(), trace: newTraces()}
+	n := &Node{cfg: cfg, name: cfg.Name, hostname: cfg.Hostname, log: cfg.Logger, started: cfg.Now(), trace: newTraces(), pace: newPace()}
 	n.root, n.stopWork = context.WithCancel(context.Background())
 	n.count.init()
 	if n.hostname == "" {
@@ -149,7 +150,7 @@ func (n *Node) openIngest() (err error) {
 	}
 	n.http, err = ingest.NewHTTPServer(ingest.HTTPOptions{Listener: *n.cfg.HTTP, Logger: n.log, Hostname: n.hostname, Backend: ingest.HTTPBackend{
 		Acceptor: n, Authenticator: n.access, Queue: clientQueue{n}, Idempotency: n.spool,
-		Compile: compileTemplate, Healthy: func() bool { return len(n.NotReady()) == 0 },
+		Compile: compileTemplate, Rest: n.pace.rest, Healthy: func() bool { return len(n.NotReady()) == 0 },
 	}})
 	return err
 }
@@ -222,6 +223,7 @@ func (n *Node) Run(ctx context.Context) error {
 	loops.Go(func() { n.dispatch.loop(loopCtx) })
 	loops.Go(func() { n.dispatch.sweepLoop(loopCtx) })
 	loops.Go(func() { n.rates.loop(loopCtx, n) })
+	loops.Go(func() { n.pace.loop(loopCtx) })
 	loops.Go(func() { n.actions.loop(loopCtx, n) })
 	for range endWorkers {
 		enders.Go(func() { n.dispatch.endLoop(n.root) })

@@ -28,11 +28,14 @@ func (n *Node) contentOf(id message.ID) (*content, error) {
 }
 
 // Prepare is delivery.Content: it renders and signs, right before sending.
-func (a *attempt) Prepare(context.Context) ([][]byte, error) {
+func (a *attempt) Prepare(ctx context.Context) ([][]byte, error) {
 	if a.err != nil {
 		return nil, &delivery.ContentError{Reply: missingReply(a.err)}
 	}
 	m := a.content.msg
+	if m.Priority != message.High {
+		a.n.pace.hold(ctx)
+	}
 	raw := m.Raw
 	if m.Template != nil {
 		var err error

@@ -67,6 +67,9 @@ type HTTPBackend struct {
 	// problems' paths are those of the template's fields. (Package compose does
 	// it; siblings do not import each other.)
 	Compile func(t *message.Template) (CompiledTemplate, []Problem)
+	// Rest is called when a large request has computed, before the next one may,
+	// and may wait; nil does not.
+	Rest func(ctx context.Context, worked time.Duration)
 	// Healthy says whether GET /healthz answers 200.
 	Healthy func() bool
 }

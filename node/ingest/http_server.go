@@ -63,7 +63,7 @@ func NewHTTPServer(o HTTPOptions) (*HTTPServer, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &HTTPServer{l: o.Listener.withDefaults(o.Hostname), backend: o.Backend, log: o.Logger, now: o.Now, turns: newTurns()}
+	s := &HTTPServer{l: o.Listener.withDefaults(o.Hostname), backend: o.Backend, log: o.Logger, now: o.Now, turns: newTurns(o.Backend.Rest)}
 	if err := s.l.Validate(); err != nil {
 		return nil, fmt.Errorf("http listener %s: %w", s.l.Listen, err)
 	}

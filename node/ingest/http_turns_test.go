@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // computing is an Acceptor in which a large submission computes until the test
@@ -38,7 +39,7 @@ func TestLargeRequestsTakeTurns(t *testing.T) {
 		s, c := bulkServer(t)
 		a := &computing{nowhere: nowhere{set: s.backend.Acceptor.Policy()}, compute: make(chan struct{}), disk: make(chan struct{})}
 		s.backend.Acceptor = a
-		width := cap(s.turns)
+		width := cap(s.turns.free)
 		answers := make(chan error, width+2)
 		hand := func(body []byte) {
 			_, _, err := s.inject(c, "", body)
@@ -72,8 +73,33 @@ func TestLargeRequestsTakeTurns(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if len(s.turns) != 0 {
-			t.Errorf("%d turns are still taken", len(s.turns))
+		if len(s.turns.free) != 0 {
+			t.Errorf("%d turns are still taken", len(s.turns.free))
+		}
+	})
+}
+
+// TestLargeRequestsRest: the turn passes on only after the rest, which is told
+// how long the request computed.
+func TestLargeRequestsRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var rested []time.Duration
+		turn := newTurns(func(_ context.Context, worked time.Duration) {
+			rested = append(rested, worked)
+			time.Sleep(worked) // virtual
+		})
+		began := time.Now()
+		for range 2 * cap(turn.free) {
+			leave, err := turn.enter(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second) // virtual: it computes
+			leave()
+			leave()
+		}
+		if n := 2 * cap(turn.free); len(rested) != n || rested[0] != time.Second || time.Since(began) != time.Duration(2*n)*time.Second {
+			t.Errorf("%d requests of 1 s rested for %v, all took %v", n, rested, time.Since(began))
 		}
 	})
 }
