@@ -36,7 +36,9 @@ type Params struct {
 	Protocol string `json:"protocol,omitempty"`
 	// Pipelining is plain, pipelining or chunking.
 	Pipelining string `json:"pipelining,omitempty"`
-	// TLS encrypts the way in.
+	// PerConnection is how many messages an SMTP connection carries; 0 is all.
+	PerConnection int `json:"per_connection,omitempty"`
+	// TLS encrypts the way in by SMTP.
 	TLS bool `json:"tls,omitempty"`
 	// DKIM is none, ed25519 or rsa2048.
 	DKIM string `json:"dkim,omitempty"`
@@ -117,6 +119,7 @@ func (p *Params) Validate() error {
 	check(p.Messages >= 0 && p.Messages <= maxMessages, "messages: %d is not in 0..%d", p.Messages, maxMessages)
 	check(p.Backlog >= 0 && p.Backlog <= maxMessages, "backlog: %d is not in 0..%d", p.Backlog, maxMessages)
 	check(p.Connections >= 0 && p.Connections <= maxConnections, "connections: %d is not in 0..%d", p.Connections, maxConnections)
+	check(p.PerConnection >= 0 && p.PerConnection <= maxMessages, "per_connection: %d is not in 0..%d", p.PerConnection, maxMessages)
 	check(p.Size == 0 || p.Size >= 512 && p.Size <= 50<<20, "size: %d is not in 512..%d", p.Size, 50<<20)
 	check(p.Rate >= 0 && p.Rate <= 1e6, "rate: %g is not in 0..1000000", p.Rate)
 	check(p.Duration.D() >= 0 && p.Duration.D() <= maxTrialTime, "duration: %s is not in 0..24h", p.Duration.D())

@@ -2,6 +2,9 @@ package scenario
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -112,6 +115,7 @@ func Over(base, top Params) Params {
 	set(&base.Connections, top.Connections)
 	set(&base.Protocol, top.Protocol)
 	set(&base.Pipelining, top.Pipelining)
+	set(&base.PerConnection, top.PerConnection)
 	set(&base.TLS, top.TLS)
 	set(&base.DKIM, top.DKIM)
 	set(&base.Destinations, top.Destinations)
@@ -137,4 +141,35 @@ func set[T comparable](to *T, v T) {
 	if v != zero {
 		*to = v
 	}
+}
+
+// only are the settings that some scenarios alone obey.
+var only = []struct {
+	name      string
+	given     func(p *Params) bool
+	scenarios []string
+}{
+	{"rate", func(p *Params) bool { return p.Rate != 0 }, []string{"fairness", "carriers", "soak"}},
+	{"duration", func(p *Params) bool { return p.Duration != 0 }, []string{"capacity", "fairness", "carriers", "soak"}},
+	{"latency", func(p *Params) bool { return p.Latency != 0 }, []string{"capacity"}},
+	{"backlog", func(p *Params) bool { return p.Backlog != 0 }, []string{"dead", "backlog"}},
+	{"carriers", func(p *Params) bool { return len(p.Carriers) > 0 }, []string{"carriers"}},
+	{"profiles", func(p *Params) bool { return len(p.Profiles) > 0 }, []string{"carriers"}},
+	{"restarts", func(p *Params) bool { return p.Restarts != 0 }, []string{"carriers"}},
+	{"kill", func(p *Params) bool { return p.Kill }, []string{"carriers"}},
+	{"nodes", func(p *Params) bool { return p.Nodes != 0 }, []string{"scale"}},
+	{"rounds", func(p *Params) bool { return p.Rounds > 1 }, []string{"capacity", "signed", "large", "bulk", "dead", "scale"}},
+}
+
+// Check says which of the settings asked for the scenario would not obey, and
+// what is out of bounds.
+func (s Scenario) Check(asked Params) error {
+	var errs []error
+	for _, o := range only {
+		if o.given(&asked) && !slices.Contains(o.scenarios, s.Name) {
+			errs = append(errs, fmt.Errorf("%s: %s has no use for it; it is for %s", o.name, s.Name, strings.Join(o.scenarios, ", ")))
+		}
+	}
+	p := s.With(asked)
+	return errors.Join(append(errs, p.Validate())...)
 }

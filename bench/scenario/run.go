@@ -42,10 +42,10 @@ type Run struct {
 // it got; err says what did not hold: a ledger out of balance, a violation, a
 // node that ended.
 func (s Scenario) Do(ctx context.Context, env Env, asked Params) (*report.Report, error) {
-	p := s.With(asked)
-	if err := p.Validate(); err != nil {
+	if err := s.Check(asked); err != nil {
 		return nil, err
 	}
+	p := s.With(asked)
 	var err error
 	if env.Binary, err = candidate.Binary(ctx, env.Binary); err != nil {
 		return nil, err

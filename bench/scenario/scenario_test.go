@@ -77,6 +77,20 @@ func TestEachScenario(t *testing.T) {
 	}
 }
 
+// TestWaysIn: TLS, short connections and a signature, one at a time and all of
+// them, change what is measured and are named in the report.
+func TestWaysIn(t *testing.T) {
+	p := small["large"]
+	p.Size, p.TLS, p.PerConnection, p.DKIM, p.Pipelining = 4096, true, 7, "ed25519", "plain"
+	r, err := do(t, "large", p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Mode["tls in"] != "yes" || r.Mode["dkim"] != "ed25519" || r.Flags["per_connection"] != "7" {
+		t.Fatalf("mode %v, flags %v", r.Mode, r.Flags)
+	}
+}
+
 // TestTheLedgerSeesABrokenReceiver are the negative controls, with the real
 // product in between: one recipient of thousands.
 func TestTheLedgerSeesABrokenReceiver(t *testing.T) {

@@ -30,7 +30,7 @@ func (r *Run) steady(name string) *flow {
 	return &flow{name: name, load: load.Options{
 		Mix:      r.mix(r.Messages),
 		Protocol: load.Protocol(or(r.Protocol, string(load.SMTP))), Connections: r.Connections,
-		Mode: load.Mode(or(r.Pipelining, string(load.Pipelining))),
+		Mode: load.Mode(or(r.Pipelining, string(load.Pipelining))), PerConnection: r.PerConnection,
 	}}
 }
 

@@ -112,6 +112,10 @@ func (t *trial) up(ctx context.Context) (err error) {
 	if t.inbox, err = openInbox(ctx, t); err != nil {
 		return fmt.Errorf("start the receivers: %w", err)
 	}
+	keys, err := t.encrypt()
+	if err != nil {
+		return fmt.Errorf("make a certificate: %w", err)
+	}
 	var targets []measure.Target
 	for i := range max(1, t.plan.nodes) {
 		if err := os.Mkdir(filepath.Join(t.dir, nodeName(i)), 0o700); err != nil {
@@ -120,7 +124,7 @@ func (t *trial) up(ctx context.Context) (err error) {
 		h, err := candidate.StartHikyaku(ctx, candidate.HikyakuOptions{
 			Binary: t.run.env.Binary, Name: nodeName(i), Dir: filepath.Join(t.dir, nodeName(i)),
 			Resolver: t.inbox.resolver(), Port: t.inbox.port(), Config: t.plan.config, NodeKeys: t.plan.nodeKeys,
-			Pprof:  t.run.env.Profiles != "",
+			SMTPKeys: keys, Pprof: t.run.env.Profiles != "",
 			Policy: strings.TrimSuffix(t.inbox.policy()+noNotices+t.plan.policy, "---\n"),
 		})
 		if err != nil {

@@ -92,7 +92,8 @@ func (b *benchRun) flags(cmd *cobra.Command) {
 	f.IntVar(&p.Connections, "connections", 0, "connections of each source")
 	f.StringVar(&p.Protocol, "protocol", "", "smtp, http, http-batch or http-template")
 	f.StringVar(&p.Pipelining, "pipelining", "", "plain, pipelining or chunking")
-	f.BoolVar(&p.TLS, "tls", false, "encrypt the way in")
+	f.IntVar(&p.PerConnection, "per-connection", 0, "messages of each SMTP connection; 0 is all")
+	f.BoolVar(&p.TLS, "tls", false, "encrypt the way in by SMTP")
 	f.StringVar(&p.DKIM, "dkim", "", "none, ed25519 or rsa2048")
 	f.StringVar(&p.Destinations, "destinations", "", "few, zipf, giant or each")
 	f.IntVar(&p.Domains, "domains", 0, "number of recipient domains")
@@ -129,8 +130,7 @@ func (b *benchRun) params(args []string) (scenario.Scenario, scenario.Params, er
 	if !ok {
 		return s, p, usageError("no scenario %q; \"hikyaku bench list\" names them", p.Scenario)
 	}
-	whole := s.With(p)
-	if err := whole.Validate(); err != nil {
+	if err := s.Check(p); err != nil {
 		return s, p, usageError("%v", err)
 	}
 	return s, p, nil
