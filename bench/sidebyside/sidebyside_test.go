@@ -25,7 +25,7 @@ func needPeers(t *testing.T) {
 			t.Skip(err)
 		}
 	}
-	if os.Getuid() != 0 {
+	if os.Getuid() != 0 && os.Getenv("HIKYAKU_REQUIRE_PEERS") != "1" { // where they are required, it fails
 		t.Skip("Postfix starts only as root")
 	}
 }
