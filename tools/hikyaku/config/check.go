@@ -52,6 +52,7 @@ func (k *check) config(c *Config) {
 	span(k, "events.retention", c.Events.Retention, time.Hour, 3660*24*time.Hour)
 	number(k, "events.retention_bytes", c.Events.RetentionBytes, 64<<20, 1<<50)
 	k.admin(c)
+	k.cluster(c)
 	k.word("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	k.word("log.format", c.Log.Format, "text", "json")
 }
@@ -86,6 +87,11 @@ func (k *check) listeners(c *Config) {
 		claim("ingest.http", l.Listen)
 	}
 	claim("admin", c.Admin.Listen)
+	claim("cluster", c.Cluster.Listen)
+	claim("etcd", c.Etcd.Listen)
+	if c.Gossip.Listen != Off {
+		claim("gossip", c.Gossip.Listen)
+	}
 }
 
 // joined takes the errors of a listener apart; each begins with its key.

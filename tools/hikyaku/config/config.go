@@ -19,6 +19,12 @@ type Config struct {
 	Events Events `json:"events"`
 	// Admin is the API that the command line tool and Prometheus ask.
 	Admin Admin `json:"admin"`
+	// Cluster is how this process and the others of its cluster know each other.
+	Cluster Cluster `json:"cluster"`
+	// Etcd is where the control plane keeps what all must agree on.
+	Etcd Etcd `json:"etcd"`
+	// Gossip is how nodes hear of each other's health and of early warnings.
+	Gossip Gossip `json:"gossip"`
 	// Log is what the process writes about itself, to standard error.
 	Log Log `json:"log"`
 }
@@ -99,6 +105,62 @@ type Admin struct {
 	Hosts []string `json:"hosts"`
 	// Pprof serves Go's profiles under /debug/pprof/.
 	Pprof bool `json:"pprof"`
+}
+
+// Cluster is how the processes of a cluster know each other.
+type Cluster struct {
+	// Roles are what this process does: all (the default), node (carries mail) or control (decides). The flag --roles wins.
+	Roles string `json:"roles"`
+	// Listen is the address and port for other nodes and the control plane. Default 127.0.0.1 with a free port. Any other than loopback needs cert_file, key_file and ca_file.
+	Listen string `json:"listen"`
+	// Advertise is the address and port by which others reach listen. Default: listen.
+	Advertise string `json:"advertise"`
+	// CertFile holds this machine's certificate chain in PEM, for both ends of a connection between machines. Its names or addresses must be those that are advertised.
+	CertFile string `json:"cert_file"`
+	// KeyFile holds its private key in PEM.
+	KeyFile string `json:"key_file"`
+	// CAFile holds the certificates in PEM that sign those of the cluster. Nobody else is let in.
+	CAFile string `json:"ca_file"`
+	// SecretFile holds the cluster key, as made by "hikyaku secret cluster-key": it seals passwords and private keys in etcd. The same on every machine. Default cluster.key in the data directory, made there if etcd.endpoints is empty.
+	SecretFile string `json:"secret_file"`
+	// Labels say what kind of node this is; a source's labels pick among nodes by them.
+	Labels map[string]string `json:"labels"`
+	// Capacity is how large a part of the sources this node takes beside others, 1 to 1000. Default 100.
+	Capacity int `json:"capacity"`
+	// LeaseTTL is how long a node counts as alive without a sign. Default 10s. The sources of a node that has died are elsewhere after lease_ttl and quarantine.
+	LeaseTTL policy.Duration `json:"lease_ttl"`
+	// LeaseMargin is how much earlier a node stops by itself, for clocks that run apart. Default 2s.
+	LeaseMargin policy.Duration `json:"lease_margin"`
+	// Quarantine is how long nobody sends from the source of a node that has died, so that its last connections have ended. Default 10s.
+	Quarantine policy.Duration `json:"quarantine"`
+}
+
+// Etcd is where the control plane keeps its state.
+type Etcd struct {
+	// Endpoints are the client addresses of an etcd cluster, "10.0.0.1:2379" or "https://etcd1.example.net:2379". Empty runs one inside this process, with its data in the data directory. The flag --join wins.
+	Endpoints []string `json:"endpoints"`
+	// Prefix is where everything lies in it. Default /hikyaku/.
+	Prefix string `json:"prefix"`
+	// CAFile holds the certificates in PEM that sign those of the servers. Default: the machine's authorities, for https endpoints.
+	CAFile string `json:"ca_file"`
+	// CertFile holds the certificate in PEM by which the servers know this client.
+	CertFile string `json:"cert_file"`
+	// KeyFile holds its private key in PEM.
+	KeyFile string `json:"key_file"`
+	// Username logs in.
+	Username string `json:"username"`
+	// PasswordFile holds the password of the login.
+	PasswordFile string `json:"password_file"`
+	// Listen is the client address and port of the etcd inside this process. Default 127.0.0.1 with a free port.
+	Listen string `json:"listen"`
+}
+
+// Gossip is how nodes hear of each other.
+type Gossip struct {
+	// Listen is the address and port for gossip, TCP and UDP. Default: none where etcd runs inside this process, else 127.0.0.1:7946. With "off" there is none.
+	Listen string `json:"listen"`
+	// Advertise is the address and port by which others reach listen. Default: listen.
+	Advertise string `json:"advertise"`
 }
 
 // Log is what the process writes about itself.

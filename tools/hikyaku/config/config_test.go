@@ -69,19 +69,34 @@ func TestParseRefuses(t *testing.T) {
 		"node: {name: 'a b'}":                       "f:1:14: node.name: ",
 		"node: {hostname: 'a..b'}":                  "node.hostname: ",
 		"ingest:\n  smtp:\n    - listen: nowhere\n": "f:3:15: ingest.smtp[0].listen: ",
-		"ingest: {smtp: [{listen: '127.0.0.1:1', max_recipients: 5}]}": "f:1:57: ingest.smtp[0].max_recipients: 5: want 100 to",
-		"ingest: {smtp: [{listen: '127.0.0.1:1', require_tls: true}]}": "ingest.smtp[0].require_tls: needs tls",
-		"ingest: {http: {listen: x}}":                                  "f:1:25: ingest.http.listen: ",
-		"ingest: {smtp: [{listen: '127.0.0.1:8080'}]}":                 "admin.listen: 127.0.0.1:8080 is the address of ingest.smtp[0] too",
-		"delivery: {resolver: dns.example.com}":                        "f:1:22: delivery.resolver: ",
-		"delivery: {port: 70000}":                                      "delivery.port: want a whole number from 0 to 65535",
-		"admin: {listen: '0.0.0.0:8080'}":                              "f:1:17: admin.listen: 0.0.0.0:8080 can be reached from the network",
-		"admin: {listen: ':8080'}":                                     "can be reached from the network",
-		"admin: {listen: '[::]:8080', cert_file: x, key_file: y}":      "set admin.token_file",
-		"admin: {cert_file: x}":                                        "give both or none",
-		"log: {level: loud}":                                           "f:1:14: log.level: ",
-		"spool: {status_retention: 1s}":                                "spool.status_retention: 1s is out of range: want 1m to 30d",
-		"node: {name: a}\n---\nkind: Route\nname: x\n":                 "f:3:1: want one document",
+		"ingest: {smtp: [{listen: '127.0.0.1:1', max_recipients: 5}]}":      "f:1:57: ingest.smtp[0].max_recipients: 5: want 100 to",
+		"ingest: {smtp: [{listen: '127.0.0.1:1', require_tls: true}]}":      "ingest.smtp[0].require_tls: needs tls",
+		"ingest: {http: {listen: x}}":                                       "f:1:25: ingest.http.listen: ",
+		"ingest: {smtp: [{listen: '127.0.0.1:8080'}]}":                      "admin.listen: 127.0.0.1:8080 is the address of ingest.smtp[0] too",
+		"delivery: {resolver: dns.example.com}":                             "f:1:22: delivery.resolver: ",
+		"cluster: {roles: boss}":                                            `f:1:18: cluster.roles: "boss" is none of all, node, control`,
+		"cluster: {roles: node}":                                            "set etcd.endpoints, or --join",
+		"cluster: {listen: '10.0.0.1:8081'}":                                "f:1:19: cluster.listen: 10.0.0.1:8081 can be reached from the network",
+		"cluster: {listen: ':8081', cert_file: a, key_file: b, ca_file: c}": "set cluster.advertise",
+		"cluster: {advertise: nowhere}":                                     "cluster.advertise: ",
+		"cluster: {cert_file: a}":                                           "give all three or none",
+		"cluster: {labels: {rack: 'a b'}}":                                  "cluster.labels: ",
+		"cluster: {lease_ttl: 1s, lease_margin: 500ms}":                     "f:1:22: cluster.lease_ttl: 1s is out of range",
+		"cluster: {lease_margin: 6s}":                                       "at most half of lease_ttl (10s)",
+		"etcd: {endpoints: ['http://']}":                                    "f:1:20: etcd.endpoints[0]: ",
+		"etcd: {endpoints: ['ftp://a:1']}":                                  "want https://host:port",
+		"etcd: {prefix: x}":                                                 "etcd.prefix: ",
+		"etcd: {listen: '0.0.0.0:2379'}":                                    "run etcd of its own, with TLS",
+		"etcd: {username: u}":                                               "give both or none",
+		"gossip: {listen: 'x'}":                                             "gossip.listen: ",
+		"delivery: {port: 70000}":                                           "delivery.port: want a whole number from 0 to 65535",
+		"admin: {listen: '0.0.0.0:8080'}":                                   "f:1:17: admin.listen: 0.0.0.0:8080 can be reached from the network",
+		"admin: {listen: ':8080'}":                                          "can be reached from the network",
+		"admin: {listen: '[::]:8080', cert_file: x, key_file: y}":           "set admin.token_file",
+		"admin: {cert_file: x}":                                             "give both or none",
+		"log: {level: loud}":                                                "f:1:14: log.level: ",
+		"spool: {status_retention: 1s}":                                     "spool.status_retention: 1s is out of range: want 1m to 30d",
+		"node: {name: a}\n---\nkind: Route\nname: x\n":                      "f:3:1: want one document",
 	} {
 		_, err := config.Parse("f", []byte(text))
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
@@ -135,4 +150,20 @@ func FuzzParse(f *testing.F) {
 		c.LogLevel()
 		c.Resolver()
 	})
+}
+
+func TestFlagsWinOverTheFile(t *testing.T) {
+	c, err := config.Parse("f", []byte("cluster: {roles: control}"))
+	if err != nil || c.Carries() || !c.Decides() || c.Gossip.Listen != config.Off {
+		t.Fatalf("%+v %v", c, err)
+	}
+	if err := c.Override("node", nil); err == nil || !strings.Contains(err.Error(), "--join") {
+		t.Errorf("a node without a control plane: %v", err)
+	}
+	if err := c.Override("node", []string{"10.0.0.1:2379"}); err != nil || !c.Carries() || c.Decides() || c.Gossip.Listen == config.Off {
+		t.Errorf("%+v %v", c, err)
+	}
+	if err := c.Override("", []string{"nowhere"}); err == nil {
+		t.Error("an endpoint without a port was taken")
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"hikyaku/controlplane/keyspace"
 	"hikyaku/controlplane/manifest/strict"
 	"hikyaku/controlplane/policy"
 	"hikyaku/node/ingest"
@@ -102,9 +103,60 @@ func (c *Config) fillDefaults() {
 	orDefault(&c.Events.RetentionBytes, 20<<30)
 
 	orDefault(&c.Admin.Listen, "127.0.0.1:8080")
+	c.fillCluster()
 	orDefault(&c.Log.Level, "info")
 	orDefault(&c.Log.Format, "text")
 }
+
+func (c *Config) fillCluster() {
+	orDefault(&c.Cluster.Roles, RoleAll)
+	orDefault(&c.Cluster.Listen, "127.0.0.1:0")
+	orDefault(&c.Cluster.SecretFile, c.Path("cluster.key"))
+	orDefault(&c.Cluster.Capacity, 100)
+	orDefault(&c.Cluster.LeaseTTL, policy.Duration(10*time.Second))
+	orDefault(&c.Cluster.LeaseMargin, policy.Duration(2*time.Second))
+	orDefault(&c.Cluster.Quarantine, policy.Duration(10*time.Second))
+	orDefault(&c.Etcd.Prefix, keyspace.DefaultPrefix)
+	orDefault(&c.Etcd.Listen, "127.0.0.1:0")
+	if c.Gossip.Listen == "" {
+		if c.Gossip.Listen = Off; len(c.Etcd.Endpoints) > 0 {
+			c.Gossip.Listen = "127.0.0.1:7946"
+		}
+	}
+}
+
+// Override takes what the flags of serve say in place of the file: roles and
+// the etcd endpoints of the cluster to join. It checks again.
+func (c *Config) Override(roles string, join []string) error {
+	if roles != "" {
+		c.Cluster.Roles = roles
+	}
+	if len(join) > 0 {
+		c.Etcd.Endpoints = join
+		if c.Gossip.Listen == Off {
+			c.Gossip.Listen = ""
+		}
+		c.fillCluster()
+	}
+	k := &check{}
+	k.cluster(c)
+	if len(k.errs) > 0 {
+		return k.errs
+	}
+	return nil
+}
+
+// Carries and Decides report whether this process has the role of a node, and
+// of the control plane.
+func (c *Config) Carries() bool { return c.Cluster.Roles != RoleControl }
+func (c *Config) Decides() bool { return c.Cluster.Roles != RoleNode }
+
+// The words of Cluster.Roles.
+const (
+	RoleAll     = "all"
+	RoleNode    = "node"
+	RoleControl = "control"
+)
 
 func orDefault[T comparable](field *T, def T) {
 	var zero T
