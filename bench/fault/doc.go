@@ -1,0 +1,15 @@
+// Package fault breaks a cluster of real processes and watches from outside what
+// it does: nodes, etcd members and the leader are killed, stopped and cut off,
+// while receivers write down who sent from which address and when.
+//
+// Read cluster.go for the processes, proxy.go for the network between them that
+// can be delayed and cut, witness.go for the receivers, check.go for what is
+// called a violation. The stories are in the tests; story.go is what they share.
+//
+// The receivers and the checks know nothing of the product: an address, a name
+// in EHLO that says which node under which epoch is speaking, and one monotonic
+// clock for all of them, since everything runs on one machine.
+//
+// INVARIANT: everything listens on and connects to loopback only, and every
+// process is ended by the number under which it was started.
+package fault
