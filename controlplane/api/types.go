@@ -12,7 +12,7 @@ import (
 
 // Resource is one resource of policy. Secrets in its spec are shown as "***".
 type Resource struct {
-	Kind     string `json:"kind" enum:"Tenant,Stream,Pool,Source,Carrier,Route,SigningKey"`
+	Kind     string `json:"kind" enum:"Tenant,Stream,Pool,Source,Carrier,Route,SigningKey,Throttle,AdminKey"`
 	Name     string `json:"name" maxLength:"129"`
 	Spec     any    `json:"spec"`
 	Revision int64  `json:"revision,omitempty" doc:"The revision at which the resource last changed. In a request: change it only if it is still at this revision."`

@@ -57,12 +57,34 @@ spec: {}
 ---
 kind: Carrier
 name: docomo
-spec: {domains: [docomo.ne.jp], per_source: {connections: 2, rate: 10/s}}
+spec: {domains: [docomo.ne.jp], per_source: {connections: 2, rate: 10/s}, per_pool: {p: {rate: 5/s}, default: {connections: 9}}}
+---
+kind: Source
+name: moving
+spec:
+  address: 192.0.2.10
+  labels: {zone: "1", "rack.a": "yes"}
+  attach: command
+  attach_command: [/usr/local/sbin/address, add, "{address}", "--epoch={epoch}"]
+  detach_command: [/usr/local/sbin/address, del, "{address}"]
+---
+kind: Tenant
+name: capped
+spec: {carriers: {docomo: {rate: 3/s, per_day: 1000}}}
+---
+kind: Throttle
+name: docomo-tonight
+spec: {carrier: docomo, pool: p, rate: 1/s, expires: 2026-11-22T18:00:00+09:00, reason: "they asked: please"}
+---
+kind: AdminKey
+name: ann
+spec: {role: read-only, hash: "sha256:abcdefabcdef:abababababababababababababababababababababababababababababababab", expires: 2027-01-01T00:00:00Z, networks: [10.0.0.0/8]}
 `
 
 var compare = cmp.Options{
 	cmp.Comparer(func(a, b policy.Secret) bool { return a.Reveal() == b.Reveal() }),
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	cmp.Comparer(func(a, b policy.Instant) bool { return a == b }),
 }
 
 func TestParse(t *testing.T) {
@@ -164,7 +186,10 @@ func TestParseRefuses(t *testing.T) {
 		"kind: Stream\nname: s\nspec: {expires: 5 minutes}":     `f:3:17: spec.expires: duration "5 minutes": want a number with a unit`,
 		"kind: Tenant\nname: t\nspec: {rate: 100}":              "spec.rate: rate \"100\": want N/s",
 		"kind: Tenant\nname: t\nspec: {networks: [10.0.0.1/8]}": "f:3:19: spec.networks[0]: network \"10.0.0.1/8\": bits are set beyond the prefix; did you mean 10.0.0.0/8?",
-		"- kind: Pool":                                          "every document needs a kind",
+		"kind: Throttle\nname: t\nspec: {expires: 18:00}":       "f:3:17: spec.expires: instant \"18:00\": want a date and time",
+		"kind: Carrier\nname: c\nspec:\n  per_pool:\n    p: {rate: 1/s}\n    p: {rate: 2/s}": `f:6:5: mapping key "p" already defined`,
+		"kind: Source\nname: s\nspec: {labels: {zone: 1}}":                                   "f:3:23: spec.labels.zone: want text, got the number 1; put it in quotes",
+		"- kind: Pool": "every document needs a kind",
 	} {
 		_, err := manifest.Parse("f", []byte(text))
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"maps"
 	"slices"
 	"strings"
 )
@@ -17,6 +18,8 @@ func New(resources []Resource) (*Set, Problems) {
 		Carriers:    map[string]*Carrier{},
 		Routes:      map[string]*Route{},
 		SigningKeys: map[string]*SigningKey{},
+		Throttles:   map[string]*Throttle{},
+		AdminKeys:   map[string]*AdminKey{},
 	}
 	v := &validation{set: s}
 	for i := range resources {
@@ -57,6 +60,10 @@ func (v *validation) add(r *Resource) {
 		put(v, r, KindRoute, v.set.Routes, spec)
 	case *SigningKey:
 		put(v, r, KindSigningKey, v.set.SigningKeys, spec)
+	case *Throttle:
+		put(v, r, KindThrottle, v.set.Throttles, spec)
+	case *AdminKey:
+		put(v, r, KindAdminKey, v.set.AdminKeys, spec)
 	default:
 		v.bad("spec", "a %s needs a spec; write spec: {} for all defaults", r.Kind)
 	}
@@ -89,6 +96,7 @@ func (s *Set) fillDefaults() {
 	for _, t := range s.Tenants {
 		orDefault(&t.Weight, DefaultWeight)
 		orDefault(&t.DSN, DSNFailure)
+		t.Carriers = maps.Clone(t.Carriers)
 	}
 	for _, st := range s.Streams {
 		orDefault(&st.Priority, "normal")
@@ -107,7 +115,12 @@ func (s *Set) fillDefaults() {
 			orDefault(&p.Sources[i].Weight, DefaultWeight)
 		}
 	}
+	for _, so := range s.Sources {
+		orDefault(&so.Attach, AttachNone)
+		so.Labels = maps.Clone(so.Labels)
+	}
 	for _, c := range s.Carriers {
+		c.PerPool = maps.Clone(c.PerPool)
 		orDefault(&c.PerSource.Connections, DefaultConnections)
 		orDefault(&c.MessagesPerConnection, DefaultMessagesPerConnection)
 		orDefault(&c.RecipientsPerTransaction, DefaultRecipientsPerTransaction)
@@ -154,12 +167,16 @@ func orDefault[T comparable](field *T, def T) {
 	}
 }
 
-// buildIndex prepares RouteOf and CarrierOf. It runs on a valid set only, so no
+// buildIndex prepares RouteOf, CarrierOf and LimitsAt. It runs on a valid set only, so no
 // pattern has two owners.
 func (s *Set) buildIndex() {
 	s.index = index{
 		routeExact: map[string]string{}, routeSuffix: map[string]string{},
 		carrierExact: map[string]string{}, carrierSuffix: map[string]string{},
+		throttles: make(map[Selector]*Throttle, len(s.Throttles)),
+	}
+	for _, t := range s.Throttles {
+		s.index.throttles[t.On()] = t
 	}
 	for name, r := range s.Routes {
 		for _, d := range r.Domains {

@@ -79,6 +79,54 @@ func TestNewReportsEachProblem(t *testing.T) {
 		{"Source", "s", `{"address":"192.0.2.256"}`, "spec.address", "no IP address"},
 		{"Source", "s", `{"address":"0.0.0.0"}`, "spec.address", "cannot be sent from"},
 		{"Source", "s", `{"ehlo":"mail_1..x"}`, "spec.ehlo", "no host name"},
+		{"Source", "s", `{"node":"n1"}`, "spec.node", "each node has its own"},
+		{"Source", "s", `{"labels":{"zone":"a"}}`, "spec.labels", "each node has its own"},
+		{"Source", "s", `{"attach":"netlink"}`, "spec.attach", "each node has its own"},
+		{"Source", "s", `{"address":"192.0.2.1","node":"n 1"}`, "spec.node", "no name of a node"},
+		{"Source", "s", `{"address":"192.0.2.1","node":"n1","labels":{"zone":"a"}}`, "spec.labels", "pinned to node"},
+		{"Source", "s", `{"address":"192.0.2.1","labels":{"zone":""}}`, "spec.labels", "is no label"},
+		{"Source", "s", `{"address":"192.0.2.1","labels":{"a b":"c"}}`, "spec.labels", "is no label"},
+		{"Source", "s", `{"address":"192.0.2.1","attach":"arp"}`, "spec.attach", "none, netlink, command"},
+		{"Source", "s", `{"address":"192.0.2.1","interface":"eth0"}`, "spec.interface", "attach: netlink only"},
+		{"Source", "s", `{"address":"192.0.2.1","attach":"netlink"}`, "spec.interface", "needs the interface"},
+		{"Source", "s", `{"address":"192.0.2.1","attach":"netlink","interface":"eth/0"}`, "spec.interface", "no name of an interface"},
+		{"Source", "s", `{"address":"192.0.2.1","attach":"netlink","interface":"abcdefghijklmnop"}`, "spec.interface", "1 to 15"},
+		{"Source", "s", `{"address":"192.0.2.1","attach":"netlink","interface":"eth0","prefix_length":33}`, "spec.prefix_length", "want 1 to 32"},
+		{"Source", "s", `{"address":"2001:db8::1","attach":"netlink","interface":"eth0","prefix_length":129}`, "spec.prefix_length", "want 1 to 128"},
+		{"Source", "s", `{"address":"192.0.2.1","attach":"command","attach_command":["/bin/a"]}`, "spec.detach_command", "needs it"},
+		{"Source", "s", `{"address":"192.0.2.1","attach":"command","attach_command":["a"],"detach_command":["/bin/a"]}`, "spec.attach_command[0]", "absolute path"},
+		{"Source", "s", `{"address":"192.0.2.1","attach":"command","attach_command":["/bin/../a"],"detach_command":["/bin/a"]}`, "spec.attach_command[0]", "absolute path"},
+		{"Source", "s", `{"address":"192.0.2.1","attach":"command","attach_command":["/bin/{address}"],"detach_command":["/bin/a"]}`, "spec.attach_command[0]", "not replaced here"},
+		{"Source", "s", `{"address":"192.0.2.1","attach":"command","attach_command":["/bin/a","{adress}"],"detach_command":["/bin/a"]}`, "spec.attach_command[1]", "{address}"},
+		{"Source", "s", `{"address":"192.0.2.1","attach_command":["/bin/a"]}`, "spec.attach_command", "attach: command only"},
+		{"Carrier", "c", `{"per_pool":{"bulk":{"rate":"1/s"}}}`, "spec.per_pool.bulk", "there is no Pool"},
+		{"Carrier", "c", `{"per_pool":{"default":{"connections":-1}}}`, "spec.per_pool.default.connections", "out of range"},
+		{"Tenant", "a", `{"carriers":{"docomo":{"rate":"1/s"}}}`, "spec.carriers.docomo", "there is no Carrier"},
+		{"Tenant", "a", `{"carriers":{"default":{"per_day":-1}}}`, "spec.carriers.default.per_day", "out of range"},
+		{"Throttle", "t", `{"rate":"1/s"}`, "spec", "on one scope"},
+		{"Throttle", "t", `{"pool":"default","rate":"1/s"}`, "spec", "on one scope"},
+		{"Throttle", "t", `{"carrier":"default","pool":"default","source":"default","rate":"1/s"}`, "spec", "on one scope"},
+		{"Throttle", "t", `{"carrier":"default","tenant":"default","stream":"default","rate":"1/s"}`, "spec", "on one scope"},
+		{"Throttle", "t", `{"carrier":"default","job":"j","rate":"1/s"}`, "spec", "on one scope"},
+		{"Throttle", "t", `{"tenant":"default","pool":"default","rate":"1/s"}`, "spec", "on one scope"},
+		{"Throttle", "t", `{"carrier":"defualt","rate":"1/s"}`, "spec.carrier", `did you mean "default"?`},
+		{"Throttle", "t", `{"carrier":"default","pool":"p","rate":"1/s"}`, "spec.pool", "there is no Pool"},
+		{"Throttle", "t", `{"carrier":"default","source":"p","rate":"1/s"}`, "spec.source", "there is no Source"},
+		{"Throttle", "t", `{"tenant":"a","rate":"1/s"}`, "spec.tenant", "there is no Tenant"},
+		{"Throttle", "t", `{"tenant":"default","stream":"bulk","rate":"1/s"}`, "spec.stream", "there is no Stream"},
+		{"Throttle", "t", `{"tenant":"default","job":"a b","rate":"1/s"}`, "spec.job", "printable ASCII"},
+		{"Throttle", "t", `{"tenant":"default","job":"j","rate":"1/s","per_day":5}`, "spec.per_day", "no daily limit"},
+		{"Throttle", "t", `{"tenant":"default","rate":"1/s","connections":5}`, "spec.connections", "a carrier's"},
+		{"Throttle", "t", `{"tenant":"default","carrier":"default","connection_rate":"1/s"}`, "spec.connection_rate", "a carrier's"},
+		{"Throttle", "t", `{"carrier":"default"}`, "spec", "what it sets"},
+		{"Throttle", "t", `{"carrier":"default","per_day":-5}`, "spec.per_day", "out of range"},
+		{"Throttle", "t", `{"carrier":"default","rate":"1/s","reason":"` + strings.Repeat("x", 1001) + `"}`, "spec.reason", "1000 bytes"},
+		{"AdminKey", "k", `{"hash":"sha256:abcdefabcdef:` + sum + `"}`, "spec.role", "admin, operator"},
+		{"AdminKey", "k", `{"role":"root","hash":"sha256:abcdefabcdef:` + sum + `"}`, "spec.role", "none of admin"},
+		{"AdminKey", "k", `{"role":"admin"}`, "spec.hash", "hikyaku secret key"},
+		{"AdminKey", "k", `{"role":"tenant","hash":"sha256:abcdefabcdef:` + sum + `"}`, "spec.tenant", "needs the tenant"},
+		{"AdminKey", "k", `{"role":"tenant","tenant":"a","hash":"sha256:abcdefabcdef:` + sum + `"}`, "spec.tenant", "there is no Tenant"},
+		{"AdminKey", "k", `{"role":"admin","tenant":"default","hash":"sha256:abcdefabcdef:` + sum + `"}`, "spec.tenant", "role tenant only"},
 		{"Carrier", "default", `{"mx":[".google.com"]}`, "spec.mx", "takes what no other matches"},
 		{"Carrier", "c", `{"mx":["*.google.com"]}`, "spec.mx[0]", ".google.com"},
 		{"Carrier", "c", `{"mx":["google.com",".google.com"]}`, "spec.mx[1]", "listed twice"},
@@ -122,9 +170,12 @@ func TestNewReportsEachProblem(t *testing.T) {
 }
 
 func TestNewReportsWhatOnlyOneMayHave(t *testing.T) {
+	sum := strings.Repeat("ab", 32)
 	pairs := []struct{ kind, a, b, path string }{
 		{"Tenant", `{"networks":["10.0.0.0/8"]}`, `{"networks":["10.0.0.0/8"]}`, "spec.networks[0]"},
 		{"Tenant", `{"smtp_users":[{"name":"u","password_hash":"` + goodHash + `"}]}`, `{"smtp_users":[{"name":"u","password_hash":"` + goodHash + `"}]}`, "spec.smtp_users[0].name"},
+		{"Throttle", `{"carrier":"default","rate":"1/s"}`, `{"carrier":"default","connections":1,"expires":"2026-11-22T18:00:00Z"}`, "spec"},
+		{"AdminKey", `{"role":"admin","hash":"sha256:abcdefabcdef:` + sum + `"}`, `{"role":"read-only","hash":"sha256:abcdefabcdef:` + sum + `"}`, "spec.hash"},
 		{"Source", `{"address":"2001:db8::1"}`, `{"address":"2001:db8:0::1"}`, "spec.address"},
 		{"Carrier", `{"mx":[".google.com"]}`, `{"mx":["google.com"]}`, "spec.mx[0]"},
 		{"Carrier", `{"domains":["*.a.jp"]}`, `{"domains":["*.a.jp"]}`, "spec.domains[0]"},
@@ -382,6 +433,18 @@ func TestUnitsRoundTrip(t *testing.T) {
 			t.Errorf("rate %q was read as %s", in, r)
 		}
 	}
+	for in, want := range map[string]string{"2026-11-22T18:00:00+09:00": "2026-11-22T09:00:00Z", "2026-11-22T09:00:00.9Z": "2026-11-22T09:00:00Z"} {
+		var i policy.Instant
+		if err := i.UnmarshalText([]byte(in)); err != nil || i.String() != want || i != policy.At(i.Time()) {
+			t.Errorf("%s: %s %v", in, i, err)
+		}
+	}
+	for _, in := range []string{"", "18:00", "2026-11-22", "2026-11-22T18:00:00", "2026-11-22 18:00:00Z", "0001-01-01T00:00:00Z", "9999-01-01T00:00:00Z", "1763802000"} {
+		var i policy.Instant
+		if err := i.UnmarshalText([]byte(in)); err == nil {
+			t.Errorf("instant %q was read as %s", in, i)
+		}
+	}
 	for _, in := range []string{"10.1.0.0/8", "::ffff:10.0.0.0/104", "::ffff:10.0.0.1", "x", "fe80::1%eth0", "10.0.0.0/33"} {
 		var n policy.Network
 		if err := n.UnmarshalText([]byte(in)); err == nil {
@@ -403,7 +466,7 @@ func TestNearest(t *testing.T) {
 }
 
 func FuzzUnits(f *testing.F) {
-	for _, s := range []string{"3d", "1h30m", "5000/h,burst=50", "10.0.0.0/8", "::/0", "[2001:db8::1]:25", "mx:25", goodHash} {
+	for _, s := range []string{"3d", "1h30m", "5000/h,burst=50", "10.0.0.0/8", "::/0", "[2001:db8::1]:25", "mx:25", "2026-11-22T18:00:00+09:00", goodHash} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -415,6 +478,10 @@ func FuzzUnits(f *testing.F) {
 			if r2, err := policy.ParseRate(r.String()); err != nil || r2 != r {
 				t.Errorf("rate %q → %s → %s", s, r, r2)
 			}
+		}
+		var i, i2 policy.Instant
+		if i.UnmarshalText([]byte(s)) == nil && (i.IsZero() || i2.UnmarshalText([]byte(i.String())) != nil || i2 != i) {
+			t.Errorf("instant %q → %s → %s", s, i, i2)
 		}
 		var n, n2 policy.Network
 		if n.UnmarshalText([]byte(s)) == nil && (n2.UnmarshalText([]byte(n.String())) != nil || n2 != n) {

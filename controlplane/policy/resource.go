@@ -24,7 +24,7 @@ func (r *Resource) ID() string { return r.Kind + "/" + r.Name }
 
 // Kinds lists the kinds in the order in which they are best read.
 func Kinds() []string {
-	return []string{KindTenant, KindStream, KindPool, KindSource, KindCarrier, KindRoute, KindSigningKey}
+	return []string{KindTenant, KindStream, KindPool, KindSource, KindCarrier, KindRoute, KindSigningKey, KindThrottle, KindAdminKey}
 }
 
 // NewSpec is a pointer to an empty spec of the kind; nil for an unknown kind.
@@ -44,6 +44,10 @@ func NewSpec(kind string) any {
 		return new(Route)
 	case KindSigningKey:
 		return new(SigningKey)
+	case KindThrottle:
+		return new(Throttle)
+	case KindAdminKey:
+		return new(AdminKey)
 	}
 	return nil
 }

@@ -9,6 +9,8 @@ const (
 	KindCarrier    = "Carrier"
 	KindRoute      = "Route"
 	KindSigningKey = "SigningKey"
+	KindThrottle   = "Throttle"
+	KindAdminKey   = "AdminKey"
 )
 
 // DefaultName is the tenant, stream, pool, source and carrier that always
@@ -39,10 +41,20 @@ type Tenant struct {
 	Rate *Rate `json:"rate,omitempty"`
 	// PerDay bounds messages leaving in any 24 hours. 0 is no bound.
 	PerDay int64 `json:"per_day,omitempty"`
+	// Carriers bounds what the tenant sends to single carriers, by their names. At the default carrier the bound is over all its sites together.
+	Carriers map[string]Quota `json:"carriers,omitempty"`
 	// MaxQueued refuses new mail (452 4.3.1, 429) while this many deliveries of the tenant are queued. 0 is no bound.
 	MaxQueued int64 `json:"max_queued,omitempty"`
 	// DSN says which notices (RFC 3464) go to the envelope sender: never, failure (the default) or full (also delay and, where asked for, success; with the whole content where RET=FULL).
 	DSN string `json:"dsn,omitempty"`
+}
+
+// Quota bounds messages. Zero or absent is no bound of that kind at that place.
+type Quota struct {
+	// Rate bounds messages, as "100/s", "5000/h,burst=50".
+	Rate *Rate `json:"rate,omitempty"`
+	// PerDay bounds messages in any 24 hours.
+	PerDay int64 `json:"per_day,omitempty"`
 }
 
 // SMTPUser is one login of a tenant.
@@ -110,16 +122,6 @@ type PoolMember struct {
 	Weight int `json:"weight,omitempty"`
 }
 
-// Source is a sending address with its EHLO name.
-type Source struct {
-	// Address is the local IP address to send from. Empty leaves the choice to the system.
-	Address string `json:"address,omitempty"`
-	// EHLO is the name given to remote servers. Default: the node's host name. It should resolve to Address and back.
-	EHLO string `json:"ehlo,omitempty"`
-	// Disabled takes the source out of its pools.
-	Disabled bool `json:"disabled,omitempty"`
-}
-
 // Limits are the bounds that can stand on a carrier, over all sources or on
 // each source. Zero or absent is no bound of that kind at that place.
 type Limits struct {
@@ -144,6 +146,8 @@ type Carrier struct {
 	Limits Limits `json:"limits,omitzero"`
 	// PerSource holds for each source on its own. Connections default to 20.
 	PerSource Limits `json:"per_source,omitzero"`
+	// PerPool holds for the sources of a pool together, by the pool's name. At the default carrier each site has these limits for itself, as it has the others.
+	PerPool map[string]Limits `json:"per_pool,omitempty"`
 	// MessagesPerConnection closes a connection after this many messages. Default 1000.
 	MessagesPerConnection int `json:"messages_per_connection,omitempty"`
 	// RecipientsPerConnection closes a connection after this many recipients. 0 is no bound.

@@ -18,6 +18,8 @@ type Set struct {
 	Carriers    map[string]*Carrier
 	Routes      map[string]*Route
 	SigningKeys map[string]*SigningKey
+	Throttles   map[string]*Throttle
+	AdminKeys   map[string]*AdminKey
 
 	index index
 }
@@ -46,6 +48,7 @@ type index struct {
 	routeExact, routeSuffix     map[string]string // domain or ".suffix" → route name
 	carrierExact, carrierSuffix map[string]string
 	carrierMX                   []suffixOwner // longest suffix first
+	throttles                   map[Selector]*Throttle
 }
 
 type suffixOwner struct{ suffix, carrier string }

@@ -136,6 +136,45 @@ func ParseRate(s string) (Rate, error) {
 	return r, nil
 }
 
+// Instant is a moment, written as in RFC 3339: "2026-11-22T18:00:00+09:00". The
+// zero Instant is none. Two that are the same moment are equal.
+type Instant struct{ at time.Time }
+
+// At is the instant of t, to the second, as far as it can be written.
+func At(t time.Time) Instant { return Instant{t.UTC().Truncate(time.Second)} }
+
+// Time is the moment, in UTC.
+func (i Instant) Time() time.Time { return i.at }
+
+// IsZero reports whether there is none.
+func (i Instant) IsZero() bool { return i.at.IsZero() }
+
+// Reached reports whether there is an instant and now is not before it.
+func (i Instant) Reached(now time.Time) bool { return !i.IsZero() && !now.Before(i.at) }
+
+// String is the written form, in UTC; "" for none.
+func (i Instant) String() string {
+	if i.IsZero() {
+		return ""
+	}
+	return i.at.Format(time.RFC3339)
+}
+
+// MarshalText gives JSON and YAML the written form.
+func (i Instant) MarshalText() ([]byte, error) { return []byte(i.String()), nil }
+
+// UnmarshalText reads the written form, with any offset from UTC. Parts of a
+// second are dropped.
+func (i *Instant) UnmarshalText(b []byte) error {
+	t, err := time.Parse(time.RFC3339, string(b))
+	// A year of three or five digits is a slip; it would also not be written back.
+	if y := t.UTC().Year(); err != nil || y < 2000 || y > 9998 {
+		return fmt.Errorf("instant %.60q: want a date and time with its offset from UTC, as in 2026-11-22T18:00:00Z or 2026-11-22T18:00:00+09:00", b)
+	}
+	*i = At(t)
+	return nil
+}
+
 // Network is a network in CIDR form; a bare address is a network of one.
 type Network struct{ netip.Prefix }
 

@@ -69,6 +69,10 @@ func (v *validation) check(r *Resource) {
 		checkSpec(v, r, spec, v.set.Routes, v.checkRoute)
 	case *SigningKey:
 		checkSpec(v, r, spec, v.set.SigningKeys, v.checkSigningKey)
+	case *Throttle:
+		checkSpec(v, r, spec, v.set.Throttles, v.checkThrottle)
+	case *AdminKey:
+		checkSpec(v, r, spec, v.set.AdminKeys, v.checkAdminKey)
 	}
 }
 

@@ -7,8 +7,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"net/netip"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -30,25 +31,6 @@ func (v *validation) checkPool(p *Pool) {
 		}
 		seen[m.Name] = true
 		number(v, path+".weight", m.Weight, 1, maxWeight)
-	}
-}
-
-func (v *validation) checkSource(s *Source) {
-	if s.Address != "" {
-		a, err := netip.ParseAddr(s.Address)
-		switch {
-		case err != nil || a.Zone() != "" || a.Is4In6():
-			v.bad("spec.address", "%s is no IP address: want one as in 192.0.2.10 or 2001:db8::10", quote(s.Address))
-		case a.IsUnspecified() || a.IsMulticast():
-			v.bad("spec.address", "mail cannot be sent from %s; leave address out to let the system choose", a)
-		default:
-			v.claim("spec.address", "source address", a.String())
-		}
-	}
-	if s.EHLO != "" {
-		if err := CheckDomain(s.EHLO); err != nil {
-			v.bad("spec.ehlo", "%s is no host name: %v", quote(s.EHLO), err)
-		}
 	}
 }
 
@@ -79,6 +61,12 @@ func (v *validation) checkCarrier(c *Carrier) {
 	}
 	v.limits("spec.limits", &c.Limits)
 	v.limits("spec.per_source", &c.PerSource)
+	v.bounded("spec.per_pool", len(c.PerPool))
+	for _, pool := range slices.Sorted(maps.Keys(c.PerPool)) {
+		path, l := "spec.per_pool."+pool, c.PerPool[pool]
+		refers(v, path, KindPool, pool, v.set.Pools)
+		v.limits(path, &l)
+	}
 	number(v, "spec.messages_per_connection", c.MessagesPerConnection, 1, 1_000_000)
 	number(v, "spec.recipients_per_connection", c.RecipientsPerConnection, 1, 1_000_000)
 	number(v, "spec.recipients_per_transaction", c.RecipientsPerTransaction, 1, 1000)

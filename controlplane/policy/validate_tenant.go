@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -34,6 +36,13 @@ func (v *validation) checkTenant(t *Tenant) {
 	number(v, "spec.weight", t.Weight, 1, maxWeight)
 	v.rate("spec.rate", t.Rate)
 	number(v, "spec.per_day", t.PerDay, 1, maxPerDay)
+	v.bounded("spec.carriers", len(t.Carriers))
+	for _, carrier := range slices.Sorted(maps.Keys(t.Carriers)) {
+		path, q := "spec.carriers."+carrier, t.Carriers[carrier]
+		refers(v, path, KindCarrier, carrier, v.set.Carriers)
+		v.rate(path+".rate", q.Rate)
+		number(v, path+".per_day", q.PerDay, 1, maxPerDay)
+	}
 	number(v, "spec.max_queued", t.MaxQueued, 1, maxPerDay)
 	v.word("spec.dsn", t.DSN, dsnWords)
 }
@@ -56,12 +65,18 @@ func (v *validation) checkAPIKey(path string, k APIKey) {
 	} else {
 		v.claim(path+".name", "API key name", v.now.Name+"/"+k.Name)
 	}
-	h, err := ParseKeyHash(k.Hash)
+	v.keyHash(path+".hash", k.Hash)
+}
+
+// keyHash checks the stored form of a key. Tenants' keys and admin keys share
+// their ids, so that no key can be taken for two.
+func (v *validation) keyHash(path, hash string) {
+	h, err := ParseKeyHash(hash)
 	if err != nil {
-		v.bad(path+".hash", "%v; \"hikyaku secret key\" prints a key and its hash", err)
+		v.bad(path, "%v; \"hikyaku secret key\" prints a key and its hash", err)
 		return
 	}
-	v.claim(path+".hash", "API key", h.ID)
+	v.claim(path, "API key", h.ID)
 }
 
 func (v *validation) network(path string, n Network) {

@@ -24,11 +24,28 @@ const (
 	AddressesIPv6       = "ipv6"
 )
 
+// Words of Source.Attach.
+const (
+	AttachNone    = "none"
+	AttachNetlink = "netlink"
+	AttachCommand = "command"
+)
+
+// Words of AdminKey.Role.
+const (
+	RoleAdmin    = "admin"
+	RoleOperator = "operator"
+	RoleReadOnly = "read-only"
+	RoleTenant   = "tenant"
+)
+
 var (
 	dsnWords        = []string{DSNNever, DSNFailure, DSNFull}
 	carrierTLSWords = []string{TLSNone, TLSOpportunistic, TLSRequired, TLSVerified}
 	routeTLSWords   = []string{TLSNone, TLSOpportunistic, TLSRequired, TLSVerified, TLSImplicit}
 	addressWords    = []string{AddressesAny, AddressesPreferIPv4, AddressesIPv4, AddressesIPv6}
 	priorityWords   = []string{"high", "normal", "low"}
+	attachWords     = []string{AttachNone, AttachNetlink, AttachCommand}
+	roleWords       = []string{RoleAdmin, RoleOperator, RoleReadOnly, RoleTenant}
 	dayWords        = []string{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}
 )

@@ -20,6 +20,7 @@ var intro string
 var words = map[string]string{
 	"string": "text", "bool": "true or false", "int": "number", "int64": "number", "uint16": "number", "uint64": "number",
 	"policy.Duration": "duration", "policy.Rate": "rate", "policy.Network": "network", "policy.Secret": "secret text",
+	"policy.Instant": "instant",
 }
 
 // configuration is the configuration reference.
@@ -64,9 +65,14 @@ func (s source) rows(b *bytes.Buffer, typ, prefix string) error {
 	}
 	for _, f := range t.fields {
 		elem, list := strings.CutPrefix(f.typ, "[]")
+		elem, byName := strings.CutPrefix(elem, "map[string]")
 		word, scalar := words[elem]
 		key := prefix + f.key
 		switch {
+		case scalar && byName:
+			word = "mapping of " + plural(word)
+		case byName:
+			word = "mapping of mappings"
 		case scalar && list:
 			word = "list of " + plural(word)
 		case list:
@@ -82,8 +88,11 @@ func (s source) rows(b *bytes.Buffer, typ, prefix string) error {
 			continue
 		}
 		below := key + "."
-		if list {
+		switch {
+		case list:
 			below = key + "[]."
+		case byName:
+			below = key + ".NAME."
 		}
 		if err := s.rows(b, elem, below); err != nil {
 			return err

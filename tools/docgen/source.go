@@ -20,7 +20,7 @@ type structType struct {
 }
 
 // field is one key. Its type is "string", "policy.Duration",
-// "[]ingest.SMTPListener" and so on, with pointers left out.
+// "[]ingest.SMTPListener", "map[string]string" and so on, with pointers left out.
 type field struct {
 	key, typ, doc string
 }
@@ -94,6 +94,8 @@ func typeName(pkg string, e ast.Expr) string {
 		return typeName(pkg, t.X)
 	case *ast.ArrayType:
 		return "[]" + typeName(pkg, t.Elt)
+	case *ast.MapType:
+		return "map[" + typeName(pkg, t.Key) + "]" + typeName(pkg, t.Value)
 	case *ast.SelectorExpr:
 		return t.X.(*ast.Ident).Name + "." + t.Sel.Name
 	case *ast.Ident:
