@@ -92,6 +92,13 @@ func (l *actionLoop) running(id string, stop context.CancelFunc) {
 	}
 }
 
+// isRunning reports whether a sweep of the id runs.
+func (l *actionLoop) isRunning(id string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.sweeps[id] != nil
+}
+
 // restoreActions puts what was ordered before the start in force again.
 func (n *Node) restoreActions(ctx context.Context) error {
 	as, err := n.spool.Actions()
@@ -151,7 +158,10 @@ func (n *Node) Act(ctx context.Context, r *api.ActionRequest) (*api.ActionResult
 	if r.Verb == api.VerbRelease {
 		return n.release(ctx, r, scope)
 	}
-	a := spool.Action{ID: n.ids.New(n.now()).String(), Kind: r.Verb, Scope: scope, Reason: r.Reason, Author: r.Author, Created: n.now()}
+	a, err := n.newAction(r, scope)
+	if err != nil {
+		return nil, err
+	}
 	if r.Expires != nil && r.Verb == api.VerbHold {
 		if a.Expires = r.Expires.UTC(); !a.Expires.After(a.Created) {
 			return nil, fmt.Errorf("%w: the hold would end in the past", api.ErrInvalid)
@@ -167,12 +177,39 @@ func (n *Node) Act(ctx context.Context, r *api.ActionRequest) (*api.ActionResult
 		res.Affected = n.queuedIn(scope)
 		return res, nil
 	case r.Verb == api.VerbRetry: // it is done or not; nothing holds meanwhile, nothing goes on after a crash
+	case n.actions.isRunning(a.ID): // ordered again
+		res.Running = true
+		return res, nil
 	default:
 		if err := n.spool.PutAction(ctx, a); err != nil {
 			return nil, err
 		}
 	}
 	return res, n.startSweep(a).waitInto(ctx, res)
+}
+
+// orderSlack is how far the clock of who made an order's id may be behind the
+// node's without mail escaping that was here when the order came.
+const orderSlack = 10 * time.Second
+
+// newAction makes the action of an order. An order that brings its own id may
+// come again, perhaps long after it was carried out: the time in the id bounds
+// which mail is meant.
+func (n *Node) newAction(r *api.ActionRequest, scope message.Scope) (spool.Action, error) {
+	a := spool.Action{Kind: r.Verb, Scope: scope, Reason: r.Reason, Author: r.Author, Created: n.now()}
+	if r.ID == "" {
+		a.ID = n.ids.New(a.Created).String()
+		return a, nil
+	}
+	id, err := message.ParseID(r.ID)
+	if err != nil {
+		return a, fmt.Errorf("%w: id: %w", api.ErrInvalid, err)
+	}
+	a.ID = id.String()
+	if meant := id.Time().Add(orderSlack); meant.Before(a.Created) {
+		a.Created = meant
+	}
+	return a, nil
 }
 
 func apiAction(a *spool.Action) api.Action {

@@ -21,7 +21,10 @@ const OpenAPIPath = "/v1/node/openapi"
 
 // Options set up the API. Node is required.
 type Options struct {
-	Node    Node
+	Node Node
+	// API takes the operations, so that all parts of the admin API are in one
+	// document. nil: one of their own on the mux, with its document.
+	API     huma.API
 	Version string
 	Pprof   bool         // serve /debug/pprof
 	Logger  *slog.Logger // nil: discard
@@ -55,12 +58,15 @@ func Register(mux *http.ServeMux, o Options) *huma.OpenAPI {
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
-	c := huma.DefaultConfig("Hikyaku node", o.Version)
-	c.Info.Description = "What one node of Hikyaku has queued, why, and what to do about it."
-	c.OpenAPIPath, c.DocsPath, c.SchemasPath = OpenAPIPath, "", ""
-	c.CreateHooks = nil // no $schema in answers: they are for programs that have the types
-	c.RejectUnknownQueryParameters = true
-	h := humago.New(mux, c)
+	h := o.API
+	if h == nil {
+		c := huma.DefaultConfig("Hikyaku node", o.Version)
+		c.Info.Description = "What one node of Hikyaku has queued, why, and what to do about it."
+		c.OpenAPIPath, c.DocsPath, c.SchemasPath = OpenAPIPath, "", ""
+		c.CreateHooks = nil // no $schema in answers: they are for programs that have the types
+		c.RejectUnknownQueryParameters = true
+		h = humago.New(mux, c)
+	}
 	a.register(h)
 	a.registerStreams(h)
 	return h.OpenAPI()

@@ -393,7 +393,7 @@ func TestGuard(t *testing.T) {
 }
 
 func TestGuardWithoutTokenIsLoopbackOnly(t *testing.T) {
-	h := api.Guard(http.NotFoundHandler(), api.GuardOptions{})
+	h := api.Guard(http.NewServeMux(), api.GuardOptions{})
 	for remote, want := range map[string]int{"127.0.0.1:5": 404, "[::1]:5": 404, "192.0.2.1:5": 403, "": 403} {
 		r := httptest.NewRequest("GET", "http://127.0.0.1/v1/queues", nil)
 		r.RemoteAddr = remote

@@ -8,6 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"hikyaku/controlplane/access"
 	"hikyaku/controlplane/policy"
 	"hikyaku/spool/message"
 )
@@ -49,7 +50,8 @@ type PageQuery struct {
 // route registers one operation whose work is fn. A Node's error is turned into
 // a problem in one place, and the time is bounded.
 func route[I, O any](h huma.API, a *api, op huma.Operation, fn func(context.Context, *I) (O, error)) {
-	op.Errors = append(op.Errors, http.StatusInternalServerError, http.StatusServiceUnavailable)
+	op.Errors = append(op.Errors, http.StatusForbidden, http.StatusInternalServerError, http.StatusServiceUnavailable)
+	op.Tags = []string{"node"}
 	huma.Register(h, op, func(ctx context.Context, in *I) (*answer[O], error) {
 		ctx, cancel := context.WithTimeout(ctx, answerTime)
 		defer cancel()
@@ -79,10 +81,16 @@ func (a *api) registerQueues(h huma.API) {
 		Sort string `query:"sort" enum:"size,age,due,name" default:"size"`
 	}
 	route(h, a, get("list-queues", "/v1/queues", "List queues"), func(ctx context.Context, in *queuesIn) (*QueueList, error) {
+		if err := own(ctx, &in.Tenant); err != nil {
+			return nil, err
+		}
 		return a.node.Queues(ctx, QueueFilter{Scope: in.scope(), Sort: in.Sort, Limit: in.Limit, Page: in.Page})
 	})
 	type whyIn struct{ ScopeQuery }
 	route(h, a, get("why", "/v1/queues/why", "Which limits hold a scope back"), func(ctx context.Context, in *whyIn) (*WhyAnswer, error) {
+		if err := own(ctx, &in.Tenant); err != nil {
+			return nil, err
+		}
 		return a.node.Why(ctx, in.scope())
 	})
 	type deliveriesIn struct {
@@ -94,6 +102,9 @@ func (a *api) registerQueues(h huma.API) {
 		PageQuery
 	}
 	route(h, a, get("list-deliveries", "/v1/deliveries", "List the deliveries queued for a destination"), func(ctx context.Context, in *deliveriesIn) (*DeliveryList, error) {
+		if err := own(ctx, &in.Tenant); err != nil {
+			return nil, err
+		}
 		s := ScopeQuery{Destination: in.Destination, Tenant: in.Tenant, Stream: in.Stream, Pool: in.Pool, Job: in.Job}
 		return a.node.Deliveries(ctx, DeliveryFilter{Scope: s.scope(), Limit: in.Limit, Page: in.Page})
 	})
@@ -106,6 +117,9 @@ func (a *api) registerQueues(h huma.API) {
 	route(h, a, get("get-message", "/v1/messages/{id}", "Show a message and its deliveries", http.StatusNotFound), func(ctx context.Context, in *messageIn) (*Message, error) {
 		id, err := messageID(in.ID)
 		if err != nil {
+			return nil, err
+		}
+		if err := a.ownMessage(ctx, id); err != nil {
 			return nil, err
 		}
 		return a.node.Message(ctx, id, MessageOptions{Content: in.Content, From: in.From, Limit: in.Limit})
@@ -136,18 +150,26 @@ func (a *api) registerActions(h huma.API) {
 		if err := checkAction(&in.Body); err != nil {
 			return nil, err
 		}
-		return a.node.Act(ctx, &in.Body)
+		if err := a.ownAction(ctx, &in.Body); err != nil {
+			return nil, err
+		}
+		in.Body.Author = authorOf(ctx, in.Body.Author)
+		out, err := a.node.Act(ctx, &in.Body)
+		return out, unseen(ctx, "message or hold", err)
 	})
 	type none struct{}
 	route(h, a, get("list-actions", "/v1/actions", "List holds and cancels that stand"), func(ctx context.Context, _ *none) (list[Action], error) {
 		as, err := a.node.Actions(ctx)
-		return list[Action]{notNil(as)}, err
+		return list[Action]{notNil(visible(access.From(ctx), as))}, err
 	})
 	type deleteIn struct {
 		ID string `path:"id" maxLength:"64"`
 	}
 	del := huma.Operation{OperationID: "delete-action", Method: http.MethodDelete, Path: "/v1/actions/{id}", DefaultStatus: http.StatusOK, Summary: "End a hold", Errors: []int{http.StatusNotFound}}
 	route(h, a, del, func(ctx context.Context, in *deleteIn) (*ActionResult, error) {
+		if err := a.ownDelete(ctx, in.ID); err != nil {
+			return nil, err
+		}
 		return a.node.DeleteAction(ctx, in.ID)
 	})
 }
@@ -189,10 +211,17 @@ func (a *api) registerJobs(h huma.API) {
 		PageQuery
 	}
 	route(h, a, get("list-jobs", "/v1/jobs", "List jobs"), func(ctx context.Context, in *jobsIn) (*JobList, error) {
+		if err := own(ctx, &in.Tenant); err != nil {
+			return nil, err
+		}
 		return a.node.Jobs(ctx, JobFilter{Tenant: in.Tenant, State: in.State, Limit: in.Limit, Page: in.Page})
 	})
 	route(h, a, get("get-job", "/v1/jobs/{tenant}/{id}", "Show a job", http.StatusNotFound), func(ctx context.Context, in *JobPath) (*Job, error) {
-		return a.node.Job(ctx, in.Tenant, in.ID)
+		if !access.From(ctx).Owns(in.Tenant) {
+			return nil, hidden("job")
+		}
+		out, err := a.node.Job(ctx, in.Tenant, in.ID)
+		return out, unseen(ctx, "job", err)
 	})
 	type changeIn struct {
 		JobPath
@@ -200,6 +229,9 @@ func (a *api) registerJobs(h huma.API) {
 	}
 	patch := huma.Operation{OperationID: "change-job", Method: http.MethodPatch, Path: "/v1/jobs/{tenant}/{id}", Summary: "Pause, resume, slow or cancel a job", Errors: []int{http.StatusNotFound, http.StatusConflict}}
 	route(h, a, patch, func(ctx context.Context, in *changeIn) (*Job, error) {
+		if !access.From(ctx).Owns(in.Tenant) {
+			return nil, hidden("job")
+		}
 		if in.Body.State == nil && in.Body.Rate == nil {
 			return nil, huma.Error422UnprocessableEntity("nothing to change: give state or rate")
 		}
@@ -208,7 +240,8 @@ func (a *api) registerJobs(h huma.API) {
 				return nil, huma.Error422UnprocessableEntity(err.Error())
 			}
 		}
-		return a.node.ChangeJob(ctx, in.Tenant, in.ID, in.Body)
+		out, err := a.node.ChangeJob(ctx, in.Tenant, in.ID, in.Body)
+		return out, unseen(ctx, "job", err)
 	})
 }
 

@@ -12,6 +12,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"hikyaku/controlplane/access"
 )
 
 const (
@@ -153,7 +155,10 @@ type EventParams struct {
 	Limit       int       `query:"limit" minimum:"1" maximum:"1000000" default:"1000"`
 }
 
-func (q EventParams) check() (EventQuery, error) {
+func (q EventParams) check(ctx context.Context) (EventQuery, error) {
+	if err := own(ctx, &q.Tenant); err != nil {
+		return EventQuery{}, err
+	}
 	if q.ID != "" {
 		id, err := messageID(q.ID)
 		if err != nil {
@@ -168,7 +173,8 @@ func streamOp(id, path, summary string) huma.Operation {
 	return huma.Operation{
 		OperationID: id, Method: http.MethodGet, Path: path, Summary: summary,
 		Description: "One JSON object a line. The last line is {\"end\":true,…}; without it the stream was cut off.",
-		Errors:      []int{http.StatusServiceUnavailable},
+		Tags:        []string{"node"},
+		Errors:      []int{http.StatusForbidden, http.StatusServiceUnavailable},
 		Responses: map[string]*huma.Response{"200": {
 			Description: "OK", Content: map[string]*huma.MediaType{"application/x-ndjson": {Schema: &huma.Schema{Type: huma.TypeString}}},
 		}},
@@ -176,13 +182,16 @@ func streamOp(id, path, summary string) huma.Operation {
 }
 
 func (a *api) registerStreams(h huma.API) {
-	huma.Register(h, streamOp("search-events", "/v1/events", "Search the event log, oldest first"), func(_ context.Context, in *EventParams) (*huma.StreamResponse, error) {
-		q, err := in.check()
+	huma.Register(h, streamOp("search-events", "/v1/events", "Search the event log, oldest first"), func(ctx context.Context, in *EventParams) (*huma.StreamResponse, error) {
+		q, err := in.check(ctx)
 		if err != nil {
 			return nil, err
 		}
 		return a.stream("search-events", 10*time.Minute, func(ctx context.Context, emit func([]byte) error) (*EventsFound, error) {
 			found, err := a.node.SearchEvents(ctx, q, emit)
+			if access.From(ctx).Role == access.Tenant {
+				found = EventsFound{Matches: found.Matches, Limited: found.Limited} // how much others have is not theirs to know
+			}
 			return &found, err
 		})
 	})
@@ -190,8 +199,8 @@ func (a *api) registerStreams(h huma.API) {
 		EventParams
 		Seconds int `query:"seconds" minimum:"1" maximum:"86400" default:"3600" doc:"ends after this time"`
 	}
-	huma.Register(h, streamOp("tail-events", "/v1/events/tail", "Follow the event log"), func(_ context.Context, in *tailIn) (*huma.StreamResponse, error) {
-		q, err := in.check()
+	huma.Register(h, streamOp("tail-events", "/v1/events/tail", "Follow the event log"), func(ctx context.Context, in *tailIn) (*huma.StreamResponse, error) {
+		q, err := in.check(ctx)
 		if err != nil {
 			return nil, err
 		}

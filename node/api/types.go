@@ -174,6 +174,9 @@ type ActionRequest struct {
 	Author  string     `json:"author,omitempty" maxLength:"128" doc:"who, for those who come after"`
 	Expires *time.Time `json:"expires,omitempty" doc:"when a hold ends by itself"`
 	All     bool       `json:"all,omitempty" doc:"needed for an empty scope, which is everything"`
+	// ID makes repeating harmless: the same id again does nothing that the
+	// first did not, and takes hold of no mail that came after it.
+	ID string `json:"id,omitempty" maxLength:"26" doc:"makes repeating harmless: an id as of a message, whose time bounds the mail that is meant"`
 }
 
 // Action is an action that stands: a hold, or a cancel that is not yet through.
