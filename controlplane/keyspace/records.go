@@ -87,6 +87,13 @@ type Assignment struct {
 	// may use the source while that very lease of its own holds.
 	Node  string `json:"node,omitempty"`
 	Lease int64  `json:"lease,omitempty"`
+	// Address is the sending address that is held. What must be one node's at a
+	// time is the address and not its name: the holder may use the source only
+	// while policy names the same one, and the leader gives an address to nobody
+	// while another source's assignment that is not free has it.
+	Address string `json:"address,omitempty"`
+	// To is the node that it is meant for, where a person ordered that.
+	To string `json:"to,omitempty"`
 	// State is one of the words below.
 	State string    `json:"state"`
 	Since time.Time `json:"since"`
