@@ -128,6 +128,11 @@ func (p *Process) Stop(grace time.Duration) error {
 	return errors.Join(fmt.Errorf("%s did not end within %v of SIGTERM", p.name, grace), p.Kill())
 }
 
+// Pause stops the child where it stands, as a machine that hangs would; Resume
+// lets it go on.
+func (p *Process) Pause() error  { return p.Cmd.Process.Signal(syscall.SIGSTOP) }
+func (p *Process) Resume() error { return p.Cmd.Process.Signal(syscall.SIGCONT) }
+
 // Kill ends the child at once, as a crash would.
 func (p *Process) Kill() error {
 	_ = p.Cmd.Process.Kill() // it may have ended just now
