@@ -16,11 +16,22 @@ import (
 	"syscall"
 	"time"
 
+	"hikyaku/controlplane/keyspace"
 	"hikyaku/controlplane/policy"
 )
 
-// Options are the settings of a File.
+// Options are the settings of a store.
 type Options struct {
+	// Keys says where in etcd policy lies, and Key seals its secrets.
+	Keys keyspace.Keys
+	Key  keyspace.Key
+	// DataDir remembers which cluster this machine belongs to and the newest
+	// revision it has seen. "" remembers nothing.
+	DataDir string
+	// ImportDir is where an older version kept its policy in files, "" for
+	// none. An empty etcd takes it over.
+	ImportDir string
+
 	Logger *slog.Logger     // default slog.Default
 	Now    func() time.Time // default time.Now
 	// Keep is how many revisions stay for history and rollback. Default 100.

@@ -40,6 +40,7 @@ type Batch struct {
 	// Expected is the store's revision that the author looked at; 0 takes any.
 	Expected int64
 	Author   string
+	Role     string // of the author, for the audit log
 	Reason   string
 	// DryRun says what would happen and changes nothing.
 	DryRun bool
@@ -63,6 +64,7 @@ type Rollback struct {
 	To       int64
 	Expected int64 // as Batch.Expected
 	Author   string
+	Role     string
 	Reason   string
 	DryRun   bool
 }

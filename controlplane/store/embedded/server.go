@@ -1,0 +1,208 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	"go.etcd.io/etcd/server/v3/embed"
+)
+
+// Options set up a member. Dir is required.
+type Options struct {
+	// Dir holds the member's data. It is made with mode 0700.
+	Dir string
+	// Name tells members apart. Default "hikyaku".
+	Name string
+	// Listen is the URL for clients, as "http://127.0.0.1:2379". "" is a unix
+	// socket below Dir.
+	Listen string
+	// Peer is the URL for other members; "" is a unix socket below Dir, which is
+	// enough for one that is alone.
+	Peer string
+	// Members are all members of a new cluster, name to peer URL, this one
+	// among them. Empty: it is alone. Only the first start looks at it.
+	Members map[string]string
+	// Join says that the cluster exists, and this member was added to it.
+	Join bool
+	// CertFile, KeyFile and CAFile are for clients and peers alike, who must
+	// show a certificate of the same authority; URLs are https then.
+	CertFile, KeyFile, CAFile string
+	// QuotaBytes bounds the database. Default 2 GiB.
+	QuotaBytes int64
+	// StartTimeout bounds Start. Default 30s for one that is alone, else 2m.
+	StartTimeout time.Duration
+	Logger       *slog.Logger // default slog.Default
+}
+
+// Timing of a member. One that is alone has nobody to wait for: a short
+// heartbeat makes its first election quick and costs next to nothing when idle.
+const (
+	aloneTickMs, aloneElectionMs = 50, 500
+	tickMs, electionMs           = 100, 1000
+	defaultQuota                 = 2 << 30
+	// keepRevisions is how much of etcd's own history stays: watchers that were
+	// away for long read everything again.
+	keepRevisions = "10000"
+	// defragMegabytes is how much must be free in the file for a start to
+	// compact it.
+	defragMegabytes = 64
+)
+
+// Server is a running member.
+type Server struct {
+	etcd     *embed.Etcd
+	endpoint string
+	sockets  string // a directory to remove, "" for none
+}
+
+// Start starts the member and waits until it serves. With several members that
+// is when enough of them have found each other.
+func Start(ctx context.Context, o Options) (_ *Server, err error) {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Name == "" {
+		o.Name = "hikyaku"
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("start etcd: %w", err)
+	}
+	if err := os.Chmod(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("start etcd: %w", err)
+	}
+	s := &Server{}
+	cfg, err := s.config(&o)
+	if err == nil {
+		err = s.start(ctx, cfg, o.StartTimeout)
+	}
+	if err != nil {
+		s.Close()
+		return nil, fmt.Errorf("start etcd in %s: %w", o.Dir, err)
+	}
+	return s, nil
+}
+
+func (s *Server) start(ctx context.Context, cfg *embed.Config, timeout time.Duration) (err error) {
+	if s.etcd, err = embed.StartEtcd(cfg); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	select {
+	case <-s.etcd.Server.ReadyNotify():
+	case err := <-s.etcd.Err():
+		return err
+	case <-s.etcd.Server.StopNotify():
+		return errors.New("it stopped while starting; its log says why")
+	case <-ctx.Done():
+		return fmt.Errorf("it is not ready after %s: the other members are not reached, or the disk is too slow: %w", timeout, ctx.Err())
+	}
+	return nil
+}
+
+// config is what etcd is told.
+func (s *Server) config(o *Options) (*embed.Config, error) {
+	cfg := embed.NewConfig()
+	cfg.Name, cfg.Dir = o.Name, filepath.Join(o.Dir, "member")
+	if err := s.listen(cfg, o); err != nil {
+		return nil, err
+	}
+	alone := len(o.Members) < 2 && !o.Join
+	cfg.TickMs, cfg.ElectionMs = tickMs, electionMs
+	if alone {
+		cfg.TickMs, cfg.ElectionMs = aloneTickMs, aloneElectionMs
+	}
+	if o.StartTimeout == 0 {
+		o.StartTimeout = 2 * time.Minute
+		if alone {
+			o.StartTimeout = 30 * time.Second
+		}
+	}
+	members := o.Members
+	if len(members) == 0 {
+		members = map[string]string{o.Name: cfg.AdvertisePeerUrls[0].String()}
+	}
+	var list []string
+	for name, peer := range members {
+		list = append(list, name+"="+peer)
+	}
+	cfg.InitialCluster, cfg.InitialClusterToken = strings.Join(list, ","), "hikyaku"
+	if o.Join {
+		cfg.ClusterState = embed.ClusterStateFlagExisting
+	}
+	if o.CertFile != "" {
+		info := transport.TLSInfo{CertFile: o.CertFile, KeyFile: o.KeyFile, TrustedCAFile: o.CAFile, ClientCertAuth: true}
+		cfg.ClientTLSInfo, cfg.PeerTLSInfo = info, info
+	}
+	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = embed.CompactorModeRevision, keepRevisions
+	cfg.BootstrapDefragThresholdMegabytes = defragMegabytes
+	cfg.QuotaBackendBytes = defaultQuota
+	if o.QuotaBytes > 0 {
+		cfg.QuotaBackendBytes = o.QuotaBytes
+	}
+	cfg.EnableGRPCGateway = false // nobody here speaks its HTTP
+	cfg.SnapshotCount = 10_000
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(quiet(o.Logger))
+	return cfg, nil
+}
+
+// maxSocketPath is what fits into a socket's address on every system.
+const maxSocketPath = 100
+
+func (s *Server) listen(cfg *embed.Config, o *Options) error {
+	dir := o.Dir
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs
+	}
+	if (o.Listen == "" || o.Peer == "") && len(filepath.Join(dir, "client.sock")) > maxSocketPath {
+		var err error
+		if dir, err = os.MkdirTemp("", "hikyaku-etcd-"); err != nil { // mode 0700
+			return err
+		}
+		s.sockets = dir
+	}
+	client, peer := o.Listen, o.Peer
+	if client == "" {
+		client = "unix://" + filepath.Join(dir, "client.sock")
+	}
+	if peer == "" {
+		peer = "unix://" + filepath.Join(dir, "peer.sock")
+	}
+	c, err := url.Parse(client)
+	if err != nil {
+		return fmt.Errorf("client URL: %w", err)
+	}
+	p, err := url.Parse(peer)
+	if err != nil {
+		return fmt.Errorf("peer URL: %w", err)
+	}
+	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{*c}, []url.URL{*c}
+	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{*p}, []url.URL{*p}
+	s.endpoint = client
+	return nil
+}
+
+// Endpoints is where clients reach it.
+func (s *Server) Endpoints() []string { return []string{s.endpoint} }
+
+// Failed is closed, or gives an error, when the member has stopped by itself.
+func (s *Server) Failed() <-chan error { return s.etcd.Err() }
+
+// Close stops the member and waits for it.
+func (s *Server) Close() error {
+	if s.etcd != nil {
+		s.etcd.Close()
+	}
+	if s.sockets != "" {
+		return os.RemoveAll(s.sockets)
+	}
+	return nil
+}
