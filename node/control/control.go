@@ -83,6 +83,9 @@ type Node interface {
 	// Stranded, PerSecond, Demands, Signals, SpoolFreePart, and the Backlog of
 	// each of r.Sources.
 	FillReport(r *exchange.Report)
+	// Unsent takes back what a report counted since the one before: it did not
+	// reach the leader.
+	Unsent(r *exchange.Report)
 	// UseSources says which sources may be used from now on, all of them.
 	UseSources(held map[string]*Hold)
 	// UseGrants says what may be used of budgets from now on.
@@ -98,6 +101,8 @@ type Grants struct {
 	// Lease is the one that permits are counted by; another one than before
 	// means that counting begins anew. 0 before the first registration.
 	Lease int64
+	// Revision is that of the policy by which List was reckoned.
+	Revision int64
 	// Floor, Rank and Members are always in force.
 	Floor, Rank, Members int64
 	// Until is when List ends, with its monotonic reading; zero: there is none,

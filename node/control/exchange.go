@@ -129,11 +129,13 @@ func (c *Control) exchange(ctx context.Context, reg *registration, leader leader
 	r := c.makeReport(reg, serial)
 	body, err := exchange.AppendReport(nil, r)
 	if err != nil {
+		c.opt.Node.Unsent(r)
 		return err
 	}
 	a := &answered{lease: reg.lease, serial: serial, result: make(chan error, 1)}
 	a.sent = time.Now() // grants hold from here on, whatever the way back costs
 	if err := c.post(ctx, leader.Address, body, &a.Answer); err != nil {
+		c.opt.Node.Unsent(r)
 		return err
 	}
 	select {
@@ -285,7 +287,7 @@ func (c *Control) force(f *inForce, now time.Time) {
 	c.mu.Lock()
 	c.mu.force, c.mu.last = *f, now
 	c.mu.Unlock()
-	c.opt.Node.UseGrants(Grants{Lease: f.lease, Floor: f.floor, Rank: f.rank, Members: f.members, Until: f.until, List: f.list})
+	c.opt.Node.UseGrants(Grants{Lease: f.lease, Revision: f.policy, Floor: f.floor, Rank: f.rank, Members: f.members, Until: f.until, List: f.list})
 }
 
 // expire takes back grants whose time is over.

@@ -137,6 +137,9 @@ func summarise(failures []HostFailure) message.Reply {
 
 // dial makes the TCP connection to the greeting's candidate.
 func (g *greeting) dial(ctx context.Context) error {
+	if !g.target.mayUse() {
+		return errStopped
+	}
 	wait := min(g.times.Connect, time.Until(g.limit))
 	dialCtx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()

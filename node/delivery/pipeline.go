@@ -111,9 +111,10 @@ func (s *Session) exchange(tx *transaction) (next *transaction) {
 		s.dirty = s.dirty || tx.mailOK || tx.taken > 0
 	}
 	tx.r.Stages.Data += lap(&start)
-	if ok {
+	switch {
+	case ok:
 		s.ended++
-	} else {
+	case !tx.withheld:
 		s.settleLost(tx)
 	}
 	s.end(tx)
@@ -183,6 +184,10 @@ func (s *Session) step(tx *transaction) bool {
 	}
 	s.appendMail(tx)
 	s.wire.flush()
+	if s.wire.withheld {
+		tx.withheld = true
+		return false
+	}
 	if !s.hearMail(tx) {
 		return false
 	}

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"hikyaku/controlplane/policy"
@@ -37,8 +38,13 @@ type Session struct {
 	mostRcpt   int            // what the peer was seen to bear in one transaction
 	dirty      bool           // the peer may hold an open transaction: RSET first
 	closing    bool           // no further job
-	last421    message.Reply  // what the peer said when it announced the end
-	lost       message.Reply  // why the connection cannot be used any more
+	// loose says that the connection can be closed at once when the fence closes:
+	// it is being opened, or a MAIL is being written and may hang there. It is
+	// set before the fence is asked, so that either the asker or who closes
+	// the connection sees the other.
+	loose   atomic.Bool
+	last421 message.Reply // what the peer said when it announced the end
+	lost    message.Reply // why the connection cannot be used any more
 }
 
 // Ended is how a session ended.
@@ -51,6 +57,9 @@ type Ended struct {
 	// Unfinished says that Work allowed no further connection while there was
 	// an address left that may well take it: the next session tries that first.
 	Unfinished bool
+	// Fenced says that the source was not ours any more at the end. Nothing of
+	// the above says anything about the hosts then.
+	Fenced bool
 	// Reply is why the connection was lost, or the peer's 421. Its Code is 0
 	// when we ended the session ourselves.
 	Reply        message.Reply
@@ -68,16 +77,29 @@ func (c *Client) NewSession(t *Target, work Work) *Session {
 // whose content has not ended are given back as not attempted. To end a
 // session in peace, let Work say that there is no job.
 func (s *Session) Run(ctx context.Context) Ended {
-	s.ctx = ctx
 	s.client.count.sessions.Add(1)
 	defer s.client.count.sessions.Add(-1)
+	if f := s.target.Fence; f != nil {
+		s.loose.Store(true)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(f.Stopped(), func() {
+			if s.loose.Load() {
+				cancel()
+			}
+		})()
+	}
+	s.ctx = ctx
 	c := connecting{client: s.client, target: s.target, id: s.client.lastID.Add(1), again: s.work.Reconnect}
 	conn := c.connect(ctx)
 	failures := c.failures
 	if conn == nil {
-		return Ended{Failures: failures, Reply: c.summary, Unfinished: c.unfinished}
+		return Ended{Failures: failures, Reply: c.summary, Unfinished: c.unfinished, Fenced: !s.target.mayUse()}
 	}
 	defer conn.close()
+	s.loose.Store(false)
+	conn.wire.fence, conn.wire.loose = s.target.Fence, &s.loose
 	s.conn, s.wire, s.caps = conn, conn.wire, conn.caps
 	s.hostAddr = conn.to.String()
 	s.sourceAddr = addressOnly(conn.wire)
@@ -94,7 +116,12 @@ func (s *Session) Run(ctx context.Context) Ended {
 	} else {
 		s.client.count.broken[s.lost.Fault].Add(1)
 	}
+	fenced := !s.target.mayUse()
+	if fenced && s.wire.stopped.Load() {
+		conn.wire.forget()
+	}
 	return Ended{
+		Fenced:    fenced,
 		Connected: true, Failures: failures, Reply: cmp.Or(s.last421, s.lost),
 		Host: conn.host.Name, HostAddr: s.hostAddr, Transactions: s.begun,
 	}
@@ -127,6 +154,10 @@ func (s *Session) pump() {
 			}
 			s.offer(tx, warm)
 			s.wire.flush()
+			if s.wire.withheld {
+				s.end(tx)
+				return
+			}
 		}
 		next := s.exchange(tx)
 		if s.lost.Code != 0 {
@@ -134,6 +165,10 @@ func (s *Session) pump() {
 				s.settleLost(next)
 				s.end(next)
 			}
+			return
+		}
+		if next != nil && s.wire.withheld {
+			s.end(next)
 			return
 		}
 		tx = next
@@ -187,7 +222,7 @@ func (s *Session) pull(now bool) (*Job, bool) {
 
 // mayBegin reports whether the connection may carry one more transaction.
 func (s *Session) mayBegin() bool {
-	if s.closing || s.lost.Code != 0 || s.wire.stopped.Load() || s.wire.writeErr != nil {
+	if s.closing || s.lost.Code != 0 || s.wire.stopped.Load() || s.wire.withheld || s.wire.writeErr != nil {
 		return false
 	}
 	most := cmp.Or(s.target.MessagesPerConnection, policy.DefaultMessagesPerConnection)
@@ -309,5 +344,6 @@ func (s *Session) quit() {
 		return
 	}
 	s.wire.limit = time.Time{}
+	s.wire.withheld = false
 	_ = s.wire.command("QUIT\r\n", message.PhaseQuit, s.times.Quit)
 }

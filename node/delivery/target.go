@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"cmp"
+	"context"
 	"crypto/x509"
 	"net/netip"
 	"time"
@@ -59,6 +60,7 @@ type Target struct {
 	AuthPlaintext bool
 
 	Source netip.Addr // address to send from; the zero value leaves it to the system
+	Fence  Fence      // whether the source may be used at this moment; nil is always
 	EHLO   string     // our name
 
 	MessagesPerConnection   int           // 0 is policy.DefaultMessagesPerConnection
@@ -70,6 +72,21 @@ type Target struct {
 
 	Timeouts *Timeouts // nil is the defaults
 }
+
+// Fence is the right to use a source, which may end at any moment and never
+// comes back. A session asks it right before each connection and each write
+// with a MAIL command in it.
+type Fence interface {
+	// MayUse reports whether the source may be used at now. Both calls must be
+	// quick.
+	MayUse(now time.Time) bool
+	// Stopped ends when somebody has noticed that the right has ended, which is
+	// no earlier than MayUse says so.
+	Stopped() context.Context
+}
+
+// mayUse reports whether the target's source may be used now.
+func (t *Target) mayUse() bool { return t.Fence == nil || t.Fence.MayUse(time.Now()) }
 
 // Timeouts are the longest waits of a session. Zero fields are the defaults,
 // those of RFC 5321 4.5.3.2 where it names one.

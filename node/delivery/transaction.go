@@ -21,6 +21,7 @@ type transaction struct {
 	heard    bool // the peer has answered something
 	mailOK   bool
 	ready    bool  // the peer waits for content, for at least one recipient
+	withheld bool  // MAIL was not sent: the source is not ours any more
 	hollow   bool  // the peer waits for content although it took no recipient
 	end      int64 // offset just behind the end of the content; 0 before it is queued
 }
@@ -57,7 +58,11 @@ func (s *Session) end(tx *transaction) {
 // appendMail and appendRcpt cannot fail: prepare has checked the addresses by
 // the same rules.
 func (s *Session) appendMail(tx *transaction) {
-	b, err := smtp.AppendMail(s.wire.buffer(), tx.r.Job.Sender, tx.r.mail)
+	b := s.wire.buffer()
+	if s.wire.mail == 0 {
+		s.wire.mail = len(b) + 1
+	}
+	b, err := smtp.AppendMail(b, tx.r.Job.Sender, tx.r.mail)
 	if err != nil {
 		panic("BUG: a sender that was checked: " + err.Error())
 	}

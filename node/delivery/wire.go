@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"os"
@@ -45,6 +46,11 @@ type wire struct {
 	due      time.Time // when the reply that is waited for must be there; zero before the first wait
 	times    Timeouts
 	closing  bool // the peer said 421: what else it says must come soon
+
+	fence    Fence        // nil: none
+	loose    *atomic.Bool // of the session, see Session.loose
+	mail     int          // offset in out, plus one, of the first MAIL; 0: there is none
+	withheld bool         // that MAIL and all that follows was not sent: the fence closed
 
 	// The deadlines that the connection has. They may be earlier than what is
 	// wanted, never later: one that ends a wait too early is set again then.
@@ -109,7 +115,12 @@ func (w *wire) flush() {
 	if w.out == nil {
 		return
 	}
-	w.write(w.out)
+	if w.mail > 0 && w.fence != nil {
+		w.writeFenced(w.out, w.mail-1)
+	} else {
+		w.write(w.out)
+	}
+	w.mail = 0
 	if cap(w.out) == writeBlock {
 		*w.outOwner = w.out[:0]
 		writeBuffers.Put(w.outOwner)
@@ -117,11 +128,27 @@ func (w *wire) flush() {
 	w.out, w.outOwner = nil, nil
 }
 
+// writeFenced writes what has a MAIL command in it. Where the source may not be
+// used any more, the end of the content before it still goes out, since the peer
+// waits for it and a second attempt would be a duplicate.
+func (w *wire) writeFenced(p []byte, mail int) {
+	w.loose.Store(true) // before the question: see Session.loose
+	if w.fence.MayUse(time.Now()) {
+		w.write(p)
+		w.loose.Store(false)
+		return
+	}
+	w.loose.Store(false)
+	w.write(p[:mail])
+	w.withheld = true
+	w.dropped += int64(len(p) - mail)
+}
+
 func (w *wire) write(p []byte) {
 	if len(p) == 0 {
 		return
 	}
-	if w.writeErr != nil {
+	if w.writeErr != nil || w.withheld {
 		w.dropped += int64(len(p))
 		return
 	}
@@ -160,6 +187,18 @@ func (w *wire) tooEarly(err error, deadline time.Time) bool {
 func (w *wire) secure(conn net.Conn) {
 	w.conn, w.always = conn, true
 	w.readBy, w.writeBy = time.Time{}, time.Time{}
+}
+
+// forget makes the system drop, at the close, what the peer has not taken yet:
+// nothing may leave from an address that another node is about to use.
+func (w *wire) forget() {
+	conn := w.conn
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	if t, ok := conn.(*net.TCPConn); ok {
+		_ = t.SetLinger(0)
+	}
 }
 
 // offset counts all bytes queued so far. When written has reached it, they
