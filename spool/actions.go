@@ -44,21 +44,7 @@ func (s *Store) Actions() ([]Action, error) {
 }
 
 func (s *Store) eachAction(fn func(key []byte, a Action)) error {
-	prefix := []byte{kindAction}
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: keyEnd(prefix)})
-	if err != nil {
-		return fmt.Errorf("read actions: %w", err)
-	}
-	for ok := it.First(); ok; ok = it.Next() {
-		key := append([]byte(nil), it.Key()...)
-		var a Action
-		if err := decodeJSON(key, it.Value(), &a); err != nil {
-			s.quarantine(key, it.Value(), err)
-			continue
-		}
-		fn(key, a)
-	}
-	return errors.Join(it.Error(), it.Close())
+	return s.eachActionOf(kindAction, fn)
 }
 
 // PutAction stores or replaces an action and returns when it is durable. The

@@ -358,8 +358,17 @@ func (c *committer) claim(r *request, ordinal uint64) bool {
 	p := &c.s.pending
 	p.Lock()
 	defer p.Unlock()
-	if r.kind == kindMove && p.deliveries[r.id] == ordinal {
-		return false
+	switch r.kind {
+	case kindMove:
+		if p.deliveries[r.id] == ordinal {
+			return false
+		}
+	case kindWrite: // of a transfer
+		for _, id := range r.ids {
+			if p.deliveries[id] == ordinal {
+				return false
+			}
+		}
 	}
 	if r.idem != nil {
 		c.key = appendPairKey(c.key[:0], kindIdempotency, r.idem.Tenant, r.idem.Key)
@@ -388,6 +397,8 @@ func (c *committer) add(b *pebble.Batch, r *request) error {
 		if err := c.applyMove(b, r); err != nil {
 			return err
 		}
+	case kindReceive:
+		return c.addParcel(b, r)
 	case kindWrite:
 		return r.write(b)
 	}

@@ -8,7 +8,8 @@
 // Read in this order: key.go (what lies where), append.go (the way in),
 // transition.go (the way on and out), commit.go, pick.go and company.go (how both become
 // durable), read.go (how the scheduler gets its pages), status.go, outbox.go, jobs.go,
-// quarantine.go, space.go (when to refuse), offline.go (the tools).
+// quarantine.go, space.go (when to refuse), offline.go (the tools); transfer.go,
+// transfer_parcel.go and transfer_receive.go (from one spool to another).
 //
 // # States
 //
@@ -18,6 +19,12 @@
 // one: recipients reach their end states, the rest is queued again at another
 // time, or nothing is left. Both are one atomic batch together with their
 // events, job counters and the notices they give birth to.
+//
+// A queued delivery can be offered to another node (BeginTransfer). It is still
+// queued and counted here, but no page shows it and no Transition changes it
+// until it is known who has it: then it has gone (FinishTransfer) or is as it
+// was (ReturnTransfer). Why no crash on either side loses one or leaves it with
+// both: node/transfer/doc.go.
 //
 // # Keys
 //
@@ -29,8 +36,13 @@
 //	c <tenant> 0 <job>   j <tenant> 0 <job>            a job's counters (merged by addition), what was ordered for it
 //	x <id>                               actions: holds and cancels in force
 //	e <seq 8>                            event outbox
+//	p <id>                               orders that are through, remembered for mail that comes later
+//	t <number 8>                         an open transfer: to which node, which deliveries
+//	g <bucket 4> <delivery id>           where a delivery has gone, like f
+//	r <sender's node id> 0 <number 8>    a transfer that came here, or was fenced
+//	r <sender's node id> 0               what is known of that sender: floor, highest number
 //	z <original key>                     quarantine
-//	! <name>                             format version, node id, outbox position
+//	! <name>                             format version, node id, outbox position, next transfer
 //
 // Numbers are big-endian, times microseconds since 1970. One destination is
 // one contiguous range, so it can be listed, purged or shipped alone. Inside
@@ -50,6 +62,14 @@
 //
 // INVARIANT: after an error on the commit path the store is failed for good:
 // no call succeeds any more, and Options.Exit ends the process (safety.md I27).
+//
+// INVARIANT: a delivery is in one open transfer at most, and as long as it is,
+// its queue record and index entry stay as they were offered.
+//
+// INVARIANT: a transfer that was fenced here is never received, and one that was
+// received is never fenced: both are decided on the goroutine that commits, in
+// batches of their own, and neither is forgotten before the sender has said that
+// it needs no answer any more (its floor).
 //
 // INVARIANT: the content of a message exists exactly as long as one of its
 // deliveries has an index entry, in quarantine or out of it. The reference

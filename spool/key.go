@@ -23,6 +23,10 @@ const (
 	kindJob         = 'j'
 	kindAction      = 'x'
 	kindOutbox      = 'e'
+	kindTransfer    = 't'
+	kindReceipt     = 'r'
+	kindGone        = 'g'
+	kindPast        = 'p'
 	kindQuarantine  = 'z'
 	kindStore       = '!'
 )

@@ -28,6 +28,7 @@ type DumpedDelivery struct {
 	Sender     *string              `json:"sender,omitempty"` // absent when the message cannot be read
 	Recipients []string             `json:"recipients"`
 	Last       *message.LastAttempt `json:"last,omitempty"`
+	MovingTo   *Peer                `json:"moving_to,omitempty"` // offered to that node
 	Problem    string               `json:"problem,omitempty"`
 }
 
@@ -56,6 +57,9 @@ func (s *Store) Dump(ctx context.Context, w io.Writer, scope message.Scope) erro
 				ID: d.ID, Queue: d.Queue, Due: d.Due, Accepted: d.Accepted, Expires: d.Expires,
 				Attempts: d.Attempts, Size: d.Size, Last: d.Last,
 			}
+			if t, ok := s.transfers.moving(d.ID); ok {
+				line.MovingTo = &t.To
+			}
 			for i := range d.Recipients {
 				line.Recipients = append(line.Recipients, d.Recipients[i].Address)
 			}
@@ -82,6 +86,7 @@ type Summary struct {
 	Destinations int64              `json:"destinations"`
 	Quarantined  int64              `json:"quarantined"`
 	Outbox       int64              `json:"outbox"`
+	Transfers    []Transfer         `json:"transfers,omitempty"` // open ones, to other nodes
 	DiskBytes    uint64             `json:"disk_bytes"`
 	FirstDue     time.Time          `json:"first_due,omitzero"`
 	Top          []DestinationCount `json:"top"` // the longest, at most 50
@@ -114,7 +119,7 @@ func OfflineStats(dir string) (Summary, error) {
 
 func (s *Store) summary() (Summary, error) {
 	st := s.Stats()
-	sum := Summary{Node: s.nodeID, Quarantined: st.Quarantined, Outbox: st.Outbox, DiskBytes: s.Metrics().DiskBytes}
+	sum := Summary{Node: s.nodeID, Quarantined: st.Quarantined, Outbox: st.Outbox, Transfers: s.Transfers(), DiskBytes: s.Metrics().DiskBytes}
 	tenants := map[string]int64{}
 	prefix := []byte{kindQueue}
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: keyEnd(prefix)})

@@ -8,6 +8,9 @@ package spool
 //     durable; so neither passes a submission.
 //   - Submissions pass moves: a client waits for them, and thousands of outcomes
 //     may lie before them when a large job drains.
+//   - A parcel from another node goes with submissions only: what it reads of
+//     messages and receipts must be what stands, and neither moves nor writes
+//     show in a batch before it is applied.
 //   - Small submissions pass large ones, every other time: a page of ten
 //     thousand recipients takes tens of milliseconds to write, and a single
 //     message that came with it would wait as long.
@@ -53,6 +56,7 @@ type pick struct {
 	moves   int
 	most    int  // moves
 	moved   int  // bytes of moves
+	changed bool // it takes a move, a write or a parcel
 	left    bool // a submission was left
 	stopped bool // a move, write or barrier was left: none after it goes
 }
@@ -72,11 +76,19 @@ func (p *pick) takes(r *request) bool {
 		}
 		p.moves++
 		p.moved += r.size()
+		p.changed = true
+	case kindReceive:
+		if p.stopped || p.changed {
+			p.stopped = true
+			return false
+		}
+		p.changed, p.stopped = true, true
 	default:
 		if p.stopped || p.left {
 			p.stopped = true
 			return false
 		}
+		p.changed = true
 	}
 	return true
 }

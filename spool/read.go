@@ -32,7 +32,8 @@ func (c *Cursor) after(prefix []byte) []byte {
 // Page reads deliveries of a queue in order of due time, strictly behind the
 // cursor, due at until or before, at most limit. more says that the queue goes
 // on behind them, with whatever due time. Deliveries whose last change is not
-// yet synced are not shown: whoever commits that change hears of it.
+// yet synced are not shown: whoever commits that change hears of it. Nor are
+// those that are offered to another node.
 func (s *Store) Page(q message.QueueKey, after Cursor, until time.Time, limit int) (ds []*message.Delivery, more bool, err error) {
 	if err := s.enter(); err != nil {
 		return nil, false, err
@@ -106,9 +107,9 @@ func (s *Store) Destination(ctx context.Context, dest string, after Position, li
 }
 
 // List lists the deliveries in a scope (its carrier and source are not known
-// here and ignored), queue by queue, behind the position. Queues outside the
-// scope cost one seek each. next is "" at the end; a page can be short, even
-// empty, before the end.
+// here and ignored), queue by queue, behind the position, also those that are
+// offered to another node (Moving). Queues outside the scope cost one seek each.
+// next is "" at the end; a page can be short, even empty, before the end.
 func (s *Store) List(ctx context.Context, scope message.Scope, after Position, limit int) (ds []*message.Delivery, next Position, err error) {
 	if err := s.enter(); err != nil {
 		return nil, "", err
@@ -130,6 +131,7 @@ func (s *Store) List(ctx context.Context, scope message.Scope, after Position, l
 	if err != nil {
 		return nil, "", fmt.Errorf("list deliveries: %w", err)
 	}
+	w.offered = true
 	var at []byte // the queue that q names
 	var q message.QueueKey
 	inScope := false
@@ -162,6 +164,7 @@ type walk struct {
 	started bool
 	seek    []byte // where next goes on, if set
 	bad     []badRecord
+	offered bool // shows what is offered to another node, too
 
 	prefix []byte // of the record it stands on; until the next call
 	due    time.Time
@@ -187,7 +190,7 @@ func (w *walk) next() bool {
 			w.note(errDamaged)
 			continue
 		}
-		if !w.s.pending.has(w.id) {
+		if !w.s.pending.has(w.id) && (w.offered || !w.s.transfers.hides(w.id)) {
 			return true
 		}
 	}

@@ -15,6 +15,7 @@ const (
 	kindMove                       // has done
 	kindWrite                      // has ack; write adds to the batch itself
 	kindBarrier                    // has ack; answered when all before it is durable
+	kindReceive                    // has ack; a parcel from another spool
 )
 
 // request is one caller's part of a batch. It belongs to the caller until
@@ -33,6 +34,7 @@ type request struct {
 	from, to  []byte
 	now, next pointer // its standing before and after
 	idem      *Idempotency
+	parcel    *Parcel              // kindReceive
 	ids       []message.DeliveryID // to hide until synced
 	shared    []sharedContent
 	tallies   []tally
@@ -70,7 +72,7 @@ func (s *Store) newRequest(kind requestKind, size int) *request {
 		r = &request{s: s, ack: make(chan error, 1)}
 	}
 	r.kind = kind
-	if r.frag == nil && (kind == kindAppend || kind == kindMove) {
+	if r.frag == nil && (kind == kindAppend || kind == kindMove || kind == kindReceive) {
 		r.frag = s.db.NewBatchWithSize(size)
 	}
 	return r
@@ -121,6 +123,9 @@ func (r *request) size() int {
 	n := len(r.events) + 512
 	if r.frag != nil {
 		n += r.frag.Len()
+	}
+	if r.parcel != nil {
+		n += r.parcel.contentBytes()
 	}
 	return n
 }

@@ -99,8 +99,8 @@ func (s *Store) housekeep(ctx context.Context) {
 	}
 }
 
-// Housekeep forgets what has expired: end states, idempotency keys, counters
-// of ended jobs, actions. It also looks at the free space. The store does it
+// Housekeep forgets what has expired: end states, where deliveries went,
+// idempotency keys, counters of ended jobs, actions. It also looks at the free space. The store does it
 // every minute by itself.
 func (s *Store) Housekeep() error {
 	if err := s.enterWrite(); err != nil {
@@ -109,7 +109,7 @@ func (s *Store) Housekeep() error {
 	defer s.leave()
 	s.checkSpace()
 	now := s.now()
-	return errors.Join(s.expireFinals(now), s.expireIdempotency(now), s.expireJobs(now), s.expireActions(now))
+	return errors.Join(s.expireFinals(now), s.expireIdempotency(now), s.expireJobs(now), s.expireActions(now), s.expireGone(now), s.expirePast(now))
 }
 
 func (s *Store) housekeepingWrite(fn func(b *pebble.Batch) error) error {

@@ -42,6 +42,10 @@ type Status struct {
 	Queue  message.QueueKey
 	Queued *message.Delivery // nil when nothing of it is queued
 	Final  []Final           // recipients that ended, kept StatusRetention after that
+	// Moving, when it is queued, is the node that it is offered to. Gone, when it
+	// is not, says where it went, for StatusRetention after that.
+	Moving *Peer
+	Gone   *Gone
 }
 
 // Status finds one delivery. The error is ErrNotFound when it is unknown or
@@ -102,6 +106,11 @@ func (s *Store) statuses(id message.ID, from uint16, limit int) ([]Status, bool,
 		badFinals, err = s.finalStatuses(snap, id, from, limit+1, at)
 		bad = append(bad, badFinals...)
 	}
+	if err == nil && s.format.Load() >= transferFormat {
+		var badGone []badRecord
+		badGone, err = s.goneStatuses(snap, id, from, limit+1, at)
+		bad = append(bad, badGone...)
+	}
 	for _, b := range bad {
 		s.quarantine(b.key, b.value, b.err)
 	}
@@ -110,6 +119,9 @@ func (s *Store) statuses(id message.ID, from uint16, limit int) ([]Status, bool,
 	}
 	sts := make([]Status, 0, len(found))
 	for _, st := range found {
+		if t, ok := s.transfers.moving(st.ID); ok && st.Queued != nil {
+			st.Moving = &t.To
+		}
 		sts = append(sts, *st)
 	}
 	slices.SortFunc(sts, func(a, b Status) int { return int(a.ID.Index) - int(b.ID.Index) })

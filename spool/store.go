@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -22,7 +23,12 @@ import (
 )
 
 // storeFormat is the layout of keys; recordVersion is that of values.
-const storeFormat = 1
+// A spool that has handed deliveries to another, or taken some, has format
+// transferFormat from then on (Store.raiseFormat).
+const (
+	storeFormat    = 1
+	transferFormat = 2
+)
 
 // pebbleFormat is pinned: raising it is a one-way step that an older program
 // cannot undo, so it happens on purpose and never because a library was
@@ -39,14 +45,17 @@ type Store struct {
 	cache  *pebble.Cache
 	nodeID string
 
-	failure  atomic.Pointer[error] // set once; see fail
-	space    spaceGate
-	commits  committer
-	counts   counts
-	outbox   outbox
-	stats    counters
-	pending  pendingSet
-	requests requests
+	format atomic.Int64 // as on disk; once the builder runs, it alone changes it
+
+	failure   atomic.Pointer[error] // set once; see fail
+	space     spaceGate
+	commits   committer
+	counts    counts
+	outbox    outbox
+	stats     counters
+	pending   pendingSet
+	transfers transfers
+	requests  requests
 
 	life struct {
 		sync.Mutex
@@ -232,8 +241,9 @@ func (s *Store) loadState() error {
 	if format == "" && s.opt.ReadOnly {
 		return fmt.Errorf("open spool %s: not a spool of hikyaku", s.opt.Dir)
 	}
-	if v, _ := strconv.Atoi(format); format != "" && v != storeFormat {
-		return fmt.Errorf("open spool %s: it has format %q, this program knows %d", s.opt.Dir, format, storeFormat)
+	v, _ := strconv.Atoi(cmp.Or(format, strconv.Itoa(storeFormat)))
+	if s.format.Store(int64(v)); v < storeFormat || v > transferFormat {
+		return fmt.Errorf("open spool %s: it has format %q, this program knows %d to %d", s.opt.Dir, format, storeFormat, transferFormat)
 	}
 	if s.nodeID, err = s.getState("node"); err != nil {
 		return err
@@ -253,6 +263,9 @@ func (s *Store) loadState() error {
 		}
 	}
 	if err := s.loadQuarantineCount(); err != nil {
+		return err
+	}
+	if err := s.loadTransfers(); err != nil {
 		return err
 	}
 	return s.loadOutbox()

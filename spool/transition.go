@@ -24,8 +24,9 @@ type Transition struct {
 // Commit makes a transition durable and then calls done once: with nil; with
 // ErrGone when the delivery is not in the spool as given, that is in this
 // queue, with this due time, attempts and recipients (nothing was changed;
-// doing a transition twice is harmless); or with ErrFailed when the process is
-// ending. It does not wait for the sync.
+// doing a transition twice is harmless); with ErrMoving when it is offered to
+// another node; or with ErrFailed when the process is ending. It does not wait
+// for the sync.
 //
 // Every recipient of Delivery must be in Next or in Final; otherwise done gets
 // ErrInvalid before Commit returns (design.md 5.2). If Next has the due time
@@ -122,6 +123,9 @@ func (r *request) encodeTransition(t *Transition, now time.Time) {
 // It runs on the committing goroutine alone, so what it reads is what the
 // batches before this one left.
 func (c *committer) applyMove(b *pebble.Batch, r *request) error {
+	if c.s.transfers.hides(r.id) {
+		return ErrMoving
+	}
 	c.index = appendIndexKey(c.index[:0], r.id)
 	entry, sole, err := c.checkMove(b, r)
 	if err != nil {

@@ -23,6 +23,11 @@ type Report struct {
 	Jobs         int64 `json:"jobs"`
 	Actions      int64 `json:"actions"`
 	Idempotency  int64 `json:"idempotency_keys"`
+	Transfers    int64 `json:"transfers"` // open, to other nodes
+	Moving       int64 `json:"moving"`    // deliveries in them
+	Receipts     int64 `json:"receipts"`  // of transfers from other nodes
+	Gone         int64 `json:"gone"`      // notes of where deliveries went
+	PastOrders   int64 `json:"past_orders"`
 	Quarantined  int64 `json:"quarantined"`
 
 	ProblemCount int64    `json:"problem_count"`
@@ -67,6 +72,9 @@ type verifier struct {
 	lastSeq  uint64
 	queue    []byte
 	dest     []byte
+	offered  map[message.DeliveryID]uint64 // by which transfer
+	sender   []byte                        // whose receipts follow, as a key
+	floor    floorRecord                   // what is known of it
 }
 
 // Verify checks an open store. It reads everything, so it is for tests and
@@ -141,6 +149,16 @@ func (v *verifier) record(key, value []byte) error {
 	case kindStore:
 		_, bad = unseal(key, value)
 	case kindIdemExpiry:
+	case kindTransfer:
+		return v.transfer(key, value)
+	case kindReceipt:
+		bad = v.receipt(key, value)
+	case kindGone:
+		r.Gone++
+		_, _, bad = decodeGone(key, value)
+	case kindPast:
+		r.PastOrders++
+		bad = decodeJSON(key, value, new(Action))
 	default:
 		r.problem("unknown record %q", key)
 	}
