@@ -21,26 +21,29 @@ import (
 // mail waits for a session and not for this, as it does where there is no budget.
 func (s *Scheduler) Again(now time.Time, key Lane, id message.DeliveryID) bool {
 	t, l, it := at(now), s.lanes[key], s.items[id]
-	if l == nil || it == nil || !it.flight || it.lane != l || !s.mayGoOn(it, t) {
+	if l == nil || it == nil || !it.flight || it.lane != l || l.over() || !s.mayGoOn(it, t) {
 		return false
 	}
 	q := it.q
-	var job *scope
-	if q.key.Job != "" {
-		job = s.limits.job(jobKey{q.key.Tenant, q.key.Job})
-	}
-	scopes := [...]*scope{&l.own.scope, &l.all.scope, s.limits.tenant(t, q.key.Tenant), s.limits.stream(t, streamKey{q.key.Tenant, q.key.Stream}), job}
+	others := s.limits.others(l, &q.key)
 	ready := l.site.ready()
-	for _, c := range scopes {
-		if c != nil && (c.ready(t) > t || c.awaited(min(q.key.Priority, message.Low)) || ready && c.available(t) < 2) {
+	spare := func(c *scope) bool {
+		return c.ready(t) <= t && !c.awaited(min(q.key.Priority, message.Low)) && (!ready || c.available(t) > 1)
+	}
+	if l.own.brake > t || !spare(&l.own.scope) || !spare(&l.all.scope) {
+		return false
+	}
+	for _, c := range others {
+		if c != nil && !spare(c) {
 			return false
 		}
 	}
-	for _, c := range scopes {
-		if c != nil {
-			c.take(t)
+	for _, p := range l.pools {
+		if !spare(&p.scope) {
+			return false
 		}
 	}
+	s.limits.spend(t, l, &q.key, others)
 	if f := q.flow; f != nil { // else it has no other mail, and nobody to be fair to
 		s.charge(f, t)
 	}
@@ -56,7 +59,7 @@ func (s *Scheduler) Again(now time.Time, key Lane, id message.DeliveryID) bool {
 // lane, budgets aside.
 func (s *Scheduler) mayGoOn(it *item, now instant) bool {
 	q, l := it.q, it.lane
-	if q.dest.site != l.site || at(it.d.Expires) <= now || s.sourceHeld(l) != nil || s.heldHere(q, l) {
+	if l.away || q.dest.site != l.site || at(it.d.Expires) <= now || s.sourceHeld(l) != nil || s.heldHere(q, l) {
 		return false
 	}
 	if _, blocked := s.blocked(q, now); blocked {
@@ -89,10 +92,9 @@ func (st *site) ready() bool {
 // and spends for it what Open spent for the first. After false the session ends.
 func (s *Scheduler) Reconnect(now time.Time, key Lane) bool {
 	l, t := s.lanes[key], at(now)
-	if l == nil || s.sourceHeld(l) != nil || max(l.own.connRate.ready(t), l.all.connRate.ready(t)) > t {
+	if l == nil || l.away || l.over() || l.own.brake > t || s.sourceHeld(l) != nil || l.mayConnect(t) > t {
 		return false
 	}
-	l.own.connRate.take(t)
-	l.all.connRate.take(t)
+	l.connect(t)
 	return true
 }

@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"time"
 
+	"hikyaku/controlplane/exchange"
 	"hikyaku/controlplane/policy"
 )
 
@@ -35,24 +36,64 @@ func (i instant) time() time.Time { return time.Unix(0, int64(i)).UTC() }
 // had none (design.md 5.7): a node that restarts has forgotten what it sent,
 // so it must not have a burst to begin with.
 //
-// INVARIANT: for every span W of time, the tokens taken in it and not given
-// back are at most N/Per × W + burst; across changes of the rate, with the
-// largest N/Per and burst of those in force in the span.
+// A bucket has a portion of a limit: all of it, or the part of one node among
+// several. The levels of the nodes' buckets together are what one bucket for
+// all of them would hold, or less:
 //
-// The level is whole tokens and a rest in units of 1/Per token, of which N come
-// each nanosecond. So 3/s is three a second after a year too, and no rate is
-// too high for a nanosecond. (What comes in a part of a nanosecond is kept where
-// the burst has room for it. With a burst of 1 the tokens of 3/s are 333333334 ns
-// apart, since 333333333 would break the bound.)
+// INVARIANT: for every span W of time, the tokens taken in it and not given
+// back are at most the level at its beginning, which is at most the part of the
+// burst in force then, and N/Per × share/FullShare over each moment of W. So if
+// at every moment the shares of some buckets sum to FullShare at most, and their
+// parts of the burst to the burst, the tokens taken from all of them are at most
+// N/Per × W + burst; across changes of the rate, with the largest N/Per and
+// burst of those in force in the span. (A smaller part of the burst therefore
+// cuts the level at once, and a larger one adds nothing to it.)
+//
+// The level is whole tokens and a rest in units of 1/den token, of which num
+// come each nanosecond; den is Per × FullShare, so the unit is the same for all
+// shares, and a share that changes each second rounds nothing. So 3/s is three a
+// second after a year too, and no rate is too high for a nanosecond. (What comes
+// in a part of a nanosecond is kept where the burst has room for it. With a
+// burst of 1 the tokens of 3/s are 333333334 ns apart, since 333333333 would
+// break the bound.)
 type bucket struct {
-	rate  policy.Rate // Per is 0 where there is no limit
-	burst int64
+	rate     policy.Rate // the whole limit; Per is 0 where there is no limit
+	have     portion     // of it
+	num, den uint64      // num/den tokens come each nanosecond
 
-	tokens int64   // 0 to burst
-	part   uint64  // 0 to Per-1; 0 when tokens is burst
+	tokens int64   // 0 to have.burst
+	part   uint64  // 0 to den-1; 0 when tokens is have.burst
 	last   instant // when the level was brought up to date
 
+	until  instant // when have ends and floor is what is left; never for what does not end
+	floor  portion
 	refund refund
+}
+
+// portion is a node's part of a rate: of what comes, in FullShare parts, and of
+// the burst, in tokens.
+type portion struct{ share, burst int64 }
+
+// wholeOf is all of a rate.
+func wholeOf(r *policy.Rate) portion { return portion{exchange.FullShare, burstOf(r)} }
+
+// burstOf is a rate's whole burst; 0 without a rate.
+func burstOf(r *policy.Rate) int64 {
+	if r == nil || !validRate(r) {
+		return 0
+	}
+	return r.BurstOrDefault()
+}
+
+// Bounds that keep num and den below 2^63. Policy's are 10^12 and a day.
+const (
+	maxRateN = math.MaxInt64 / exchange.FullShare
+	maxPer   = time.Duration(math.MaxInt64 / exchange.FullShare)
+)
+
+// validRate reports whether a bucket can count by the rate.
+func validRate(r *policy.Rate) bool {
+	return r.Per > 0 && r.Per <= maxPer && r.N >= 0 && r.N <= maxRateN
 }
 
 // refund is what giveBack may add. A token cannot simply be put back: while it
@@ -61,44 +102,76 @@ type bucket struct {
 // of how much of the tokens taken since a mark would still have found room had
 // they stayed.
 //
-// INVARIANT: level + taken - lost ≤ burst.
+// INVARIANT: level + taken - lost ≤ have.burst.
 type refund struct {
 	since instant // tokens taken earlier cannot come back
 	taken int64   // tokens taken since and not given back
-	lost  uint64  // what each of them has lost to the brim, in units of 1/Per token; below one token
+	lost  uint64  // what each of them has lost to the brim, in units of 1/den token; below one token
 }
 
-// set gives the bucket its rate; nil is no limit. A changed rate keeps the
-// tokens that are there, as far as the new burst holds them, and never adds
-// any. What is no valid rate stops the bucket, as N = 0 does.
+// set gives the bucket all of a rate; nil is no limit.
 func (b *bucket) set(now instant, r *policy.Rate) {
+	b.setPart(now, r, wholeOf(r), never, portion{})
+}
+
+// setPart gives the bucket its portion of a rate; nil is no limit. At until the
+// portion falls to the floor. A changed rate or portion keeps the tokens that
+// are there, as far as the new part of the burst holds them, and never adds
+// any. What is no valid rate stops the bucket, as N = 0 does.
+func (b *bucket) setPart(now instant, r *policy.Rate, have portion, until instant, floor portion) {
 	if r == nil {
 		*b = bucket{}
 		return
 	}
 	rate := *r
-	if rate.Per <= 0 || rate.N < 0 {
-		rate = policy.Rate{N: 0, Per: time.Second}
-	}
-	if rate == b.rate {
-		return
+	if !validRate(&rate) {
+		rate, have = policy.Rate{N: 0, Per: time.Second}, portion{}
 	}
 	b.advance(now)
-	old := b.rate.Per
-	b.rate, b.burst = rate, rate.BurstOrDefault()
+	b.until, b.floor = until, floor
+	if rate != b.rate {
+		b.setRate(now, rate)
+	}
+	if have != b.have {
+		b.setHave(max(b.last, now), have)
+	}
+	if b.until <= b.last {
+		b.setHave(b.last, floor) // it has ended already
+		b.until = never
+	}
+}
+
+// setRate changes the limit of which the bucket has a portion.
+func (b *bucket) setRate(now instant, rate policy.Rate) {
+	old := b.den
+	b.rate, b.den = rate, uint64(rate.Per)*exchange.FullShare
+	b.num = uint64(rate.N) * uint64(b.have.share)
 	b.last = max(b.last, now)
 	// Tokens taken under the old rate are not worth an account in its units.
 	// One nanosecond on, since some may have been taken at this very instant.
 	b.refund = refund{since: b.last + 1}
-	switch {
-	case rate.N == 0, old == 0:
+	if rate.N == 0 || old == 0 {
 		b.tokens, b.part = 0, 0
-	case b.tokens >= b.burst:
-		b.tokens, b.part = b.burst, 0
-	default:
-		hi, lo := bits.Mul64(b.part, uint64(rate.Per))
-		b.part, _ = bits.Div64(hi, lo, uint64(old)) // rounded down; below the new Per, as part is below the old
+		return
 	}
+	hi, lo := bits.Mul64(b.part, b.den)
+	b.part, _ = bits.Div64(hi, lo, old) // rounded down; below the new den, as part is below the old
+}
+
+// setHave changes the portion. The unit stays, and with it the account of what
+// may be given back, as far as it still has room.
+func (b *bucket) setHave(now instant, have portion) {
+	b.have = portion{max(0, min(have.share, exchange.FullShare)), max(0, have.burst)}
+	b.num = uint64(b.rate.N) * uint64(b.have.share)
+	b.last = max(b.last, now)
+	if b.tokens >= b.have.burst {
+		b.tokens, b.part = b.have.burst, 0
+	}
+	if b.tokens+b.refund.taken > b.have.burst {
+		b.refund = refund{since: b.last + 1}
+		return
+	}
+	b.settle()
 }
 
 // advance adds what has come since the last time. A clock that goes back adds
@@ -107,33 +180,48 @@ func (b *bucket) advance(now instant) {
 	if b.rate.Per == 0 || now <= b.last {
 		return
 	}
-	if b.tokens < b.burst {
+	if now >= b.until {
+		b.fall(now)
+	}
+	b.fillTo(now)
+}
+
+func (b *bucket) fillTo(now instant) {
+	if b.tokens < b.have.burst {
 		b.fill(uint64(now - b.last))
 	}
 	b.last = now
 	b.settle()
 }
 
+// fall ends what was granted, at its very instant, whenever somebody looks.
+func (b *bucket) fall(now instant) {
+	if b.until > b.last {
+		b.fillTo(b.until)
+	}
+	b.until = never
+	b.setHave(b.last, b.floor)
+}
+
 // fill adds what comes in some nanoseconds, up to the brim.
 func (b *bucket) fill(nanos uint64) {
-	hi, lo := bits.Mul64(uint64(b.rate.N), nanos)
+	hi, lo := bits.Mul64(b.num, nanos)
 	lo, carry := bits.Add64(lo, b.part, 0)
 	hi += carry
-	per := uint64(b.rate.Per)
-	if hi < per { // else more than 2^64 tokens came
-		whole, rest := bits.Div64(hi, lo, per)
-		if whole < uint64(b.burst-b.tokens) {
+	if hi < b.den { // else more than 2^64 tokens came
+		whole, rest := bits.Div64(hi, lo, b.den)
+		if whole < uint64(b.have.burst-b.tokens) {
 			b.tokens += int64(whole)
 			b.part = rest
 			return
 		}
 	}
-	b.tokens, b.part = b.burst, 0
+	b.tokens, b.part = b.have.burst, 0
 }
 
 // settle brings the refund account up to date with a level that has risen.
 func (b *bucket) settle() {
-	switch over := b.tokens - (b.burst - b.refund.taken); {
+	switch over := b.tokens - (b.have.burst - b.refund.taken); {
 	case over > 0:
 		b.refund = refund{since: b.last}
 	case over == 0:
@@ -148,11 +236,10 @@ func (b *bucket) ready(now instant) instant {
 	switch {
 	case b.rate.Per == 0 || b.tokens > 0:
 		return now
-	case b.rate.N == 0:
+	case b.num == 0 || b.have.burst == 0:
 		return never
 	}
-	need, n := uint64(b.rate.Per)-b.part, uint64(b.rate.N)
-	wait := (need-1)/n + 1
+	wait := (b.den-b.part-1)/b.num + 1
 	if wait >= uint64(never-b.last) {
 		return never
 	}
@@ -181,10 +268,9 @@ func (b *bucket) giveBack(now, taken instant) {
 	if b.rate.Per == 0 || taken < b.refund.since || b.refund.taken == 0 {
 		return
 	}
-	per := uint64(b.rate.Per)
-	b.part += per - b.refund.lost
-	if b.part >= per {
-		b.part -= per
+	b.part += b.den - b.refund.lost
+	if b.part >= b.den {
+		b.part -= b.den
 		b.tokens++
 	}
 	if b.refund.taken--; b.refund.taken == 0 {
@@ -196,7 +282,7 @@ func (b *bucket) giveBack(now, taken instant) {
 // to remember. One made anew begins empty, which is only stricter.
 func (b *bucket) idle(now instant) bool {
 	b.advance(now)
-	return b.rate.N == 0 || b.tokens == b.burst
+	return b.rate.N == 0 || b.tokens == b.have.burst
 }
 
 // available is how many tokens could be taken at once.
@@ -211,10 +297,10 @@ func (b *bucket) available(now instant) int64 {
 // interval is the time from one token to the next; 0 where there is no limit
 // or nothing comes.
 func (b *bucket) interval() instant {
-	if b.rate.N <= 0 || b.rate.Per <= 0 {
+	if b.num == 0 || b.den == 0 {
 		return 0
 	}
-	return instant((int64(b.rate.Per)-1)/b.rate.N + 1)
+	return instant((b.den-1)/b.num + 1)
 }
 
 // limit is the rate as it is written in policy; "" where there is none.
@@ -223,4 +309,21 @@ func (b *bucket) limit() string {
 		return ""
 	}
 	return b.rate.String()
+}
+
+// empty takes all tokens away: of what was counted elsewhere meanwhile nobody
+// here knows.
+func (b *bucket) empty(now instant) {
+	b.advance(now)
+	b.last = max(b.last, now)
+	b.tokens, b.part, b.refund = 0, 0, refund{since: b.last + 1}
+}
+
+// limited reports whether there is a limit at all.
+func (b *bucket) limited() bool { return b.rate.Per != 0 }
+
+// partOfBurst is the part of the burst in force.
+func (b *bucket) partOfBurst(now instant) int64 {
+	b.advance(now)
+	return b.have.burst
 }

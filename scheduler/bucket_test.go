@@ -124,9 +124,9 @@ func TestBucketWithoutLimitAndStopped(t *testing.T) {
 
 func TestBucketDoesNotOverflow(t *testing.T) {
 	for _, r := range []policy.Rate{
-		{N: math.MaxInt64, Per: 1, Burst: math.MaxInt64},
-		{N: math.MaxInt64, Per: math.MaxInt64, Burst: math.MaxInt64},
-		{N: 1, Per: math.MaxInt64, Burst: 1},
+		{N: maxRateN, Per: 1, Burst: math.MaxInt64},
+		{N: maxRateN, Per: maxPer, Burst: math.MaxInt64},
+		{N: 1, Per: maxPer, Burst: 1},
 		{N: 1e12, Per: 24 * time.Hour, Burst: 1e9},
 		{N: 1e12, Per: time.Second},
 	} {
@@ -144,10 +144,10 @@ func TestBucketDoesNotOverflow(t *testing.T) {
 		}
 		b.take(first)
 		end := never - 1
-		if n := b.available(end); n < 0 || n > b.burst {
-			t.Errorf("%+v: %d tokens after 292 years, burst %d", r, n, b.burst)
+		if n := b.available(end); n < 0 || n > b.have.burst {
+			t.Errorf("%+v: %d tokens after 292 years, burst %d", r, n, b.have.burst)
 		}
-		b.set(end, &policy.Rate{N: 7, Per: math.MaxInt64, Burst: 1})
+		b.set(end, &policy.Rate{N: 7, Per: maxPer, Burst: 1})
 		b.set(end, &policy.Rate{N: 7, Per: 1, Burst: 1})
 		if n := b.available(end); n < 0 || n > 1 {
 			t.Errorf("%+v: %d tokens after the rate has changed, burst 1", r, n)
@@ -337,8 +337,8 @@ func (u *usage) step(changes bool) {
 	case changes:
 		u.change(randomRate(u.rnd))
 	}
-	if n := u.b.tokens; n < 0 || n > u.b.burst || n == u.b.burst && u.b.part != 0 || u.b.part >= uint64(u.b.rate.Per) {
-		u.t.Fatalf("level %d + %d/%d of a burst of %d", n, u.b.part, u.b.rate.Per, u.b.burst)
+	if n := u.b.tokens; n < 0 || n > u.b.have.burst || n == u.b.have.burst && u.b.part != 0 || u.b.part >= u.b.den {
+		u.t.Fatalf("level %d + %d/%d of a burst of %d", n, u.b.part, u.b.rate.Per, u.b.have.burst)
 	}
 }
 

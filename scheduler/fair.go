@@ -49,6 +49,7 @@ type tenantTurn struct {
 	group  *group
 	class  *class
 	limits *scope
+	atOne  *scope // at this carrier; nil where policy has no such limit
 	flows  line
 	byKey  map[flowKey]*flow
 	name   string
@@ -64,6 +65,7 @@ type flow struct {
 	job    *scope // nil for a job that nobody has slowed
 	key    flowKey
 	queues ring[*queue]
+	claim  *claim // of its queues; nil on a node without others
 }
 
 // ready reports whether the group has mail that waits for nothing but a
@@ -86,7 +88,7 @@ func (s *Scheduler) join(q *queue, now instant) {
 		q.flow = s.flowOf(g, p, &q.key, now)
 		q.flow.queues.add(&q.spot, q)
 	}
-	s.recount(q)
+	s.recount(q, now)
 	if g := q.flow.tenant.group; g.backlog == int(q.counted) {
 		g.lastWent = max(g.lastWent, now) // the first to be ready here
 	}
@@ -106,13 +108,16 @@ func (s *Scheduler) enter(f *flow, now instant) {
 	}
 	tt := f.tenant
 	tt.flows.add(&f.turn)
-	switch {
-	case tt.waits != nil:
-	case tt.pos == 0 && !tt.may(tt.limits, now):
-		s.park(&tt.turn, tt.limits, now)
-	default:
-		tt.unpark(s)
+	if tt.waits != nil {
+		return
 	}
+	if tt.pos == 0 {
+		if c := tt.short(now); c != nil {
+			s.park(&tt.turn, c, now)
+			return
+		}
+	}
+	tt.unpark(s)
 }
 
 func (s *Scheduler) flowOf(g *group, p message.Priority, k *message.QueueKey, now instant) *flow {
@@ -120,6 +125,7 @@ func (s *Scheduler) flowOf(g *group, p message.Priority, k *message.QueueKey, no
 	tt := c.byName[k.Tenant]
 	if tt == nil {
 		tt = &tenantTurn{group: g, class: c, limits: s.limits.tenant(now, k.Tenant), byKey: map[flowKey]*flow{}, name: k.Tenant}
+		tt.atOne = s.limits.at(now, tenantKey{k.Tenant, g.site.carrier})
 		tt.weight, tt.priority, tt.owner, tt.fresh = policy.DefaultWeight, p, tt, true
 		if t := s.set.Tenants[k.Tenant]; t != nil && t.Weight > 0 {
 			tt.weight = t.Weight
@@ -134,7 +140,7 @@ func (s *Scheduler) flowOf(g *group, p message.Priority, k *message.QueueKey, no
 	if f == nil {
 		f = &flow{tenant: tt, stream: s.limits.stream(now, streamKey{k.Tenant, k.Stream}), key: key}
 		if k.Job != "" {
-			f.job = s.limits.job(jobKey{k.Tenant, k.Job})
+			f.job = s.limits.jobFor(now, jobKey{k.Tenant, k.Job})
 		}
 		f.weight, f.priority, f.owner, f.fresh = policy.DefaultWeight, p, f, true
 		if stream, _ := s.set.StreamOf(k.Tenant, k.Stream); stream != nil && stream.Weight > 0 {
@@ -198,8 +204,8 @@ func (s *Scheduler) pickIn(c *class, now instant) *queue {
 			return nil
 		}
 		tt := t.owner.(*tenantTurn)
-		if !t.may(tt.limits, now) {
-			s.parkTenant(tt, now)
+		if c := tt.short(now); c != nil {
+			s.parkTenant(tt, c, now)
 			continue
 		}
 		if q := s.pickFlow(tt, now); q != nil {
@@ -236,9 +242,20 @@ func (f *flow) short(now instant) *scope {
 	return nil
 }
 
-func (s *Scheduler) parkTenant(tt *tenantTurn, now instant) {
+// short is the budget that keeps the tenant from going here, or nil.
+func (tt *tenantTurn) short(now instant) *scope {
+	switch {
+	case !tt.may(tt.limits, now):
+		return tt.limits
+	case tt.atOne != nil && !tt.may(tt.atOne, now):
+		return tt.atOne
+	}
+	return nil
+}
+
+func (s *Scheduler) parkTenant(tt *tenantTurn, c *scope, now instant) {
 	tt.class.line.remove(&tt.turn)
-	s.park(&tt.turn, tt.limits, now)
+	s.park(&tt.turn, c, now)
 }
 
 func (s *Scheduler) parkFlow(f *flow, c *scope, now instant) {
@@ -266,8 +283,10 @@ func (s *Scheduler) charge(f *flow, now instant) {
 			tt.class.line.remove(&tt.turn)
 		}
 	}
-	if tt.pos > 0 && !tt.may(tt.limits, now) {
-		s.parkTenant(tt, now)
+	if tt.pos > 0 {
+		if c := tt.short(now); c != nil {
+			s.parkTenant(tt, c, now)
+		}
 	}
 }
 
@@ -281,13 +300,20 @@ func (c *class) each(fn func(*queue)) {
 }
 
 // recount keeps the number of loaded deliveries in the rings.
-func (s *Scheduler) recount(q *queue) {
-	if q.flow == nil {
+func (s *Scheduler) recount(q *queue, now instant) {
+	f := q.flow
+	if f == nil {
 		return
 	}
 	if n := int32(q.loaded()); n != q.counted {
-		q.flow.tenant.group.count(int(n - q.counted))
+		f.tenant.group.count(int(n - q.counted))
 		q.counted = n
+	}
+	if s.limits.grants.Spanning {
+		if f.claim == nil {
+			f.claim = s.claimFor(q, now)
+		}
+		s.claims(q, f.claim, now)
 	}
 }
 

@@ -111,7 +111,7 @@ func (s *Scheduler) sourceHeld(l *lane) *Hold {
 func (s *Scheduler) pickAround(c *class, l *lane, now instant) (found *queue) {
 	for _, t := range slices.SortedFunc(slices.Values(c.line.members), compareTurns) {
 		tt := t.owner.(*tenantTurn)
-		if !t.may(tt.limits, now) {
+		if tt.short(now) != nil {
 			continue
 		}
 		for _, t := range slices.SortedFunc(slices.Values(tt.flows.members), compareTurns) {
@@ -155,8 +155,12 @@ func (s *Scheduler) SetJob(now time.Time, tenant, job string, c JobControl) {
 	s.limits.setJob(t, key, c)
 	budget := s.limits.job(key)
 	for _, q := range s.queues {
-		if q.flow != nil && q.key.Tenant == tenant && q.key.Job == job {
-			q.flow.job = budget
+		if q.key.Tenant != tenant || q.key.Job != job {
+			continue
+		}
+		s.claims(q, nil, t)
+		if q.flow != nil {
+			q.flow.job, q.flow.claim = budget, nil
 		}
 	}
 	s.replace(t, message.Scope{Tenant: tenant, Job: job})

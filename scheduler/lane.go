@@ -16,7 +16,9 @@ type Lane struct {
 type lane struct {
 	key      Lane
 	site     *site
-	own, all *links // carrier × source, and the carrier over all sources
+	own, all *links      // carrier × source, and the carrier over all sources
+	pools    []poolLinks // the source's pools at the carrier, where policy bounds them
+	away     bool        // this node may not use the source
 	opening  int
 	doubtful int // of those, begun after a failure
 	open     int // established
@@ -32,8 +34,8 @@ func (s *Scheduler) laneFor(st *site, source string, now instant) *lane {
 	key := Lane{source, st.name}
 	l := s.lanes[key]
 	if l == nil {
-		l = &lane{key: key, site: st}
-		s.limits.bind(now, l)
+		l = &lane{key: key, site: st, away: !s.usable(source)}
+		s.limits.bind(now, l, s.poolsOf[source])
 		s.lanes[key] = l
 		st.lanes = append(st.lanes, l)
 	}
@@ -57,10 +59,10 @@ func (s *Scheduler) Next(now time.Time, key Lane) (d Dispatch, retry time.Time, 
 		return d, retry, false
 	}
 	t := at(now)
-	if s.sourceHeld(l) != nil {
+	if l.away || s.sourceHeld(l) != nil || l.over() {
 		return d, retry, false
 	}
-	if when := max(l.own.ready(t), l.all.ready(t)); when > t {
+	if when := l.ready(t); when > t {
 		if when == never {
 			return d, retry, false
 		}
@@ -109,7 +111,7 @@ func (s *Scheduler) dispatch(l *lane, q *queue, now instant, spend bool) Dispatc
 	d := Dispatch{Delivery: it.d, Carrier: l.site.carrier, MaxRecipients: carrier.RecipientsPerTransaction}
 	if spend {
 		it.lane = l
-		s.spend(l, f, now)
+		it.permits = s.limits.spend(now, l, &q.key, [...]*scope{f.tenant.limits, f.tenant.atOne, f.stream, f.job})
 		f.tenant.group.charge(l)
 	}
 	g := f.tenant.group
@@ -123,16 +125,6 @@ func (s *Scheduler) dispatch(l *lane, q *queue, now instant, spend bool) Dispatc
 		s.wakeSite(l.site)
 	}
 	return d
-}
-
-func (s *Scheduler) spend(l *lane, f *flow, now instant) {
-	l.own.take(now)
-	l.all.take(now)
-	f.tenant.limits.take(now)
-	f.stream.take(now)
-	if f.job != nil {
-		f.job.take(now)
-	}
 }
 
 func (s *Scheduler) carrierOf(name string) *policy.Carrier {
@@ -185,9 +177,32 @@ func (s *Scheduler) grow(g *group, m *poolMember, now instant) {
 	}
 }
 
+// ready is when all budgets of the lane can spend; now or earlier means now.
+func (l *lane) ready(now instant) instant {
+	when := max(l.own.ready(now), l.all.ready(now))
+	for _, p := range l.pools {
+		when = max(when, p.ready(now))
+	}
+	return when
+}
+
+// over reports whether there are more connections than there may be, so that
+// the next session that asks shall end.
+func (l *lane) over() bool {
+	if l.own.excess() > 0 || l.all.excess() > 0 {
+		return true
+	}
+	for _, p := range l.pools {
+		if p.excess() > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // canPull reports whether nothing of the lane's own keeps it from taking mail.
 func (s *Scheduler) canPull(l *lane, now instant) bool {
-	return max(l.own.ready(now), l.all.ready(now)) <= now && s.sourceHeld(l) == nil
+	return !l.away && l.ready(now) <= now && s.sourceHeld(l) == nil
 }
 
 func (g *group) member(source string) *poolMember {

@@ -1,43 +1,84 @@
 package scheduler
 
-import "hikyaku/controlplane/policy"
+import (
+	"slices"
 
-// scope is the budget of one thing: messages by rate and by day.
+	"hikyaku/controlplane/exchange"
+	"hikyaku/controlplane/policy"
+	"hikyaku/spool/message"
+)
+
+// scope is the budget of one thing: messages by rate and by day. Where several
+// nodes share the limit, this is what of it is this node's (grants.go).
 type scope struct {
-	rate   bucket
-	day    dayCount
-	perDay int64
-	list   *waitList // who waits for it; nil until someone does
+	rate    bucket
+	day     dayCount
+	perDay  int64    // the whole limit of a day; 0 is none
+	keeps   int64    // of it, what the 24 hours' count may reach without permits
+	permits *permits // on top; nil where none was ever given
+	backlog int64    // see claim
+	used    int64    // taken and not given back, since Demands told last
+	list    *waitList
 }
 
 // ready is when the scope can spend again; now or earlier means now.
 func (c *scope) ready(now instant) instant {
 	at := c.rate.ready(now)
 	if c.perDay > 0 && at <= now {
-		at = max(at, c.day.ready(now, c.perDay))
+		at = max(at, c.dayReady(now))
 	}
 	return at
+}
+
+func (c *scope) dayReady(now instant) instant {
+	switch {
+	case c.permits != nil && c.permits.left(now) > 0:
+		return now
+	case c.keeps == 0:
+		return never
+	}
+	return c.day.ready(now, c.keeps)
 }
 
 // available is how many could be spent at once.
 func (c *scope) available(now instant) int64 {
 	n := c.rate.available(now)
 	if c.perDay > 0 {
-		n = min(n, max(0, c.perDay-c.day.count(now)))
+		n = min(n, c.dayAvailable(now))
 	}
 	return n
 }
 
-func (c *scope) take(now instant) {
-	c.rate.take(now)
-	if c.perDay > 0 {
-		c.day.take(now)
+func (c *scope) dayAvailable(now instant) int64 {
+	n := max(0, c.keeps-c.day.count(now))
+	if c.permits != nil {
+		n += c.permits.left(now)
 	}
+	return n
 }
 
-func (c *scope) giveBack(now, taken instant) {
-	c.rate.giveBack(now, taken)
+// take spends one; permit says that a permit of the day was used for it.
+func (c *scope) take(now instant) (permit bool) {
+	c.rate.take(now)
+	c.used++
 	if c.perDay > 0 {
+		if permit = c.permits != nil && c.permits.left(now) > 0; permit {
+			c.permits.spent++
+		} else {
+			c.day.take(now)
+		}
+	}
+	return permit
+}
+
+// giveBack undoes the take of an instant. What was a permit then is one again.
+func (c *scope) giveBack(now, taken instant, permit bool) {
+	c.rate.giveBack(now, taken)
+	c.used--
+	switch {
+	case permit && c.permits != nil:
+		c.permits.giveBack(now, taken)
+	case !permit && c.perDay > 0:
 		c.day.giveBack(now, taken)
 	}
 }
@@ -46,40 +87,98 @@ func (c *scope) idle(now instant) bool {
 	return c.rate.idle(now) && (c.perDay == 0 || c.day.idle(now))
 }
 
-// links is the budget of connections on top: a carrier as a whole, or one
-// source at it.
+// limited reports whether policy bounds the scope at all.
+func (c *scope) limited() bool { return c.rate.limited() || c.perDay > 0 }
+
+// links is the budget of connections on top: a carrier as a whole, the sources
+// of a pool at it, or one source.
 type links struct {
 	scope
 	connRate bucket
-	maxConns int
+	limit    int // of connections, by policy; 0 is none
+	maxConns int // of them, this node's; without a limit no matter
 	conns    int // open and opening
+	leaving  int // of those, told to end since there were too many
+	brake    instant
 
 	// At a carrier as a whole: its sites that want a connection and could not
 	// have one, and how many of them are still to be asked about one that has
 	// come free.
 	full   fifo[*site]
 	offers int
+	eased  bool // during regrant: it can do something earlier than before
 }
 
-func (l *links) set(now instant, p *policy.Limits) {
-	l.rate.set(now, p.Rate)
-	l.perDay = p.PerDay
-	l.connRate.set(now, p.ConnectionRate)
-	l.maxConns = p.Connections
+// ready is scope.ready, and not while somebody has seen the peer refuse.
+func (l *links) ready(now instant) instant { return max(l.scope.ready(now), l.brake) }
+
+// excess is how many sessions are to end that have not been told yet.
+func (l *links) excess() int {
+	if l.limit == 0 {
+		return 0
+	}
+	return l.conns - l.leaving - l.maxConns
+}
+
+func (l *links) limited() bool {
+	return l.scope.limited() || l.limit > 0 || l.connRate.limited()
 }
 
 type (
 	jobKey    struct{ tenant, job string }
 	streamKey struct{ tenant, stream string }
-	// linkKey names a carrier's budget; source "" is all sources together. The
-	// default carrier is not one provider, so there each site has its own.
-	linkKey struct{ carrier, site, source string }
+	// tenantKey is a tenant at one carrier: at the default carrier, over all
+	// its sites.
+	tenantKey struct{ tenant, carrier string }
+	// linkKey names a carrier's budget: of all sources together, of those of a
+	// pool, or of one. The default carrier is not one provider, so there each
+	// site has its own.
+	linkKey struct{ carrier, site, source, pool string }
 )
+
+// The scopes by which policy and the leader know a budget.
+
+func tenantScope(name string) exchange.Scope {
+	return exchange.Scope{Kind: exchange.Tenant, Tenant: name}
+}
+
+func (k streamKey) scope() exchange.Scope {
+	return exchange.Scope{Kind: exchange.Stream, Tenant: k.tenant, Stream: k.stream}
+}
+
+func (k jobKey) scope() exchange.Scope {
+	return exchange.Scope{Kind: exchange.Job, Tenant: k.tenant, Job: k.job}
+}
+
+func (k tenantKey) scope() exchange.Scope {
+	return exchange.Scope{Kind: exchange.TenantCarrier, Tenant: k.tenant, Carrier: k.carrier}
+}
+
+func (k linkKey) scope() exchange.Scope {
+	x := exchange.Scope{Kind: exchange.Carrier, Carrier: k.carrier, Site: k.site, Source: k.source, Pool: k.pool}
+	switch {
+	case k.source != "":
+		x.Kind = exchange.CarrierSource
+	case k.pool != "":
+		x.Kind = exchange.CarrierPool
+	}
+	return x
+}
+
+func selectorOf(x *exchange.Scope) policy.Selector {
+	return policy.Selector{Carrier: x.Carrier, Pool: x.Pool, Source: x.Source, Tenant: x.Tenant, Stream: x.Stream, Job: x.Job}
+}
 
 // job is a job's own rate, and whether it is paused.
 type job struct {
 	scope
-	paused bool
+	control JobControl
+}
+
+// poolLinks is the budget of a pool's sources at a carrier, with its name.
+type poolLinks struct {
+	pool string
+	*links
 }
 
 // limitTable holds every budget.
@@ -88,58 +187,143 @@ type limitTable struct {
 	tenants map[string]*scope
 	streams map[streamKey]*scope
 	jobs    map[jobKey]*job
+	atOne   map[tenantKey]*scope // tenants at carriers, where policy bounds that
 	links   map[linkKey]*links
-	kept    map[linkKey][]DaySlot // daily counts of before a restart, for links to come
+	kept    map[exchange.Scope][]DaySlot // daily counts of before a restart, for budgets to come
+	grants  grantTable
+	days    []DayUse // of the last dispatch
+
+	// Whether policy bounds any of these, so that nobody need look for them.
+	anyPool, anyAtOne, anyJob bool
 }
 
 func (t *limitTable) init() {
 	t.tenants, t.streams = map[string]*scope{}, map[streamKey]*scope{}
 	t.jobs, t.links = map[jobKey]*job{}, map[linkKey]*links{}
-	t.kept = map[linkKey][]DaySlot{}
+	t.atOne, t.kept = map[tenantKey]*scope{}, map[exchange.Scope][]DaySlot{}
+	t.grants.init()
 }
 
-// apply brings every budget to the new policy, keeping debts.
+// apply brings every budget to the policy and grants in force, keeping debts.
 func (t *limitTable) apply(now instant, set *policy.Set) {
 	t.set = set
+	t.note(set)
+	for key, j := range t.jobs {
+		if j.control == (JobControl{}) && !t.anyJob {
+			delete(t.jobs, key)
+		}
+	}
+	t.each(func(x exchange.Scope, c *scope, l *links) {
+		if l != nil {
+			t.setLinks(now, x, l)
+		} else {
+			t.setScope(now, x, c)
+		}
+	})
+}
+
+// note looks which of the rarer limits policy has.
+func (t *limitTable) note(set *policy.Set) {
+	t.anyPool, t.anyAtOne, t.anyJob = false, false, false
+	for _, c := range set.Carriers {
+		t.anyPool = t.anyPool || len(c.PerPool) > 0
+	}
+	for _, te := range set.Tenants {
+		t.anyAtOne = t.anyAtOne || len(te.Carriers) > 0
+	}
+	for _, th := range set.Throttles {
+		t.anyPool = t.anyPool || th.Pool != ""
+		t.anyAtOne = t.anyAtOne || th.Tenant != "" && th.Carrier != ""
+		t.anyJob = t.anyJob || th.Job != ""
+	}
+}
+
+// each calls fn for every budget, in no order; l is nil where there are no
+// connections to count.
+func (t *limitTable) each(fn func(x exchange.Scope, c *scope, l *links)) {
 	for name, c := range t.tenants {
-		t.setTenant(now, name, c)
+		fn(tenantScope(name), c, nil)
 	}
 	for key, c := range t.streams {
-		t.setStream(now, key, c)
+		fn(key.scope(), c, nil)
+	}
+	for key, j := range t.jobs {
+		fn(key.scope(), &j.scope, nil)
+	}
+	for key, c := range t.atOne {
+		fn(key.scope(), c, nil)
 	}
 	for key, l := range t.links {
-		t.setLinks(now, key, l)
+		fn(key.scope(), &l.scope, l)
 	}
 }
 
-func (t *limitTable) setTenant(now instant, name string, c *scope) {
-	var rate *policy.Rate
-	c.perDay = 0
-	if p := t.set.Tenants[name]; p != nil {
-		rate, c.perDay = p.Rate, p.PerDay
+// find is the budget of a scope, if there is one yet.
+func (t *limitTable) find(x *exchange.Scope) (*scope, *links) {
+	switch x.Kind {
+	case exchange.Tenant:
+		return t.tenants[x.Tenant], nil
+	case exchange.Stream:
+		return t.streams[streamKey{x.Tenant, x.Stream}], nil
+	case exchange.TenantCarrier:
+		return t.atOne[tenantKey{x.Tenant, x.Carrier}], nil
+	case exchange.Job:
+		if j := t.jobs[jobKey{x.Tenant, x.Job}]; j != nil {
+			return &j.scope, nil
+		}
+	case exchange.Carrier, exchange.CarrierPool, exchange.CarrierSource:
+		if l := t.links[linkKey{x.Carrier, x.Site, x.Source, x.Pool}]; l != nil {
+			return &l.scope, l
+		}
 	}
-	c.rate.set(now, rate)
+	return nil, nil
 }
 
-func (t *limitTable) setStream(now instant, key streamKey, c *scope) {
-	var rate *policy.Rate
-	c.perDay = 0
-	if p, _ := t.set.StreamOf(key.tenant, key.stream); p != nil {
-		rate, c.perDay = p.Rate, p.PerDay
+// limitsOf are the limits in force on a scope. The rate that an operator gave a
+// job counts as the job's own, which a throttle overrules as it does others.
+func (t *limitTable) limitsOf(now instant, x *exchange.Scope) policy.Limits {
+	l := t.set.LimitsAt(now.time(), selectorOf(x))
+	if x.Kind == exchange.Job && l.Rate == nil {
+		if j := t.jobs[jobKey{x.Tenant, x.Job}]; j != nil {
+			l.Rate = j.control.Rate
+		}
 	}
-	c.rate.set(now, rate)
+	return l
 }
 
-func (t *limitTable) setLinks(now instant, key linkKey, l *links) {
-	c := t.set.Carriers[key.carrier]
-	if c == nil {
-		c = t.set.Carriers[policy.DefaultName]
+func (t *limitTable) setScope(now instant, x exchange.Scope, c *scope) {
+	t.setBudget(now, &x, c, t.limitsOf(now, &x))
+}
+
+func (t *limitTable) setBudget(now instant, x *exchange.Scope, c *scope, p policy.Limits) {
+	t.grants.setRate(now, x, &c.rate, p.Rate, messageBurst)
+	c.perDay, c.keeps, c.permits = p.PerDay, t.keepsOf(x, p.PerDay), nil
+	if c.perDay > 0 {
+		c.permits = t.grants.permits[*x]
 	}
-	if key.source == "" {
-		l.set(now, &c.Limits)
-	} else {
-		l.set(now, &c.PerSource)
+}
+
+func (t *limitTable) setLinks(now instant, x exchange.Scope, l *links) {
+	p := t.limitsOf(now, &x)
+	t.setBudget(now, &x, &l.scope, p)
+	t.grants.setRate(now, &x, &l.connRate, p.ConnectionRate, linkBurst)
+	l.limit, l.maxConns = p.Connections, t.grants.connectionsOf(now, &x, p.Connections)
+}
+
+// keepsOf is what this node may spend of a daily limit without permits. What is
+// counted on a source that can move must go with it, so there it is permits
+// alone.
+func (t *limitTable) keepsOf(x *exchange.Scope, perDay int64) int64 {
+	switch {
+	case !t.grants.Spanning:
+		return perDay
+	case x.Kind == exchange.CarrierSource:
+		if src := t.set.Sources[x.Source]; src != nil && src.Movable() {
+			return 0
+		}
+		return perDay
 	}
+	return exchange.PartOf(perDay, t.grants.Floor)
 }
 
 // tenant, stream and job find or make a budget. They are bounded by what
@@ -148,8 +332,8 @@ func (t *limitTable) tenant(now instant, name string) *scope {
 	c := t.tenants[name]
 	if c == nil {
 		c = &scope{}
-		t.setTenant(now, name, c)
 		t.tenants[name] = c
+		t.setScope(now, tenantScope(name), c)
 	}
 	return c
 }
@@ -158,8 +342,24 @@ func (t *limitTable) stream(now instant, key streamKey) *scope {
 	c := t.streams[key]
 	if c == nil {
 		c = &scope{}
-		t.setStream(now, key, c)
 		t.streams[key] = c
+		t.setScope(now, key.scope(), c)
+	}
+	return c
+}
+
+// at finds or makes the budget of a tenant at one carrier; nil where policy has
+// none.
+func (t *limitTable) at(now instant, key tenantKey) *scope {
+	if !t.anyAtOne {
+		return nil
+	}
+	c := t.atOne[key]
+	if c == nil && !t.set.LimitsAt(now.time(), policy.Selector{Tenant: key.tenant, Carrier: key.carrier}).IsZero() {
+		c = &scope{}
+		t.atOne[key] = c
+		t.setScope(now, key.scope(), c)
+		t.reload(now, key.scope(), c)
 	}
 	return c
 }
@@ -172,23 +372,46 @@ func (t *limitTable) job(key jobKey) *scope {
 	return nil
 }
 
+// jobFor is job, and makes the budget if a throttle is on the job.
+func (t *limitTable) jobFor(now instant, key jobKey) *scope {
+	if c := t.job(key); c != nil {
+		return c
+	}
+	if !t.throttled(now, key) {
+		return nil
+	}
+	return &t.makeJob(now, key).scope
+}
+
+func (t *limitTable) makeJob(now instant, key jobKey) *job {
+	j := &job{}
+	t.jobs[key] = j
+	t.setScope(now, key.scope(), &j.scope)
+	t.reload(now, key.scope(), &j.scope)
+	return j
+}
+
 func (t *limitTable) paused(key jobKey) bool {
 	j := t.jobs[key]
-	return j != nil && j.paused
+	return j != nil && j.control.Paused
 }
 
 func (t *limitTable) setJob(now instant, key jobKey, c JobControl) {
-	if c == (JobControl{}) {
+	j := t.jobs[key]
+	switch {
+	case c == (JobControl{}) && !t.throttled(now, key):
 		delete(t.jobs, key)
 		return
+	case j == nil:
+		j = t.makeJob(now, key)
 	}
-	j := t.jobs[key]
-	if j == nil {
-		j = &job{}
-		t.jobs[key] = j
-	}
-	j.paused = c.Paused
-	j.rate.set(now, c.Rate)
+	j.control = c
+	t.setScope(now, key.scope(), &j.scope)
+}
+
+// throttled reports whether policy itself bounds the job.
+func (t *limitTable) throttled(now instant, key jobKey) bool {
+	return t.anyJob && !t.set.LimitsAt(now.time(), policy.Selector{Tenant: key.tenant, Job: key.job}).IsZero()
 }
 
 // link finds or makes a carrier's budget.
@@ -196,12 +419,9 @@ func (t *limitTable) link(now instant, key linkKey) *links {
 	l := t.links[key]
 	if l == nil {
 		l = &links{}
-		t.setLinks(now, key, l)
 		t.links[key] = l
-		if slots := t.kept[key]; slots != nil {
-			l.day.load(now, slots)
-			delete(t.kept, key)
-		}
+		t.setLinks(now, key.scope(), l)
+		t.reload(now, key.scope(), &l.scope)
 	}
 	return l
 }
@@ -215,24 +435,120 @@ func keyOf(st *site, source string) linkKey {
 	return k
 }
 
-// bind points a lane at its budgets.
-func (t *limitTable) bind(now instant, l *lane) {
+func poolKeyOf(st *site, pool string) linkKey {
+	k := keyOf(st, "")
+	k.pool = pool
+	return k
+}
+
+// bind points a lane at its budgets. A source of several pools spends from all
+// of them: the limit is on what its sources send, whatever pool the mail is of.
+func (t *limitTable) bind(now instant, l *lane, pools []string) {
 	l.all, l.own = t.link(now, keyOf(l.site, "")), t.link(now, keyOf(l.site, l.key.Source))
+	for _, p := range l.pools {
+		p.count(-(l.open + l.opening), -l.leaving)
+	}
+	l.pools = nil
+	if !t.anyPool {
+		return
+	}
+	for _, pool := range pools {
+		on := policy.Selector{Carrier: l.site.carrier, Pool: pool}
+		if !t.set.LimitsAt(now.time(), on).IsZero() {
+			l.pools = append(l.pools, poolLinks{pool, t.link(now, poolKeyOf(l.site, pool))})
+		}
+	}
+	for _, p := range l.pools {
+		p.count(l.open+l.opening, l.leaving)
+	}
+}
+
+// count keeps the number of connections, and of those that have been told to end.
+func (l *links) count(conns, leaving int) {
+	l.conns += conns
+	l.leaving += leaving
+}
+
+// The budgets of a dispatch, by the bits of item.permits.
+const (
+	ofSource = iota
+	ofCarrier
+	ofTenant
+	ofTenantCarrier
+	ofStream
+	ofJob
+	ofPools // and on: those of lane.pools
+)
+
+// spend takes one from every budget in the way of a dispatch: those of the lane,
+// and what of tenant, tenant at carrier, stream and job there is. It says for
+// which a permit of the day was used.
+func (t *limitTable) spend(now instant, l *lane, k *message.QueueKey, of [4]*scope) (permits uint32) {
+	t.days = t.days[:0]
+	permits |= t.take(now, &l.own.scope, ofSource, l, k)
+	permits |= t.take(now, &l.all.scope, ofCarrier, l, k)
+	for i, c := range of {
+		if c != nil {
+			permits |= t.take(now, c, ofTenant+i, l, k)
+		}
+	}
+	for i, p := range l.pools {
+		permits |= t.take(now, &p.scope, ofPools+i, l, k)
+	}
+	return permits
+}
+
+func (t *limitTable) take(now instant, c *scope, which int, l *lane, k *message.QueueKey) (permit uint32) {
+	switch {
+	case c.take(now):
+		return 1 << which
+	case c.perDay > 0:
+		t.days = append(t.days, DayUse{scopeAt(which, l, k), c.keeps})
+	}
+	return 0
+}
+
+// scopeAt names one of the budgets of a dispatch.
+func scopeAt(which int, l *lane, k *message.QueueKey) exchange.Scope {
+	switch which {
+	case ofSource:
+		return keyOf(l.site, l.key.Source).scope()
+	case ofCarrier:
+		return keyOf(l.site, "").scope()
+	case ofTenant:
+		return tenantScope(k.Tenant)
+	case ofTenantCarrier:
+		return tenantKey{k.Tenant, l.site.carrier}.scope()
+	case ofStream:
+		return streamKey{k.Tenant, k.Stream}.scope()
+	case ofJob:
+		return jobKey{k.Tenant, k.Job}.scope()
+	}
+	return poolKeyOf(l.site, l.pools[which-ofPools].pool).scope()
+}
+
+// others are a dispatch's budgets but for those of its lane.
+func (t *limitTable) others(l *lane, k *message.QueueKey) (of [4]*scope) {
+	of = [...]*scope{t.tenants[k.Tenant], t.atOne[tenantKey{k.Tenant, l.site.carrier}], t.streams[streamKey{k.Tenant, k.Stream}], nil}
+	if k.Job != "" {
+		of[3] = t.job(jobKey{k.Tenant, k.Job})
+	}
+	return of
 }
 
 // giveBack returns the tokens of a dispatch that was not attempted.
 func (t *limitTable) giveBack(now instant, it *item) {
-	it.lane.all.giveBack(now, it.taken)
-	it.lane.own.giveBack(now, it.taken)
-	k := &it.d.Queue
-	if c := t.tenants[k.Tenant]; c != nil {
-		c.giveBack(now, it.taken)
+	l := it.lane
+	back := func(c *scope, which int) { c.giveBack(now, it.taken, it.permits&(1<<which) != 0) }
+	back(&l.own.scope, ofSource)
+	back(&l.all.scope, ofCarrier)
+	for i, c := range t.others(l, &it.d.Queue) {
+		if c != nil {
+			back(c, ofTenant+i)
+		}
 	}
-	if c := t.streams[streamKey{k.Tenant, k.Stream}]; c != nil {
-		c.giveBack(now, it.taken)
-	}
-	if c := t.job(jobKey{k.Tenant, k.Job}); c != nil {
-		c.giveBack(now, it.taken)
+	for i, p := range l.pools {
+		back(&p.scope, ofPools+i)
 	}
 }
 
@@ -242,7 +558,7 @@ func (t *limitTable) forgettable(st *site, now instant) bool {
 		return true
 	}
 	for _, l := range st.lanes {
-		if !l.own.idle(now) || !l.all.idle(now) {
+		if !l.own.idle(now) || !l.all.idle(now) || slices.ContainsFunc(l.pools, func(p poolLinks) bool { return !p.idle(now) }) {
 			return false
 		}
 	}
@@ -256,5 +572,8 @@ func (t *limitTable) forgetSite(st *site) {
 	delete(t.links, keyOf(st, ""))
 	for _, l := range st.lanes {
 		delete(t.links, keyOf(st, l.key.Source))
+		for _, p := range l.pools {
+			delete(t.links, poolKeyOf(st, p.pool))
+		}
 	}
 }

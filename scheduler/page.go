@@ -20,28 +20,59 @@ const pageAhead = instant(time.Second)
 // as far as its budgets and its lanes' back-off know. Before that no room is
 // made for it: queues that cannot go would read each other out of memory, and
 // those that can with them.
-func (s *Scheduler) couldGo(q *queue, now instant) instant {
-	k := &q.key
-	when := max(s.limits.tenant(now, k.Tenant).ready(now), s.limits.stream(now, streamKey{k.Tenant, k.Stream}).ready(now))
-	if k.Job != "" {
-		if c := s.limits.job(jobKey{k.Tenant, k.Job}); c != nil {
-			when = max(when, c.ready(now))
+// by is the budget that it waits for, if it is one that is not one source's own.
+func (s *Scheduler) couldGo(q *queue, now instant) (when instant, by *scope) {
+	k, st := &q.key, q.dest.site
+	later := func(c *scope) {
+		if c != nil {
+			if at := c.ready(now); at > when {
+				when, by = at, c
+			}
 		}
 	}
-	g := q.dest.site.groupOf(s, k.Pool)
+	later(s.limits.tenant(now, k.Tenant))
+	later(s.limits.stream(now, streamKey{k.Tenant, k.Stream}))
+	later(s.limits.at(now, tenantKey{k.Tenant, st.carrier}))
+	if k.Job != "" {
+		later(s.limits.job(jobKey{k.Tenant, k.Job}))
+	}
 	first := never
+	g := st.groupOf(s, k.Pool)
 	for i := range g.members {
 		l := g.members[i].lane
 		if l == nil {
-			return when // it has not been tried
+			return when, by // it has not been tried
 		}
-		could := max(l.own.ready(now), l.all.ready(now))
+		could := l.ready(now)
 		if g.open == 0 {
 			could = max(could, l.rest)
 		}
 		first = min(first, could)
 	}
-	return max(when, first)
+	if first > when {
+		when, by = first, nil
+		if st.all.scope.ready(now) == first {
+			by = &st.all.scope
+		}
+	}
+	return when, by
+}
+
+// lookEvery is how often a queue looks again that waits for a budget which a
+// grant may make larger at any moment.
+const lookEvery = instant(10 * time.Second)
+
+// starve leaves a queue's head on disk until shortly before it could go.
+func (s *Scheduler) starve(q *queue, by *scope, when, now instant) {
+	if by != nil {
+		by.makeList()
+		q.starves = by
+		by.list.unread.add(&q.spot, q)
+	}
+	if s.limits.grants.Spanning {
+		when = min(when, now+lookEvery)
+	}
+	s.setTimer(&q.timer, q, min(q.timer.at, when-pageAhead))
 }
 
 // wantPage asks for the queue's next deliveries, once. What has been given out
@@ -257,7 +288,7 @@ func (s *Scheduler) expire(q *queue, now instant) {
 	if q.loaded() == 0 {
 		s.recent.remove(q)
 	}
-	s.recount(q)
+	s.recount(q, now)
 	if q.more && q.next <= now && !q.sweeping {
 		q.sweeping = true
 		s.out = append(s.out, Action{Kind: Sweep, Queue: q.key, Until: now.time()})

@@ -43,6 +43,8 @@ type item struct {
 	taken  instant // when it went
 	flight bool
 	paged  bool // read from disk: whoever accepted it may still hand it over
+
+	permits uint32 // which of its budgets gave a permit of the day, by ofSource and on
 }
 
 // queue is the deliveries of one flow for one destination.
@@ -53,7 +55,12 @@ type queue struct {
 	key  message.QueueKey
 	dest *dest
 	flow *flow         // the fairness ring it is in; nil when not ready
-	spot place[*queue] // there
+	spot place[*queue] // there, or among the stranded, or those that a budget starves
+
+	stranded bool   // no source of this node may carry it
+	starves  *scope // its head is not read, since this has nothing for it
+	claim    *claim // where its mail is counted; nil: nowhere
+	claimed  int32  // how much of it
 
 	head   []*item // loaded, in order
 	first  int     // head[:first] is used up
@@ -253,7 +260,7 @@ func (s *Scheduler) place(q *queue, now instant) {
 	}
 	until, blocked := s.blocked(q, now)
 	if blocked {
-		s.unready(q)
+		s.strand(q)
 		s.setTimer(&q.timer, q, min(until, q.sweep))
 		return
 	}
@@ -307,12 +314,18 @@ func (s *Scheduler) ready(q *queue, now instant) {
 	}
 	if q.loaded() == 0 {
 		s.unready(q)
-		if when := s.couldGo(q, now); when > now+pageAhead {
-			s.setTimer(&q.timer, q, min(q.timer.at, when-pageAhead))
+		if s.limits.grants.Spanning {
+			s.claims(q, s.claimFor(q, now), now)
+		}
+		if when, by := s.couldGo(q, now); when > now+pageAhead {
+			s.starve(q, by, when, now)
 			return
 		}
 		s.wantPage(q, now)
 		return
+	}
+	if q.flow == nil {
+		s.unready(q) // it may have waited elsewhere
 	}
 	s.join(q, now)
 	// Ask for the next page before this one is used up.
@@ -323,8 +336,18 @@ func (s *Scheduler) ready(q *queue, now instant) {
 
 // unready takes a queue out of the rings.
 func (s *Scheduler) unready(q *queue) {
-	if q.flow != nil {
+	switch {
+	case q.flow != nil:
 		s.leave(q)
+	case q.stranded:
+		s.stranded.remove(q)
+		q.stranded = false
+	case q.starves != nil:
+		q.starves.list.unread.remove(&q.spot)
+		q.starves = nil
+	}
+	if q.claim != nil {
+		s.claims(q, nil, 0)
 	}
 }
 

@@ -1,6 +1,8 @@
 package scheduler
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"hikyaku/controlplane/policy"
@@ -49,7 +51,10 @@ type Scheduler struct {
 
 	limits  limitTable
 	windows map[string]windows      // by stream name
-	pools   map[string][]poolMember // the sources that may be used
+	held    map[string]bool         // the sources that this node may use; nil: all
+	pools   map[string][]poolMember // the sources of each that may be used
+	poolsOf map[string][]string     // the pools of each source
+	waiting map[string]*int64       // by pool: see claim
 	holds   map[string]*Hold
 
 	timers    timerHeap
@@ -62,6 +67,9 @@ type Scheduler struct {
 	recent    lru            // queues with a loaded head, least recently moved first
 	late      lateHandovers
 	room      timer // pages wait for room
+	lapse     timer // the grants end
+	expiry    timer // a throttle does
+	stranded  strands
 	count     Counts
 	asked     int // pages being read
 	wanted    int // pages wanted
@@ -79,6 +87,7 @@ type Counts struct {
 	Loaded, InFlight, Sessions         int
 	Paging, PageWaiting                int
 	Resolving, ResolveWaiting          int
+	Stranded                           int // queues with mail that is due and no source on this node
 	Dispatched, Paged, Unloaded        uint64
 }
 
@@ -87,7 +96,7 @@ func New(now time.Time, cfg Config, set *policy.Set) *Scheduler {
 	s := &Scheduler{
 		cfg:    cfg.withDefaults(),
 		queues: map[message.QueueKey]*queue{}, dests: map[string]*dest{}, sites: map[string]*site{},
-		lanes: map[Lane]*lane{}, items: map[message.DeliveryID]*item{}, holds: map[string]*Hold{},
+		lanes: map[Lane]*lane{}, items: map[message.DeliveryID]*item{}, holds: map[string]*Hold{}, waiting: map[string]*int64{},
 	}
 	s.limits.init()
 	s.SetPolicy(now, set)
@@ -100,6 +109,7 @@ func (s *Scheduler) Counts() Counts {
 	c.Queues, c.Destinations, c.Sites, c.Lanes = len(s.queues), len(s.dests), len(s.sites), len(s.lanes)
 	c.Paging, c.PageWaiting = s.asked, s.wanted
 	c.Resolving, c.ResolveWaiting = s.asking, s.unasked
+	c.Stranded = s.stranded.n
 	return c
 }
 
@@ -218,9 +228,12 @@ func (s *Scheduler) Woken(fn func(site string)) {
 func (s *Scheduler) SetPolicy(now time.Time, set *policy.Set) {
 	t := at(now)
 	s.set = set
-	s.pools = map[string][]poolMember{}
-	for name, pool := range set.Pools {
-		s.pools[name] = membersOf(set, pool)
+	s.pools, s.poolsOf = map[string][]poolMember{}, map[string][]string{}
+	for _, name := range slices.Sorted(maps.Keys(set.Pools)) {
+		s.pools[name] = s.membersOf(name)
+		for _, m := range set.Pools[name].Sources {
+			s.poolsOf[m.Name] = append(s.poolsOf[m.Name], name)
+		}
 	}
 	s.windows = map[string]windows{}
 	for name, stream := range set.Streams {
@@ -235,8 +248,12 @@ func (s *Scheduler) SetPolicy(now time.Time, set *policy.Set) {
 		}
 	}
 	s.limits.apply(t, set)
+	s.setExpiry(now)
 	for _, st := range s.sites {
 		st.rebuild(s)
+		for _, l := range st.lanes {
+			s.limits.bind(t, l, s.poolsOf[l.key.Source])
+		}
 	}
 	// Routes and carriers may differ: every destination is looked at again
 	// when it is next due, also one that failed, and what is being asked was
@@ -248,4 +265,20 @@ func (s *Scheduler) SetPolicy(now time.Time, set *policy.Set) {
 		}
 	}
 	s.inLine.each(func(q *queue) bool { s.place(q, t); return true })
+}
+
+// expiryTimer fires when a throttle ends.
+type expiryTimer struct{}
+
+func (expiryTimer) fire(s *Scheduler, now instant) {
+	s.regrantAll(now)
+	s.setExpiry(now.time())
+}
+
+func (s *Scheduler) setExpiry(now time.Time) {
+	when := never
+	if next := s.set.NextExpiry(now); !next.IsZero() {
+		when = at(next)
+	}
+	s.setTimer(&s.expiry, expiryTimer{}, when)
 }

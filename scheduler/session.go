@@ -56,19 +56,37 @@ func (s *Scheduler) starved() bool {
 const soonEnough = instant(time.Second)
 
 // Crowded reports whether a session for which Next has just found nothing
-// should end instead of waiting: all sessions are in use, and other sites have
-// mail. After true the caller closes it.
+// should end instead of waiting: this node may not use its source any more, or
+// has more connections than it may, or all sessions are in use and other sites
+// have mail. After true the caller closes it.
 func (s *Scheduler) Crowded(now time.Time, key Lane) bool {
 	l, t := s.lanes[key], at(now)
-	if l == nil || s.hungering <= s.leaving || !s.starved() {
+	switch {
+	case l == nil:
+		return false
+	case l.away || l.over():
+		s.countLeaving(l, 1)
+		s.wakeSite(l.site) // there may be more like it
+		return true
+	case s.hungering <= s.leaving || !s.starved():
 		return false
 	}
-	if when := max(l.own.ready(t), l.all.ready(t)); l.site.backlog > 0 && when > t && when <= t+soonEnough {
+	if when := l.ready(t); l.site.backlog > 0 && when > t && when <= t+soonEnough {
 		return false
 	}
-	l.leaving++
-	s.leaving++
+	s.countLeaving(l, 1)
 	return true
+}
+
+// countLeaving keeps every count of sessions that have been told to end.
+func (s *Scheduler) countLeaving(l *lane, n int) {
+	l.leaving += n
+	s.leaving += n
+	l.own.count(0, n)
+	l.all.count(0, n)
+	for _, p := range l.pools {
+		p.count(0, n)
+	}
 }
 
 // haveSession reports whether a class may have one more session. A twentieth
@@ -138,8 +156,7 @@ func (s *Scheduler) openSession(l *lane, g *group, now instant) {
 		s.doubtful++
 	}
 	s.countSession(l, 1)
-	l.own.connRate.take(now)
-	l.all.connRate.take(now)
+	l.connect(now)
 	s.out = append(s.out, Action{Kind: Open, Lane: l.key, Carrier: l.site.carrier, Destination: g.anyDest()})
 }
 
@@ -147,8 +164,11 @@ func (s *Scheduler) openSession(l *lane, g *group, now instant) {
 func (s *Scheduler) countSession(l *lane, n int) {
 	s.count.Sessions += n
 	l.site.open += n
-	l.own.conns += n
-	l.all.conns += n
+	l.own.count(n, 0)
+	l.all.count(n, 0)
+	for _, p := range l.pools {
+		p.count(n, 0)
+	}
 	for _, g := range l.site.groups {
 		if m := g.member(l.key.Source); m != nil {
 			g.open += n
@@ -208,7 +228,7 @@ func (s *Scheduler) wants(g *group, now instant) bool {
 		if l == nil || l.open+l.opening == 0 || s.sourceHeld(l) != nil {
 			continue
 		}
-		when := max(l.own.ready(now), l.all.ready(now))
+		when := l.ready(now)
 		if when <= now && l.idle > 0 {
 			return false
 		}
@@ -286,14 +306,14 @@ func (s *Scheduler) chooseLane(g *group, now instant) (best *lane, wait instant)
 // never when that hangs on another session.
 func (s *Scheduler) canOpen(l *lane, now instant) (when instant, can bool) {
 	switch {
-	case s.sourceHeld(l) != nil:
-		return never, false // its release asks again
-	case l.own.atLimit(), l.all.atLimit():
+	case l.away || s.sourceHeld(l) != nil:
+		return never, false // its return, or its release, asks again
+	case l.atLimit():
 		return never, false // a closing session asks again
 	case l.rampFull():
 		return never, false // an opened one asks again
 	}
-	when = max(l.rest, l.own.connRate.ready(now), l.all.connRate.ready(now), l.own.ready(now), l.all.ready(now))
+	when = max(l.rest, l.mayConnect(now), l.ready(now))
 	if when <= now && l.fails > 0 && s.doubtful >= max(1, s.cfg.MaxSessions/2) {
 		return now + doubtfulWait, false
 	}
@@ -305,7 +325,33 @@ func (s *Scheduler) canOpen(l *lane, now instant) (when instant, can bool) {
 // to say so, must leave room for those that do.
 const doubtfulWait = instant(time.Second)
 
-func (l *links) atLimit() bool { return l.maxConns > 0 && l.conns >= l.maxConns }
+func (l *links) atLimit() bool { return l.limit > 0 && l.conns >= l.maxConns }
+
+func (l *lane) atLimit() bool {
+	full := l.own.atLimit() || l.all.atLimit()
+	for _, p := range l.pools {
+		full = full || p.atLimit()
+	}
+	return full
+}
+
+// mayConnect is when the connection rates allow one more.
+func (l *lane) mayConnect(now instant) instant {
+	when := max(l.own.connRate.ready(now), l.all.connRate.ready(now))
+	for _, p := range l.pools {
+		when = max(when, p.connRate.ready(now))
+	}
+	return when
+}
+
+// connect spends one connection.
+func (l *lane) connect(now instant) {
+	l.own.connRate.take(now)
+	l.all.connRate.take(now)
+	for _, p := range l.pools {
+		p.connRate.take(now)
+	}
+}
 
 // rampFull: a lane that has not answered yet opens one connection at a time;
 // one that has doubles.
@@ -373,8 +419,7 @@ func (s *Scheduler) SessionClosed(now time.Time, key Lane, opened bool, failed *
 	}
 	s.countSession(l, -1)
 	if l.leaving > l.open+l.opening || l.leaving > 0 && failed == nil && opened {
-		l.leaving--
-		s.leaving--
+		s.countLeaving(l, -1)
 	}
 	switch {
 	case failed != nil:

@@ -1,9 +1,9 @@
 package scheduler
 
 import (
+	"slices"
 	"time"
 
-	"hikyaku/controlplane/policy"
 	"hikyaku/spool/message"
 )
 
@@ -275,6 +275,19 @@ func (st *site) rebuild(s *Scheduler) {
 	st.groups = nil
 }
 
+// regroup is rebuild for some pools.
+func (st *site) regroup(s *Scheduler, pools map[string]bool) {
+	st.groups = slices.DeleteFunc(st.groups, func(g *group) bool {
+		if !pools[g.pool] {
+			return false
+		}
+		for i := range g.classes {
+			g.classes[i].each(func(q *queue) { s.unready(q) })
+		}
+		return true
+	})
+}
+
 // groupOf is the rings of one pool's mail at the site.
 func (st *site) groupOf(s *Scheduler, pool string) *group {
 	for _, g := range st.groups {
@@ -292,17 +305,6 @@ func (st *site) groupOf(s *Scheduler, pool string) *group {
 	}
 	st.groups = append(st.groups, g)
 	return g
-}
-
-// membersOf are the sources of a pool that may be used.
-func membersOf(set *policy.Set, pool *policy.Pool) []poolMember {
-	var ms []poolMember
-	for _, m := range pool.Sources {
-		if src := set.Sources[m.Name]; src != nil && !src.Disabled {
-			ms = append(ms, poolMember{name: m.Name, weight: max(1, m.Weight)})
-		}
-	}
-	return ms
 }
 
 // wakeSite tells the node that waiting sessions of the site may get something.

@@ -36,6 +36,10 @@ type waitList struct {
 	rings [message.Priorities]ring[*turn]
 	turns int
 	timer
+
+	// Queues whose mail is on disk only and is not read for as long as this
+	// budget has nothing for it.
+	unread ring[*queue]
 }
 
 // leastWait keeps high rates from being a timer a token.
@@ -62,14 +66,18 @@ func (c *scope) awaited(p message.Priority) bool {
 
 // park makes a turn wait for the budget. The caller has taken it out of its line.
 func (s *Scheduler) park(t *turn, c *scope, now instant) {
-	if c.list == nil {
-		c.list = &waitList{}
-		c.list.timer.at = never
-	}
+	c.makeList()
 	t.waits = c
 	c.list.rings[t.priority].add(&t.spot, t)
 	if c.list.timer.pos == 0 {
 		s.setTimer(&c.list.timer, c, c.ready(now))
+	}
+}
+
+func (c *scope) makeList() {
+	if c.list == nil {
+		c.list = &waitList{}
+		c.list.timer.at = never
 	}
 }
 
