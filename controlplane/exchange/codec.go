@@ -38,9 +38,9 @@ const (
 	// maxString bounds a string, and maxStrings their number.
 	maxString  = 512
 	maxStrings = 1 << 16
-	// maxHomes bounds pools, and the nodes named for each.
-	maxHomes     = 4096
-	maxHomeNodes = 16
+	// MaxHomes bounds the pools of an answer, MaxHomeNodes the nodes of each.
+	MaxHomes     = 4096
+	MaxHomeNodes = 16
 	// MaxCount bounds whatever is counted, so that sums over all nodes do not
 	// overflow.
 	MaxCount = 1 << 50
@@ -308,10 +308,10 @@ func AppendAnswer(dst []byte, a *Answer) ([]byte, error) {
 		}
 	})
 	w.section(tagHomes, func() {
-		w.rows("pools", len(a.Homes), maxHomes)
+		w.rows("pools", len(a.Homes), MaxHomes)
 		for i := range a.Homes {
 			w.text(0, a.Homes[i].Pool)
-			w.rows("nodes of a pool", len(a.Homes[i].Nodes), maxHomeNodes)
+			w.rows("nodes of a pool", len(a.Homes[i].Nodes), MaxHomeNodes)
 			for _, n := range a.Homes[i].Nodes {
 				w.text(1, n)
 			}
@@ -349,7 +349,7 @@ func DecodeAnswer(b []byte, a *Answer) error {
 		case tagScopes:
 			a.Grants = readRows(rd, a.Grants, "grants", MaxScopes, 8, (*reader).grant)
 		case tagHomes:
-			a.Homes = readRows(rd, a.Homes, "pools", maxHomes, 2, (*reader).home)
+			a.Homes = readRows(rd, a.Homes, "pools", MaxHomes, 2, (*reader).home)
 		}
 	})
 }

@@ -142,7 +142,7 @@ func (rd *reader) uint32() uint32 { return uint32(rd.upTo("a count of signals", 
 
 func (rd *reader) home(h *Home) {
 	h.Pool = rd.text()
-	h.Nodes = make([]string, rd.rows("nodes of a pool", maxHomeNodes, 1))
+	h.Nodes = make([]string, rd.rows("nodes of a pool", MaxHomeNodes, 1))
 	for i := range h.Nodes {
 		h.Nodes[i] = rd.text()
 	}

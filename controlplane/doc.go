@@ -1,0 +1,38 @@
+// Package controlplane is the control plane process: one of them leads, elected
+// through etcd, and decides which node holds which source and how much of each
+// budget it may use; the others stand by, and ask the leader when the admin API
+// asks them.
+//
+// Read control.go for New, Run and Close, election.go for how one becomes the
+// leader and stops being it, office.go for a leader's term, tables.go for what
+// it knows from etcd, guard.go for how it writes, members.go and sources.go for
+// what it decides, server.go for the exchange with the nodes, cluster.go for the
+// pictures and orders of the admin API.
+//
+// # What it never does
+//
+// It never imports package node, never dials a node, and never writes policy
+// but to delete throttles that have expired. It trusts no wall clock but for
+// those, and for daily slots.
+//
+// # A term
+//
+// An office is one term: from winning the key "leader" until its lease is given
+// up or its deadline has passed. Nothing is carried over from one to the next;
+// what counts is rebuilt from etcd and from the nodes' reports. It grants nothing
+// above floors until each member has told what it holds or the last grant of its
+// forerunner has run out, and it counts each quarantine from when it first saw
+// it.
+//
+// INVARIANT: each write of a term is a transaction that compares the create
+// revision of the leader key with the term's own, and the mod revision of each
+// key that it changes with the one that the decision was made on. So one who no
+// longer leads cannot write, though it may not know yet.
+//
+// INVARIANT: nothing is answered to a node after the deadline of the leader's
+// own lease (package lease).
+//
+// INVARIANT: a source goes to a new holder only when the one before has said
+// that it let go, or its registration has been gone for a quarantine, or it is
+// the same data directory in a new process, which proves the old process dead.
+package controlplane

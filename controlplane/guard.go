@@ -1,0 +1,137 @@
+package controlplane
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+var (
+	errWatchEnded = errors.New("the watch ended")
+	// errDeposed: the leader key is not the one that this term began with.
+	errDeposed = errors.New("another term has begun")
+	// errConflict: a record was changed by somebody since it was read.
+	errConflict = errors.New("changed meanwhile")
+)
+
+const (
+	// batchWrites is how many records one transaction changes: etcd takes 128
+	// operations unless configured otherwise, and as many comparisons, of which
+	// one is for the leader key.
+	batchWrites = 100
+	// maxBatches bounds the writes of one decision; the next one goes on.
+	maxBatches = 20
+)
+
+// write is a change of one record, decided on the record as it was at mod; mod 0
+// is that there was none. A nil value deletes it.
+type write struct {
+	key   string
+	mod   int64
+	value []byte
+	// node, source and why are for the log.
+	node, source, why string
+}
+
+func putRecord(key string, mod int64, record any) write {
+	b, err := json.Marshal(record)
+	if err != nil {
+		panic(fmt.Sprintf("BUG: encode %s: %v", key, err))
+	}
+	return write{key: key, mod: mod, value: b}
+}
+
+// commit makes the changes in one transaction: all of them, if this term still
+// is and no record has changed, and otherwise none. After an error that is
+// neither errDeposed nor errConflict they may have been made or not; the tables
+// will say.
+func (o *office) commit(ctx context.Context, ws []write) (int64, error) {
+	if !o.keeper.Holds(time.Now()) {
+		return 0, errDeposed
+	}
+	// What is sent before the deadline may arrive after it: then the comparison
+	// with the leader key decides.
+	ctx, cancel := context.WithDeadline(clientv3.WithRequireLeader(ctx), o.keeper.Until())
+	defer cancel()
+	leader := o.c.opt.Keys.Leader()
+	cmps := []clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(leader), "=", o.term)}
+	ops := make([]clientv3.Op, 0, len(ws))
+	for i := range ws {
+		w := &ws[i]
+		cmps = append(cmps, clientv3.Compare(clientv3.ModRevision(w.key), "=", w.mod))
+		if w.value == nil {
+			ops = append(ops, clientv3.OpDelete(w.key))
+		} else {
+			ops = append(ops, clientv3.OpPut(w.key, string(w.value)))
+		}
+	}
+	r, err := o.c.opt.Client.Txn(ctx).If(cmps...).Then(ops...).Else(clientv3.OpGet(leader)).Commit()
+	if err != nil {
+		o.c.metrics.etcdErrors.Add(1)
+		return 0, fmt.Errorf("write %d records: %w", len(ws), err)
+	}
+	if r.Succeeded {
+		o.c.metrics.written.Add(int64(len(ws)))
+		o.c.metrics.txns.Add(1)
+		return r.Header.Revision, nil
+	}
+	o.c.metrics.conflicts.Add(1)
+	if kvs := r.Responses[0].GetResponseRange().Kvs; len(kvs) == 0 || kvs[0].CreateRevision != o.term {
+		o.keeper.GiveUp()
+		return 0, errDeposed
+	}
+	return 0, fmt.Errorf("write %d records: %w", len(ws), errConflict)
+}
+
+// commitAll makes changes that do not depend on each other, in batches, logs
+// each, and waits until the tables show them. A batch that conflicts is left to
+// the next decision.
+func (o *office) commitAll(ctx context.Context, ws []write) error {
+	var errs []error
+	last := int64(0)
+	for batch := 0; len(ws) > 0 && batch < maxBatches; batch++ {
+		n := min(len(ws), batchWrites)
+		revision, err := o.commit(ctx, ws[:n])
+		switch {
+		case err == nil:
+			last = revision
+			o.audit(ws[:n], revision)
+		case errors.Is(err, errConflict):
+			errs = append(errs, err)
+		default:
+			return errors.Join(append(errs, err)...)
+		}
+		ws = ws[n:]
+	}
+	if len(ws) > 0 {
+		o.poke()
+	}
+	if last > 0 {
+		if err := o.reach(ctx, last); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// audit logs what was decided, each with its reason.
+func (o *office) audit(ws []write, revision int64) {
+	for i := range ws {
+		w := &ws[i]
+		if w.why == "" {
+			continue
+		}
+		args := []any{"why", w.why, "term", o.term, "revision", revision}
+		if w.source != "" {
+			args = append(args, "source", w.source)
+		}
+		if w.node != "" {
+			args = append(args, "node", w.node)
+		}
+		o.c.log.Info("decided", args...)
+	}
+}

@@ -1,0 +1,170 @@
+package controlplane
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"hikyaku/controlplane/exchange"
+	"hikyaku/controlplane/keyspace"
+)
+
+// live is the registration of a member, if it has one: of its name, with its
+// node id, and of a version that is understood.
+func (t *tables) live(name string) (*keyspace.Registration, bool) {
+	r, ok := t.nodes[name]
+	m, known := t.members[name]
+	if !ok || !known || r.value.NodeID != m.value.NodeID || !understood(&r.value) {
+		return nil, false
+	}
+	return &r.value, true
+}
+
+// understood reports whether the versions of the node and of this build meet.
+func understood(r *keyspace.Registration) bool {
+	return r.Protocol[0] <= keyspace.Protocol && r.Protocol[1] >= keyspace.MinProtocol
+}
+
+// fresh is a live member's last report in this term, if it is of the lease by
+// which the member is registered now.
+func (o *office) freshLocked(name string) *exchange.Report {
+	n, ok := o.mu.nodes[name]
+	r, live := o.mu.tables.live(name)
+	if !ok || !live || n.report == nil || n.report.Lease != r.Lease {
+		return nil
+	}
+	return n.report
+}
+
+// targetFloor is the share of all budgets that each of n members is to have
+// without a grant. All together have a tenth; a single one has everything, so
+// that it depends on nobody.
+func targetFloor(n int) int64 {
+	if n <= 1 {
+		return exchange.FullShare
+	}
+	return exchange.FullShare / 10 / int64(n)
+}
+
+// decideMembers takes in nodes that have registered, moves floors, and ends
+// drains.
+func (o *office) decideMembers() []write {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	t := o.mu.tables
+	clear(o.mu.alarms)
+	for key, err := range t.unreadable {
+		o.mu.alarms[""] = append(o.mu.alarms[""], fmt.Sprintf("%s cannot be read: %v", key, err))
+	}
+	next := map[string]keyspace.Member{}
+	why := map[string]string{}
+	for name, r := range t.members {
+		next[name] = r.value
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.nodes)) {
+		o.admitLocked(name, next, why)
+	}
+	o.moveFloorsLocked(next, why)
+	for _, name := range slices.Sorted(maps.Keys(next)) {
+		o.endDrainLocked(name, next, why)
+	}
+	var ws []write
+	for _, name := range slices.Sorted(maps.Keys(why)) {
+		w := putRecord(o.c.opt.Keys.Member(name), t.members[name].mod, next[name])
+		w.node, w.why = name, why[name]
+		ws = append(ws, w)
+	}
+	return ws
+}
+
+// admitLocked makes a member of a node that registers for the first time.
+func (o *office) admitLocked(name string, next map[string]keyspace.Member, why map[string]string) {
+	t := o.mu.tables
+	r := t.nodes[name].value
+	m, known := next[name]
+	switch {
+	case !understood(&r):
+		o.alarmLocked(name, "it speaks versions %d to %d, this control plane %d to %d", r.Protocol[0], r.Protocol[1], keyspace.MinProtocol, keyspace.Protocol)
+	case known && m.NodeID != r.NodeID:
+		o.alarmLocked(name, "the name belongs to node id %s, and a node of id %s has registered: remove the old one, if it will never come back, or give the new one another name", m.NodeID, r.NodeID)
+	case !known && t.readable(o.c.opt.Keys.Member(name)):
+		next[name] = keyspace.Member{Name: name, NodeID: r.NodeID, Joined: o.c.opt.Now().UTC(), Rank: freeRank(next)}
+		why[name] = "the node has joined"
+	}
+}
+
+func (o *office) alarmLocked(node, format string, a ...any) {
+	o.mu.alarms[node] = append(o.mu.alarms[node], fmt.Sprintf(format, a...))
+}
+
+// freeRank is the lowest rank that no member has.
+func freeRank(members map[string]keyspace.Member) int {
+	taken := map[int]bool{}
+	for _, m := range members {
+		taken[m.Rank] = true
+	}
+	rank := 0
+	for taken[rank] {
+		rank++
+	}
+	return rank
+}
+
+// moveFloorsLocked brings each member's floor towards its part. A floor falls
+// only after the node has said that it has the lower one on its disk, and what
+// it has sent today without permits is taken into account; it rises only by what
+// is free, so that all floors together never go beyond a tenth but while a
+// single member's still falls.
+func (o *office) moveFloorsLocked(next map[string]keyspace.Member, why map[string]string) {
+	target, sum := targetFloor(len(next)), int64(0)
+	names := slices.Sorted(maps.Keys(next))
+	for _, name := range names {
+		m := next[name]
+		if m.Floor > target {
+			if r := o.freshLocked(name); r != nil && r.Floor <= target && o.keptCountsLocked(name, m, target) {
+				m.Floor = max(r.Floor, target)
+				next[name], why[name] = m, orWhy(why[name], "the node has confirmed its lower floor")
+			}
+		}
+		sum += m.Floor
+	}
+	for _, name := range names {
+		m := next[name]
+		if free := target*int64(len(next)) - sum; m.Floor < target && free > 0 {
+			rise := min(target-m.Floor, free)
+			m.Floor += rise
+			sum += rise
+			next[name], why[name] = m, orWhy(why[name], "its part of the floors is free")
+		}
+	}
+}
+
+func orWhy(have, why string) string {
+	if have != "" {
+		return have + "; " + why
+	}
+	return why
+}
+
+// endDrainLocked notes that a drain is over: the node holds no source that can
+// move and has no mail left.
+func (o *office) endDrainLocked(name string, next map[string]keyspace.Member, why map[string]string) {
+	m := next[name]
+	r := o.freshLocked(name)
+	if m.Drain != keyspace.Draining || r == nil || !r.Draining || r.Queued > 0 || o.mu.tables.holds(name) > 0 {
+		return
+	}
+	m.Drain = keyspace.Drained
+	next[name], why[name] = m, orWhy(why[name], "the drain is over: no source, no mail")
+}
+
+// holds counts the movable sources that a node has, may have, or must let go.
+func (t *tables) holds(node string) int {
+	n := 0
+	for _, a := range t.sources {
+		if a.value.Node == node && a.value.State != keyspace.Free {
+			n++
+		}
+	}
+	return n
+}
