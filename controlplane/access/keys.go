@@ -68,6 +68,9 @@ func (g *Guard) index() *keyIndex {
 		return &keyIndex{}
 	}
 	set := g.o.Policy()
+	if set == nil { // nothing has been read yet
+		return &keyIndex{}
+	}
 	if x := g.keys.Load(); x != nil && x.set == set {
 		return x
 	}

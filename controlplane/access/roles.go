@@ -177,9 +177,9 @@ func Needs(route string) string {
 	return string(n.least)
 }
 
-// adminKinds are the kinds of policy that let somebody in or hold secrets that
-// outlive a change; only an admin changes them. The rest tunes.
-var adminKinds = []string{"AdminKey", "Tenant", "SigningKey"}
+// adminKinds are the kinds of policy that let somebody in or hold secrets; only an
+// admin changes them. Of the others the API keeps what is secret for admins.
+var adminKinds = []string{"AdminKey", "SigningKey"}
 
 // MayChange reports whether the role may change resources of the kind.
 func (r Role) MayChange(kind string) bool {

@@ -201,7 +201,7 @@ func TestOpenAPIDescribesWhatIsServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, kind := range policy.Kinds() {
-		if doc.Components.Schemas[kind] == nil {
+		if doc.Components.Schemas["Policy"+kind] == nil {
 			t.Errorf("there is no schema of %s", kind)
 		}
 	}

@@ -189,8 +189,8 @@ func serveAdmin(cfg *config.Config, n *node.Node, policies store.Store, log *slo
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	registerAdmin(mux, api.Options{Node: n, Version: thisBuild().Version, Pprof: cfg.Admin.Pprof, Logger: log},
-		policyapi.Options{Store: policies, Version: thisBuild().Version, Logger: log})
+	registerAdmin(mux, &api.Options{Node: n, Version: thisBuild().Version, Pprof: cfg.Admin.Pprof, Logger: log},
+		&policyapi.Options{Store: policies, Version: thisBuild().Version, Logger: log})
 	l, err := net.Listen("tcp", cfg.Admin.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("admin API: %w", err)
@@ -198,7 +198,7 @@ func serveAdmin(cfg *config.Config, n *node.Node, policies store.Store, log *slo
 	if cert != nil {
 		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{*cert}, MinVersion: tls.VersionTLS12})
 	}
-	srv := api.NewServer(api.Guard(mux, api.GuardOptions{Token: token, Hosts: cfg.Admin.Hosts, MaxBody: policyapi.MaxBody}))
+	srv := api.NewServer(api.Guard(mux, api.GuardOptions{Token: token, Policy: policies.Snapshot, Hosts: cfg.Admin.Hosts, MaxBody: policyapi.MaxBody, Logger: log}))
 	done := make(chan struct{})
 	go func() { // ended and waited for by stop
 		defer close(done)
@@ -214,15 +214,4 @@ func serveAdmin(cfg *config.Config, n *node.Node, policies store.Store, log *slo
 		}
 		<-done
 	}, nil
-}
-
-// registerAdmin puts both parts of the admin API and a page that lists them on
-// one mux.
-func registerAdmin(mux *http.ServeMux, na api.Options, pa policyapi.Options) {
-	docs := adminDocs(api.Register(mux, na), policyapi.Register(mux, pa))
-	mux.HandleFunc("GET /docs", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
-		_, _ = w.Write(docs) // the client may be gone
-	})
 }
