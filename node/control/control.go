@@ -31,6 +31,7 @@ const (
 type Options struct {
 	Client *clientv3.Client // the caller's, who closes it after Close
 	Keys   keyspace.Keys
+	Key    keyspace.Key // of the cluster; a node with another one is not let in
 
 	Name     string
 	NodeID   string // of the spool

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"hikyaku/controlplane/exchange"
+	"hikyaku/controlplane/keyspace"
 )
 
 // floorName is the file in the data directory with what the node must know
@@ -18,9 +19,6 @@ const floorName = "control.json"
 
 // saved is its content.
 type saved struct {
-	// Cluster is the ID of the cluster that the node joined first; it joins no
-	// other.
-	Cluster string `json:"cluster,omitempty"`
 	// Floor, Rank and Members are what the leader said last.
 	Floor   int64 `json:"floor"`
 	Rank    int64 `json:"rank"`
@@ -62,7 +60,7 @@ func openFloor(dir string, alone bool) (*floorFile, error) {
 		return nil, fmt.Errorf("put the damaged %s aside: %w", floorName, err)
 	}
 	f.damaged = fmt.Sprintf("%s was damaged and is kept as %s; the node has no floor until the leader has spoken", floorName, filepath.Base(aside))
-	return f, syncDir(dir)
+	return f, nil
 }
 
 func (s *saved) valid() bool {
@@ -90,45 +88,9 @@ func (f *floorFile) keep(change func(*saved)) error {
 	if err != nil {
 		return fmt.Errorf("BUG: %w", err)
 	}
-	if err := f.write(append(b, '\n')); err != nil {
-		return fmt.Errorf("save %s: %w", floorName, err)
+	if err := keyspace.WriteFile(f.path(), append(b, '\n')); err != nil {
+		return fmt.Errorf("save the floor: %w", err)
 	}
 	f.mu.saved = next
 	return nil
-}
-
-// join returns the cluster that the node belongs to: this one if it belonged
-// to none.
-func (f *floorFile) join(cluster string) (string, error) {
-	if known := f.now().Cluster; known != "" {
-		return known, nil
-	}
-	return cluster, f.keep(func(s *saved) { s.Cluster = cluster })
-}
-
-func (f *floorFile) write(b []byte) error {
-	next := f.path() + ".next"
-	file, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(b)
-	if err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(next, f.path()); err != nil {
-		return err
-	}
-	return syncDir(f.dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -102,18 +102,18 @@ func (c *Control) checkCluster(ctx context.Context) error {
 	if len(got.Kvs) == 0 {
 		return errors.New("etcd has no cluster under " + c.opt.Keys.Prefix() + " yet: no control plane has run on it")
 	}
-	var cl keyspace.Cluster
-	if err := json.Unmarshal(got.Kvs[0].Value, &cl); err != nil || cl.ID == "" {
-		return refused("what etcd holds as %s cannot be read: %v", c.opt.Keys.Cluster(), err)
+	cl, err := keyspace.DecodeCluster(got.Kvs[0].Value)
+	if err != nil {
+		return refused("%v", err)
 	}
-	known, err := c.floor.join(cl.ID)
+	known, err := keyspace.RememberedCluster(c.opt.DataDir)
 	if err != nil {
 		return err
 	}
-	if known != cl.ID {
-		return refused("etcd holds cluster %s, and this data directory belongs to cluster %s", cl.ID, known)
+	if err := cl.Check(c.opt.Key, known); err != nil {
+		return refused("%v", err)
 	}
-	return nil
+	return keyspace.RememberCluster(c.opt.DataDir, cl.ID)
 }
 
 // putRegistration writes nodes/<name>. It returns the lease of an earlier
