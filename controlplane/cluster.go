@@ -284,8 +284,8 @@ func (o *office) leases(ctx context.Context) ([]state.Lease, error) {
 		case errors.Is(err, rpctypes.ErrLeaseNotFound):
 		case err != nil:
 			return nil, fmt.Errorf("ask how long lease %x has: %w", out[i].ID, err)
-		case r.TTL > 0:
-			out[i].TTL, out[i].Left = float64(r.GrantedTTL), float64(r.TTL)
+		default:
+			out[i].TTL, out[i].Left = float64(r.GrantedTTL), float64(max(r.TTL, 0)) // -1 is one that has just ended
 		}
 	}
 	return out, nil

@@ -1,7 +1,6 @@
 package controlplane_test
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"testing"
@@ -123,39 +122,78 @@ func TestStaleLeaderIsRefused(t *testing.T) {
 	}
 }
 
-// An order that the old leader decided and that reaches etcd when another one
-// leads: its transaction is refused by the comparison with the leader key.
-func TestWriteOfAnotherTermFails(t *testing.T) {
+// Whatever a process believes, a write goes through only in the term that it was
+// decided in, and on the record as it was read.
+func TestWritesAreGuarded(t *testing.T) {
+	c := newCluster(t, "")
+	ctx := t.Context()
+	key := c.keys.Source("s1")
+	p, err := controlplane.New(controlplane.Options{Client: c.client, Keys: c.keys, Name: "c1", Address: "127.0.0.1:1", Store: c.store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := controlplane.WriteAs(ctx, p, 1, key, 0, "{}"); !errors.Is(err, controlplane.ErrDeposed) {
+		t.Errorf("without a leader: %v", err)
+	}
+	put, err := c.client.Put(ctx, c.keys.Leader(), "{}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	term := put.Header.Revision
+	for _, tt := range []struct {
+		name string
+		term int64
+		mod  int64 // -1: as it is
+		want error
+	}{
+		{"the term before", term - 1, 0, controlplane.ErrDeposed},
+		{"a later term", term + 1, 0, controlplane.ErrDeposed},
+		{"a record that is not there", term, 7, controlplane.ErrConflict},
+		{"its own term, a new record", term, 0, nil},
+		{"new once more", term, 0, controlplane.ErrConflict},
+		{"the record as it is, the wrong term", term - 1, -1, controlplane.ErrDeposed},
+		{"the record as it is", term, -1, nil},
+	} {
+		_, have := get[keyspace.Assignment](c, key)
+		mod := tt.mod
+		if mod < 0 {
+			mod = have
+		}
+		err := controlplane.WriteAs(ctx, p, tt.term, key, mod, "{}")
+		_, after := get[keyspace.Assignment](c, key)
+		if !errors.Is(err, tt.want) || (after != have) != (tt.want == nil) {
+			t.Errorf("%s: %v, from revision %d to %d", tt.name, err, have, after)
+		}
+	}
+	if n := p.Metrics().Conflicts; n != 6 {
+		t.Errorf("%d conflicts counted", n)
+	}
+}
+
+// The key is another's while the lease lives: the term ends at once.
+func TestLeaderThatIsNotInEtcdEnds(t *testing.T) {
 	c := newCluster(t, "")
 	a := c.lead("c1", func(o *controlplane.Options) { o.Timing.LeaderTTL = 60 * time.Second })
 	n := c.join("n1").joined(a)
-	// The lease lives and its holder trusts it, but the key is another's: as it
-	// is when the old leader has not noticed yet.
-	ctx := context.Background()
+	ctx := t.Context()
+	_, mod := get[keyspace.Member](c, c.keys.Member("n1"))
 	if _, err := c.client.Delete(ctx, c.keys.Leader()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.client.Put(ctx, c.keys.Leader(), `{"name":"c9","address":"127.0.0.1:9"}`); err != nil {
+	put, err := c.client.Put(ctx, c.keys.Leader(), `{"name":"c9","address":"127.0.0.1:9"}`)
+	if err != nil {
 		t.Fatal(err)
 	}
-	_, mod := get[keyspace.Member](c, c.keys.Member("n1"))
-	err := a.Drain(ctx, state.Order{Node: "n1", Author: "test"})
-	if !errors.Is(err, state.ErrNoLeader) {
+	if err := a.Drain(ctx, state.Order{Node: "n1", Author: "test"}); !errors.Is(err, state.ErrNoLeader) {
 		t.Errorf("a drain by a stale leader: %v", err)
 	}
 	if m, again := get[keyspace.Member](c, c.keys.Member("n1")); again != mod || m.Drain != "" {
 		t.Errorf("the stale leader wrote %+v", m)
 	}
-	if status := n.exchange(a); status == http.StatusOK {
-		t.Error("the stale leader answers after it has noticed")
+	c.eventually("it knows who leads", func() bool { return a.Metrics().Term == put.Header.Revision })
+	if status := n.exchange(a); status != http.StatusMisdirectedRequest {
+		t.Errorf("the stale leader answers with %d", status)
 	}
-	if m := a.Metrics(); m.Conflicts == 0 {
-		t.Error("the refused transaction is not counted")
-	}
-	c.eventually("the stale leader knows who leads", func() bool {
-		got, err := c.client.Get(ctx, c.keys.Leader())
-		return err == nil && len(got.Kvs) == 1 && a.Metrics().Term == got.Kvs[0].CreateRevision
-	})
 }
 
 // etcd takes the leader's lease away.

@@ -81,7 +81,7 @@ func (o *office) commit(ctx context.Context, ws []write) (int64, error) {
 	}
 	o.c.metrics.conflicts.Add(1)
 	if kvs := r.Responses[0].GetResponseRange().Kvs; len(kvs) == 0 || kvs[0].CreateRevision != o.term {
-		o.keeper.GiveUp()
+		o.depose()
 		return 0, errDeposed
 	}
 	return 0, fmt.Errorf("write %d records: %w", len(ws), errConflict)

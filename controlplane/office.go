@@ -25,6 +25,8 @@ type office struct {
 	keeper  *lease.Keeper
 	began   time.Time
 	wake    chan struct{} // capacity 1: there is something to decide
+	lost    chan struct{} // closed by depose
+	depose  func()        // ends the term: etcd has shown that another one has begun
 
 	// allocator is touched by the goroutine of decide alone.
 	allocator *sources.Allocator
@@ -60,6 +62,11 @@ func newOffice(c *Control, l keyspace.Leader, term int64, id clientv3.LeaseID, k
 		c: c, leader: l, term: term, leaseID: id, keeper: k, began: now, wake: make(chan struct{}, 1),
 		allocator: sources.New(now, sources.Config{TTL: c.opt.Timing.NodeTTL, Quarantine: c.opt.Timing.Quarantine, Settle: c.opt.Timing.Settle, MinHold: c.opt.Timing.MinHold}),
 	}
+	o.lost = make(chan struct{})
+	o.depose = sync.OnceFunc(func() {
+		o.keeper.GiveUp()
+		close(o.lost)
+	})
 	o.mu.moved = make(chan struct{})
 	o.mu.nodes = map[string]*nodeState{}
 	o.mu.alarms = map[string][]string{}
@@ -84,6 +91,13 @@ func (o *office) run(ctx context.Context) error {
 	stop := o.c.opt.Store.Subscribe(o.usePolicy)
 	defer stop()
 	wg.Go(func() { cancel(o.keeper.Keep(ctx, o.c.renew(o.leaseID))) })
+	wg.Go(func() {
+		select {
+		case <-o.lost:
+			cancel(errDeposed)
+		case <-ctx.Done():
+		}
+	})
 	wg.Go(func() { o.follow(ctx) })
 	wg.Go(func() { o.expireThrottles(ctx) })
 	if err := o.reach(ctx, 1); err == nil {

@@ -173,10 +173,13 @@ func (o *office) watch(ctx context.Context, from int64) error {
 // takeEvents brings the tables up to date. An answer of the watch may hold a
 // part of a revision only if it is a fragment, which was not asked for.
 func (o *office) takeEvents(w *clientv3.WatchResponse) {
-	now := time.Now()
+	now, leader := time.Now(), o.c.opt.Keys.Leader()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, e := range w.Events {
+		if string(e.Kv.Key) == leader && (e.Type == clientv3.EventTypeDelete || e.Kv.CreateRevision != o.term) {
+			o.depose()
+		}
 		if e.Type == clientv3.EventTypeDelete {
 			o.mu.tables.drop(o.c.opt.Keys, string(e.Kv.Key))
 		} else {
