@@ -106,14 +106,17 @@ func (g *grantTable) connectionsOf(now instant, x *exchange.Scope, limit int) in
 	return int(exchange.FloorOf(int64(limit), g.Floor, g.Rank))
 }
 
-// partOf is what a part of a whole is worth now that the whole is another one.
+// partOf is what a part of a whole is worth when the whole is another one since.
+// Of a smaller whole the parts get one half, until the leader grants anew: the
+// other is for the floors of those whose grants end before, which may now be
+// above what they were granted.
 func partOf(part, was, whole int64) int64 {
-	part = max(0, min(part, whole))
+	part = max(0, min(part, was))
 	if was <= whole {
 		return part
 	}
-	hi, lo := bits.Mul64(uint64(part), uint64(whole))
-	q, _ := bits.Div64(hi, lo, uint64(was)) // hi < was, as whole < was and part < 2^63
+	hi, lo := bits.Mul64(uint64(part), uint64(whole-whole/2))
+	q, _ := bits.Div64(hi, lo, uint64(was)) // below 2^63: part is at most was
 	return int64(q)
 }
 

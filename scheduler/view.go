@@ -1,7 +1,6 @@
 package scheduler
 
 import (
-	"strconv"
 	"time"
 
 	"hikyaku/spool/message"
@@ -11,7 +10,7 @@ import (
 // in all, the spool knows.
 type QueueView struct {
 	Key           message.QueueKey
-	State         string // waiting, blocked, looking-up, reading, budget or ready
+	State         string // waiting, blocked, stranded, looking-up, reading, budget or ready
 	Site, Carrier string // "" until the destination has been looked up
 	Loaded        int    // in memory
 	InFlight      int
@@ -23,6 +22,7 @@ type QueueView struct {
 const (
 	StateWaiting   = "waiting"    // nothing is due
 	StateBlocked   = "blocked"    // due, but held, paused, outside its hours, or its destination rests
+	StateStranded  = "stranded"   // due, and only other nodes have a source of its pool
 	StateLookingUp = "looking-up" // its destination is being resolved
 	StateReading   = "reading"    // its head is being read from disk
 	StateBudget    = "budget"     // a tenant's, stream's or job's budget is used up
@@ -69,6 +69,9 @@ func (s *Scheduler) stateOf(q *queue, now instant) string {
 		return StateWaiting
 	}
 	if _, blocked := s.blocked(q, now); blocked {
+		if q.stranded {
+			return StateStranded
+		}
 		return StateBlocked
 	}
 	switch {
@@ -121,77 +124,6 @@ func (s *Scheduler) Sites(time.Time) []SiteView {
 		out = append(out, SiteView{st.name, st.carrier, st.dests, st.backlog, st.open, st.idle})
 	}
 	return out
-}
-
-// BudgetView is one limit and how much of it is used.
-type BudgetView struct {
-	Scope     string // "carrier gmail", "carrier gmail, source ip1", "tenant shop" …
-	Kind      string // rate, per_day, connections or connection_rate
-	Limit     string
-	Used      int64
-	Available int64
-	Until     time.Time // when some of it comes back; zero when some is there
-}
-
-// Budgets lists every limit that is set, in no order.
-func (s *Scheduler) Budgets(now time.Time) []BudgetView {
-	t := at(now)
-	var out []BudgetView
-	for name, c := range s.limits.tenants {
-		out = c.budgets(out, "tenant "+name, t)
-	}
-	for k, c := range s.limits.streams {
-		out = c.budgets(out, "stream "+k.stream+" of tenant "+k.tenant, t)
-	}
-	for k, j := range s.limits.jobs {
-		out = j.budgets(out, "job "+k.job+" of tenant "+k.tenant, t)
-	}
-	for k, l := range s.limits.links {
-		name := k.String()
-		out = l.budgets(out, name, t)
-		if l.maxConns > 0 {
-			out = append(out, BudgetView{Scope: name, Kind: "connections", Limit: strconv.Itoa(l.maxConns), Used: int64(l.conns), Available: int64(max(0, l.maxConns-l.conns))})
-		}
-		out = l.connRate.view(out, name, "connection_rate", t)
-	}
-	return out
-}
-
-// String names the scope for people.
-func (k linkKey) String() string {
-	name := "carrier " + k.carrier
-	if k.site != "" {
-		name += ", site " + k.site
-	}
-	if k.source != "" {
-		name += ", source " + k.source
-	}
-	return name
-}
-
-func (c *scope) budgets(out []BudgetView, name string, now instant) []BudgetView {
-	out = c.rate.view(out, name, "rate", now)
-	if c.perDay > 0 {
-		used := c.day.count(now)
-		v := BudgetView{Scope: name, Kind: "per_day", Limit: strconv.FormatInt(c.perDay, 10), Used: used, Available: max(0, c.perDay-used)}
-		if at := c.day.ready(now, c.perDay); at > now && at != never {
-			v.Until = at.time()
-		}
-		out = append(out, v)
-	}
-	return out
-}
-
-func (b *bucket) view(out []BudgetView, name, kind string, now instant) []BudgetView {
-	limit := b.limit()
-	if limit == "" {
-		return out
-	}
-	v := BudgetView{Scope: name, Kind: kind, Limit: limit, Available: b.available(now)}
-	if at := b.ready(now); at > now && at != never {
-		v.Until = at.time()
-	}
-	return append(out, v)
 }
 
 // OldestDue is the queue whose first delivery has been due for longest, and

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"hikyaku/controlplane/exchange"
 	"hikyaku/spool/message"
 )
 
@@ -132,7 +133,11 @@ func (s *Scheduler) whyBlocked(q *queue, now instant) (rs []Reason) {
 		rs = append(rs, Reason{Limit: "held", Scope: "action " + h.ID, Text: text})
 	}
 	if len(s.pools[q.key.Pool]) == 0 {
-		rs = append(rs, Reason{Limit: "source", Scope: "pool " + q.key.Pool, Text: "pool " + q.key.Pool + " has no usable source"})
+		text := "pool " + q.key.Pool + " has no usable source"
+		if s.elsewhere(q.key.Pool) {
+			text = "no source of pool " + q.key.Pool + " on this node"
+		}
+		rs = append(rs, Reason{Limit: "source", Scope: "pool " + q.key.Pool, Text: text})
 	}
 	if q.key.Job != "" && s.limits.paused(jobKey{q.key.Tenant, q.key.Job}) {
 		rs = append(rs, Reason{Limit: "paused", Scope: "job " + q.key.Job, Text: "job " + q.key.Job + " is paused"})
@@ -149,31 +154,39 @@ func (s *Scheduler) whyBlocked(q *queue, now instant) (rs []Reason) {
 
 // whyBudgets is what the tenant, stream and job have used up.
 func (s *Scheduler) whyBudgets(q *queue, now instant) (rs []Reason) {
-	k := &q.key
-	if c := s.limits.tenants[k.Tenant]; c != nil {
-		rs = c.why(rs, "tenant "+k.Tenant, now)
+	k, lt := &q.key, &s.limits
+	if c := lt.tenants[k.Tenant]; c != nil {
+		rs = lt.why(rs, c, tenantScope(k.Tenant), "tenant "+k.Tenant, now)
 	}
-	if c := s.limits.streams[streamKey{k.Tenant, k.Stream}]; c != nil {
-		rs = c.why(rs, "stream "+k.Stream, now)
+	if c := lt.atOne[tenantKey{k.Tenant, q.dest.site.carrier}]; c != nil {
+		x := tenantKey{k.Tenant, q.dest.site.carrier}.scope()
+		rs = lt.why(rs, c, x, nameOf(&x), now)
+	}
+	if c := lt.streams[streamKey{k.Tenant, k.Stream}]; c != nil {
+		rs = lt.why(rs, c, streamKey{k.Tenant, k.Stream}.scope(), "stream "+k.Stream, now)
 	}
 	if k.Job != "" {
-		if c := s.limits.job(jobKey{k.Tenant, k.Job}); c != nil {
-			rs = c.why(rs, "job "+k.Job, now)
+		if c := lt.job(jobKey{k.Tenant, k.Job}); c != nil {
+			rs = lt.why(rs, c, jobKey{k.Tenant, k.Job}.scope(), "job "+k.Job, now)
 		}
 	}
 	return rs
 }
 
-func (c *scope) why(rs []Reason, name string, now instant) []Reason {
+func (t *limitTable) why(rs []Reason, c *scope, x exchange.Scope, name string, now instant) []Reason {
 	if when := c.rate.ready(now); when > now {
-		rs = append(rs, Reason{Limit: "rate", Scope: name, Value: c.rate.limit(), Until: soon(when), Text: name + ": rate " + c.rate.limit() + next(when, now)})
+		rs = append(rs, Reason{Limit: "rate", Scope: name, Value: c.rate.limit(), Until: soon(when), Text: name + ": rate " + c.rate.limit() + t.portionText(now, &x) + next(when, now)})
 	}
-	if c.perDay > 0 {
-		if when := c.day.ready(now, c.perDay); when > now {
-			used := strconv.FormatInt(c.day.count(now), 10)
-			rs = append(rs, Reason{Limit: "per_day", Scope: name, Value: strconv.FormatInt(c.perDay, 10), Used: used, Until: soon(when),
-				Text: fmt.Sprintf("%s: %s of %d in 24 hours are used%s", name, used, c.perDay, next(when, now))})
+	if c.perDay == 0 {
+		return rs
+	}
+	if when := c.dayReady(now); when > now {
+		used := c.day.count(now)
+		text := fmt.Sprintf("%s: %d of %d in 24 hours are used", name, used, c.perDay)
+		if c.keeps != c.perDay {
+			text = fmt.Sprintf("%s: of %d in 24 hours this node may use %d without the leader's word, of which %d are used, and it has no permit left", name, c.perDay, c.keeps, used)
 		}
+		rs = append(rs, Reason{Limit: "per_day", Scope: name, Value: strconv.FormatInt(c.perDay, 10), Used: strconv.FormatInt(used, 10), Until: soon(when), Text: text + next(when, now)})
 	}
 	return rs
 }
@@ -204,25 +217,46 @@ func (s *Scheduler) whyLane(q *queue, l *lane, now instant) (rs []Reason) {
 		rs = append(rs, Reason{Limit: "rest", Scope: "source " + l.key.Source + ", site " + l.site.name, Until: l.rest.time(), Used: strconv.Itoa(l.fails),
 			Text: fmt.Sprintf("source %s rests at site %s until %s, after %d failed connections: %s", l.key.Source, l.site.name, clock(l.rest), l.fails, l.reply.String())})
 	}
-	all, own := keyOf(l.site, ""), keyOf(l.site, l.key.Source)
-	rs = l.all.why(rs, all.String(), now)
-	rs = l.own.why(rs, own.String(), now)
+	if l.own.brake > now {
+		name := keyOf(l.site, l.key.Source).String()
+		rs = append(rs, Reason{Limit: "brake", Scope: name, Until: l.own.brake.time(), Text: name + ": stopped until " + clock(l.own.brake) + ", since another node was refused"})
+	}
+	if l.open == 0 && l.over() {
+		rs = append(rs, Reason{Limit: "connections", Scope: "site " + l.site.name, Text: "more connections are open than this node may have; they are being closed"})
+	}
+	type budget struct {
+		key linkKey
+		l   *links
+	}
+	budgets := []budget{{keyOf(l.site, ""), l.all}, {keyOf(l.site, l.key.Source), l.own}}
+	for _, p := range l.pools {
+		budgets = append(budgets, budget{poolKeyOf(l.site, p.pool), p.links})
+	}
+	for _, b := range budgets {
+		rs = s.limits.why(rs, &b.l.scope, b.key.scope(), b.key.String(), now)
+	}
 	if l.open > 0 {
 		return rs
 	}
 	// Without a connection, what bounds connections binds too.
-	rs = l.all.whyConnections(rs, all.String(), now)
-	return l.own.whyConnections(rs, own.String(), now)
+	for _, b := range budgets {
+		rs = s.limits.whyConnections(rs, b.l, b.key, now)
+	}
+	return rs
 }
 
-func (l *links) whyConnections(rs []Reason, name string, now instant) []Reason {
+func (t *limitTable) whyConnections(rs []Reason, l *links, k linkKey, now instant) []Reason {
+	x, name := k.scope(), k.String()
 	if l.atLimit() {
-		rs = append(rs, Reason{Limit: "connections", Scope: name, Value: strconv.Itoa(l.maxConns), Used: strconv.Itoa(l.conns),
-			Text: fmt.Sprintf("%s: %d of %d connections are open", name, l.conns, l.maxConns)})
+		text := fmt.Sprintf("%s: %d of %d connections are open", name, l.conns, l.maxConns)
+		if l.maxConns != l.limit {
+			text = fmt.Sprintf("%s: %d of the %d connections that this node may have of %d are open", name, l.conns, l.maxConns, l.limit)
+		}
+		rs = append(rs, Reason{Limit: "connections", Scope: name, Value: strconv.Itoa(l.limit), Used: strconv.Itoa(l.conns), Text: text})
 	}
 	if when := l.connRate.ready(now); when > now {
 		rs = append(rs, Reason{Limit: "connection_rate", Scope: name, Value: l.connRate.limit(), Until: soon(when),
-			Text: name + ": connection rate " + l.connRate.limit() + next(when, now)})
+			Text: name + ": connection rate " + l.connRate.limit() + t.portionText(now, &x) + next(when, now)})
 	}
 	return rs
 }
