@@ -115,10 +115,13 @@ const (
 )
 
 // Day is the state of a daily budget: what was given out in slots of ten
-// minutes. What was given counts until 24 hours after its slot has ended,
-// whether it was used or not.
+// minutes. What was given counts until 24 hours after the last moment at which
+// it can have been used: its slot's end and two slots more.
 type Day struct {
 	Slots []DaySlot `json:"slots"`
+	// Taken says of members how much of what they had counted beyond their
+	// floors is in Slots, so that it is taken in once.
+	Taken map[string]int64 `json:"taken,omitempty"`
 }
 
 // DaySlot is what was given in the ten minutes from Start (Unix seconds).
