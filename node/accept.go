@@ -18,7 +18,7 @@ import (
 
 // Admit is ingest.Acceptor: whether new mail of the tenant is welcome now.
 func (n *Node) Admit(tenant string) error {
-	if n.draining.Load() {
+	if n.draining.Load() || n.Drained() {
 		return &ingest.Refusal{Code: 421, Enhanced: message.Enhanced{Class: 4, Subject: 3, Detail: 2}, HTTP: 503, RetryAfter: 30 * time.Second,
 			Text: "this node is shutting down; try another or again later"}
 	}

@@ -24,6 +24,12 @@ type Config struct {
 	Logger   *slog.Logger
 
 	Policy PolicySource
+	// Control joins the node to a control plane; nil: it is alone, and all
+	// sources and budgets are its own.
+	Control NewControl
+
+	// Transfer is how deliveries get to other nodes; nil: there are none.
+	Transfer *TransferConfig
 
 	SMTP             []ingest.SMTPListener
 	HTTP             *ingest.HTTPListener // nil: none
@@ -49,6 +55,9 @@ type DeliveryConfig struct {
 	RootCAs       *x509.CertPool
 	Timeouts      *delivery.Timeouts
 	Client        delivery.Options
+	// EHLOEpoch makes the EHLO name "<node>.e<epoch>.<source>.test" where there
+	// is a control plane: for tests, whose receivers tell by it who is speaking.
+	EHLOEpoch bool
 }
 
 // PolicySource is where the node's policy comes from: a store in the same

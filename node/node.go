@@ -32,6 +32,7 @@ type Node struct {
 	hostname string
 	log      *slog.Logger
 	started  time.Time
+	began    time.Time // the same on the monotonic clock, whatever Config.Now says
 
 	ids      message.IDs
 	policy   atomic.Pointer[policy.Set]
@@ -50,6 +51,8 @@ type Node struct {
 	rates    *rates
 	surveys  surveys
 	count    counters
+	cluster  cluster
+	mover    mover
 
 	days    *dayCounts
 	jobs    jobOrders
@@ -71,7 +74,7 @@ type Node struct {
 // New opens the data directory and builds everything; nothing listens yet.
 func New(cfg Config) (_ *Node, err error) {
 	cfg = cfg.withDefaults()
-	n := &Node{cfg: cfg, name: cfg.Name, hostname: cfg.Hostname, log: cfg.Logger, started: cfg.Now(), trace: newTraces(), pace: newPace()}
+	n := &Node{cfg: cfg, name: cfg.Name, hostname: cfg.Hostname, log: cfg.Logger, started: cfg.Now(), began: time.Now(), trace: newTraces(), pace: newPace()}
 	n.root, n.stopWork = context.WithCancel(context.Background())
 	n.count.init()
 	if n.hostname == "" {
@@ -99,6 +102,12 @@ func New(cfg Config) (_ *Node, err error) {
 	n.dispatch = newDispatcher(n, scheduler.New(n.now(), cfg.Scheduler, set))
 	n.days = newDayCounts(n)
 	if err := n.days.load(); err != nil {
+		return nil, err
+	}
+	if err := n.openCluster(); err != nil {
+		return nil, err
+	}
+	if err := n.openTransfer(); err != nil {
 		return nil, err
 	}
 	n.usePolicy(set)
@@ -197,6 +206,9 @@ func (n *Node) usePolicy(set *policy.Set) {
 	n.days.usePolicy(set)
 	n.policy.Store(set)
 	n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) { s.SetPolicy(now, set) })
+	if c := n.cluster.control; c != nil {
+		c.UsePolicy(set)
+	}
 }
 
 func (n *Node) nextSigners(set *policy.Set) (*dkim.Signers, []error) {
@@ -216,6 +228,12 @@ func (n *Node) Reload() error {
 // comes to its end or is given back, and everything stays on disk. When it
 // returns no goroutine of the node is left. Run a Node once.
 func (n *Node) Run(ctx context.Context) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	leave, err := n.startCluster(ctx, fail)
+	if err != nil {
+		return err
+	}
 	unsubscribe := n.cfg.Policy.Subscribe(n.usePolicy)
 	n.usePolicy(n.cfg.Policy.Snapshot()) // it may have changed since New
 	var loops, enders sync.WaitGroup
@@ -229,8 +247,9 @@ func (n *Node) Run(ctx context.Context) error {
 		enders.Go(func() { n.dispatch.endLoop(n.root) })
 	}
 	enders.Go(func() { n.days.loop(n.root) })
-	err := n.recover(ctx)
+	err = n.recover(ctx)
 	if err == nil {
+		loops.Go(func() { n.mover.run(loopCtx) })
 		err = n.listen()
 	}
 	if err == nil {
@@ -247,10 +266,11 @@ func (n *Node) Run(ctx context.Context) error {
 	n.drain()
 	n.stopWork()
 	n.tasks.shut()
+	leave() // nothing is sent from any source any more
 	enders.Wait()
 	n.commits.shut() // their events go to the log, which Close flushes
 	// Nothing is sent any more, so no allowance need count as used.
-	return errors.Join(err, n.days.save(false))
+	return errors.Join(err, clusterFailed(ctx), n.days.save(false))
 }
 
 // endWorkers end what the scheduler gives out to be ended.
@@ -269,6 +289,9 @@ func (n *Node) listen() error {
 // recover makes the spool's queues, holds and jobs known to the scheduler. It
 // seeks from queue to queue; nothing that lies between is read.
 func (n *Node) recover(ctx context.Context) error {
+	if err := errors.Join(n.restoreTransfers(), n.restorePast()); err != nil {
+		return err
+	}
 	if err := n.restoreActions(ctx); err != nil {
 		return err
 	}
@@ -348,6 +371,9 @@ func (n *Node) Close() error {
 		cancel()
 		errs = append(errs, n.events.Close())
 	}
+	if n.cluster.control != nil {
+		errs = append(errs, n.cluster.control.Close())
+	}
 	if n.resolver != nil {
 		n.resolver.Close()
 	}
@@ -368,6 +394,9 @@ func (n *Node) NotReady() []string {
 	}
 	if n.draining.Load() {
 		why = append(why, "draining")
+	}
+	if n.Drained() {
+		why = append(why, "drained by order: new mail goes to other nodes")
 	}
 	if err := n.spool.Admit(); err != nil {
 		why = append(why, err.Error())

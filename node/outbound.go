@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"hikyaku/controlplane/policy"
+	"hikyaku/node/control"
 	"hikyaku/node/delivery"
 	"hikyaku/scheduler"
 	"hikyaku/spool/message"
@@ -21,12 +22,14 @@ type outbound struct {
 	set         *policy.Set // the policy that its terms were last compared with
 	route       string
 	terms       terms
+	hold        *control.Hold // the right to use the source; nil where there is no control plane
 	w           waiter
 }
 
 // waiter is a session that waits for work.
 type waiter struct {
 	lane  scheduler.Lane
+	hold  *control.Hold // of its session
 	ch    chan struct{} // capacity 1
 	timer *time.Timer   // left running from one wait to the next; early is harmless
 	fires time.Time     // when; zero when it does not run
@@ -109,6 +112,12 @@ func (o *outbound) run(ctx context.Context) {
 // carry runs the session and returns why no host took anything, or nil.
 func (o *outbound) carry(ctx context.Context) *message.Reply {
 	n := o.d.n
+	if !o.enter() {
+		return nil // the source went to another node since the connection was asked for
+	}
+	defer o.release()
+	ctx, cancel := o.severable(ctx)
+	defer cancel()
 	o.set = n.policy.Load()
 	t, reply := n.target(ctx, o)
 	if t == nil && reply == nil {
@@ -125,6 +134,10 @@ func (o *outbound) carry(ctx context.Context) *message.Reply {
 	if ended.Connected {
 		n.count.opened(o.carrier)
 	}
+	if ended.Fenced {
+		return nil // that says nothing about the site
+	}
+	o.signalConnection(ended.Connected, &ended.Reply)
 	// A peer that greets and then will not take a single message is as closed
 	// as one that does not answer.
 	if ended.Connected && (ended.Transactions > 0 || ended.Reply.Code == 0) {
@@ -212,11 +225,12 @@ const (
 // waiting, in the same step, so that no wake-up is lost.
 func (o *outbound) pull(wait bool) (*delivery.Job, got, time.Time) {
 	d := o.d
-	if !o.current() {
+	if !o.current() || !o.mayUse() {
 		return nil, gotEnd, time.Time{}
 	}
 	now := d.n.now()
 	d.mu.Lock()
+	d.lapseLocked(now)
 	s := d.mu.sched
 	if !o.opened {
 		o.opened = true

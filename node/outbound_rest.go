@@ -64,13 +64,14 @@ func (p *parted) full() bool {
 func (o *outbound) Again(job *delivery.Job) bool {
 	d := o.d
 	del := job.Delivery
-	if !o.current() {
+	if !o.current() || !o.mayUse() {
 		return false
 	}
 	now := d.n.now()
 	disp := scheduler.Dispatch{Delivery: del, Carrier: job.Content.(*attempt).carrier}
 	var day ticket
 	d.mu.Lock()
+	d.lapseLocked(now)
 	// Of a delivery that was cancelled nothing more is sent.
 	ok := !d.mu.closing && d.verdictLocked(del, disp.Carrier) == nil && d.mu.sched.Again(now, o.lane, del.ID)
 	if ok {
@@ -82,6 +83,9 @@ func (o *outbound) Again(job *delivery.Job) bool {
 
 // Reconnect is delivery.Work.
 func (o *outbound) Reconnect() (ok bool) {
-	o.d.with(func(s *scheduler.Scheduler, now time.Time) { ok = !o.d.mu.closing && s.Reconnect(now, o.lane) })
+	o.d.with(func(s *scheduler.Scheduler, now time.Time) {
+		o.d.lapseLocked(now)
+		ok = !o.d.mu.closing && o.mayUse() && s.Reconnect(now, o.lane)
+	})
 	return ok
 }

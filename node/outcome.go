@@ -149,6 +149,7 @@ func (e *ending) settled(err error, submits []*spool.Submission) {
 	case err == nil:
 		// Counted only now, so that the counters say what the event log says.
 		n.count.settled(&e.tally, e.event.Carrier, &e.event.Stages)
+		e.signal()
 		n.dispatch.parted.set(d.ID, e.parts) // before anybody else can have it
 		n.dispatch.done(d, e.t.Next, e.event.Carrier)
 		for _, s := range submits {

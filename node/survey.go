@@ -16,6 +16,7 @@ type survey struct {
 	destinations      int64
 	states            map[string]int64 // queues
 	held              int64            // deliveries queued in held queues
+	stranded          int64            // deliveries queued whose pool has no source here
 	ready             int64            // deliveries in memory that wait for a turn, a budget or a session
 	oldestDue         time.Time        // of what is not in flight; zero: nothing is due
 }
@@ -119,6 +120,8 @@ func (n *Node) look() *survey {
 			s.held += q.queued
 		}
 		switch v.State {
+		case scheduler.StateStranded:
+			s.stranded += q.queued
 		case scheduler.StateReady, scheduler.StateBudget, scheduler.StateReading:
 			s.ready += int64(v.Loaded)
 		}

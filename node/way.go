@@ -128,9 +128,12 @@ func (n *Node) target(ctx context.Context, o *outbound) (*delivery.Target, *mess
 	c := &o.terms
 	t := &delivery.Target{
 		Port: n.cfg.Delivery.Port, Addresses: c.addresses, AllowNetworks: n.cfg.Delivery.AllowNetworks, RootCAs: n.cfg.Delivery.RootCAs,
-		EHLO: c.ehlo, Source: c.source, MessagesPerConnection: c.messages, RecipientsPerConnection: c.recipients,
+		EHLO: o.ehloName(c.ehlo), Source: c.source, MessagesPerConnection: c.messages, RecipientsPerConnection: c.recipients,
 		IdleTimeout: c.idle, Timeouts: n.cfg.Delivery.Timeouts, TLS: c.tls,
 		Username: c.username, Password: c.password, AuthPlaintext: c.authPlaintext,
+	}
+	if o.hold != nil {
+		t.Fence = o.hold
 	}
 	if w.route != nil {
 		t.AllowNetworks = slices.Concat(t.AllowNetworks, w.route.AllowNetworks)

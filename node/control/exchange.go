@@ -23,6 +23,9 @@ const (
 	longestGrant = time.Minute // whatever the leader says
 )
 
+// errNotKnown says that the leader knows no such registration.
+var errNotKnown = errors.New("the leader does not know this registration")
+
 // leaderSeen is the leader as etcd knows it.
 type leaderSeen struct {
 	keyspace.Leader
@@ -114,6 +117,9 @@ func (c *Control) exchangeLoop(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		if errors.Is(err, errNotKnown) {
+			c.checkRegistered(ctx, reg)
+		}
 		if err != nil {
 			c.count.exchangeErrors.Add(1)
 			c.alarm("exchange", fmt.Sprintf("exchange with leader %s at %s: %v", leader.Name, leader.Address, err))
@@ -190,7 +196,11 @@ func (c *Control) post(ctx context.Context, to string, body []byte, a *exchange.
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
 		why, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
-		return fmt.Errorf("%s: %s", resp.Status, strings.ToValidUTF8(strings.TrimSpace(string(why)), "?"))
+		err := fmt.Errorf("%s: %s", resp.Status, strings.ToValidUTF8(strings.TrimSpace(string(why)), "?"))
+		if resp.StatusCode == http.StatusConflict {
+			return errors.Join(errNotKnown, err)
+		}
+		return err
 	}
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, exchange.MaxWire+1))
 	switch {

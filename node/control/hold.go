@@ -21,7 +21,7 @@ type Hold struct {
 	stopped context.Context // ends with the right to use
 	stop    context.CancelFunc
 	severed context.Context // ends when what is still open must close
-	sever   context.CancelFunc
+	cut     context.CancelFunc
 
 	mu struct {
 		sync.Mutex
@@ -31,16 +31,13 @@ type Hold struct {
 	empty chan struct{} // closed when it has ended and nothing is open
 }
 
-func newHold(source string, epoch int64, k *lease.Keeper) *Hold {
+// NewHold is the right to use a source by a lease, or without one (nil).
+func NewHold(source string, epoch int64, k *lease.Keeper) *Hold {
 	h := &Hold{Source: source, Epoch: epoch, keeper: k, empty: make(chan struct{})}
 	h.stopped, h.stop = context.WithCancel(context.Background())
-	h.severed, h.sever = context.WithCancel(context.Background())
+	h.severed, h.cut = context.WithCancel(context.Background())
 	return h
 }
-
-// Free is a hold that never ends by itself: of a node without control plane,
-// and for tests.
-func Free(source string) *Hold { return newHold(source, 0, nil) }
 
 // MayUse reports whether the source may be used at now, which must carry a
 // monotonic reading. Ask right before each connect and each MAIL.
@@ -76,8 +73,8 @@ func (h *Hold) Leave() {
 	}
 }
 
-// end takes the right away. It reports false if that was done before.
-func (h *Hold) end() bool {
+// End takes the right away. It reports false if that was done before.
+func (h *Hold) End() bool {
 	h.over.Store(true)
 	h.mu.Lock()
 	was := h.mu.ended
@@ -89,6 +86,9 @@ func (h *Hold) end() bool {
 	h.stop() // after MayUse says no: who hears of it finds it so
 	return !was
 }
+
+// Sever cuts off what is still under way.
+func (h *Hold) Sever() { h.cut() }
 
 // uses is how many are under way.
 func (h *Hold) uses() int {

@@ -253,6 +253,21 @@ func (c *Control) trustSession(ctx context.Context, reg *registration) error {
 	return fmt.Errorf("%w: the client says so", lease.ErrLost)
 }
 
+// checkRegistered looks whether the registration is what etcd holds. A lease
+// may live on while somebody removed what was bound to it: then the leader
+// counts the node as gone, and so must the node.
+func (c *Control) checkRegistered(ctx context.Context, reg *registration) {
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	key := c.opt.Keys.Node(c.opt.Name)
+	got, err := c.opt.Client.Get(ctx, key)
+	if err != nil || len(got.Kvs) > 0 && got.Kvs[0].Lease == reg.lease {
+		return
+	}
+	c.lost(reg, fmt.Errorf("%w: etcd does not hold %s by it any more", lease.ErrLost, key))
+	c.revoke(reg.lease)
+}
+
 // lost takes away, at once, all that was held by the registration.
 func (c *Control) lost(reg *registration, why error) {
 	reg.keeper.GiveUp()

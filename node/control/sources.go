@@ -236,7 +236,7 @@ func (c *Control) beginFixedLocked() {
 				continue
 			}
 		}
-		t := &tenure{source: name, fixed: true, policy: src, hold: newHold(name, 0, nil)}
+		t := &tenure{source: name, fixed: true, policy: src, hold: NewHold(name, 0, nil)}
 		m.tenures[name] = t
 		c.attachLocked(t)
 	}
@@ -254,13 +254,13 @@ func (c *Control) beginLocked(name string, a keyspace.Assignment) {
 	if c.opt.Unsafe.TrustSession {
 		keeper = nil
 	}
-	t.hold = newHold(name, a.Epoch, keeper)
+	t.hold = NewHold(name, a.Epoch, keeper)
 	switch {
 	case a.Epoch <= m.ended[name], a.State == keyspace.Releasing:
 		// Never again under this epoch, whatever etcd says. That it is not in
 		// use can be said at once.
 		t.phase = released
-		t.hold.end()
+		t.hold.End()
 		m.ended[name] = max(m.ended[name], a.Epoch)
 		m.tenures[name] = t
 		nudge(c.report)
@@ -349,7 +349,7 @@ func (c *Control) finishLocked(t *tenure, why string, cutAt time.Time) {
 	if t.phase == ending || t.phase == released {
 		return
 	}
-	t.hold.end()
+	t.hold.End()
 	t.phase = ending
 	if !t.fixed {
 		c.mu.ended[t.source] = max(c.mu.ended[t.source], t.epoch)
@@ -381,7 +381,7 @@ func (c *Control) fade(ctx context.Context, h *Hold, cutAt time.Time) {
 		c.count.cut.Add(uint64(n))
 		c.log.Warn("connections of a source that is not ours any more are cut off", "source", h.Source, "epoch", h.Epoch, "open", n)
 	}
-	h.sever()
+	h.Sever()
 	<-h.empty
 }
 
