@@ -101,6 +101,7 @@ type Control struct {
 		// leader is who leads, as far as known; the zero value is nobody.
 		leader seenLeader
 		ran    bool
+		closed bool
 		cancel context.CancelFunc
 		done   chan struct{} // closed when Run has ended
 	}
@@ -144,7 +145,11 @@ func (c *Control) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c.mu.Lock()
-	if c.mu.ran {
+	switch {
+	case c.mu.closed:
+		c.mu.Unlock()
+		return nil
+	case c.mu.ran:
 		c.mu.Unlock()
 		return errors.New("control plane: Run was called before")
 	}
@@ -159,12 +164,10 @@ func (c *Control) Run(ctx context.Context) error {
 func (c *Control) Close() error {
 	c.mu.Lock()
 	ran, cancel := c.mu.ran, c.mu.cancel
-	c.mu.ran = true // a Run that comes later is too late
+	c.mu.closed = true // a Run that comes later ends at once
 	c.mu.Unlock()
-	if cancel != nil {
+	if ran {
 		cancel()
-	}
-	if ran && cancel != nil {
 		<-c.mu.done
 	}
 	return nil

@@ -138,3 +138,27 @@ type Head struct {
 	// Sum is the chained SHA-256 sum of the delta at Revision, in hex.
 	Sum string `json:"sum"`
 }
+
+// GossipRing are the keys with which gossip is encrypted. Each key goes in three
+// steps: it is added, so that all nodes can read it; used, so that all encrypt
+// with it; and the one before is removed.
+type GossipRing struct {
+	Keys []GossipKey `json:"keys"`
+	// Use is the ID of the key that encrypts.
+	Use string `json:"use"`
+}
+
+// GossipKey is one key of the ring.
+type GossipKey struct {
+	ID string `json:"id"`
+	// Sealed is the key itself, in hex, sealed for the place GossipPlace.
+	Sealed string    `json:"sealed"`
+	Added  time.Time `json:"added"`
+	Author string    `json:"author,omitempty"`
+}
+
+// MaxGossipKeys bounds the ring: one key, and one that is coming or going.
+const MaxGossipKeys = 2
+
+// GossipPlace is where the gossip key of an ID is sealed for (Key.Seal).
+func GossipPlace(id string) string { return "gossip " + id }

@@ -61,3 +61,16 @@ var (
 func Refuse(format string, a ...any) error {
 	return fmt.Errorf("%w: %s", ErrRefused, fmt.Sprintf(format, a...))
 }
+
+// GossipKeys is the ring of keys with which gossip is encrypted, as an operator
+// turns it: add a key, wait until all nodes have it, use it, wait, remove the
+// one before. It needs no leader.
+type GossipKeys interface {
+	GossipKeys(ctx context.Context) ([]GossipKey, error)
+	// AddGossipKey makes a new random key; the first one of all is used at once.
+	AddGossipKey(ctx context.Context, author string) (GossipKey, error)
+	// UseGossipKey has all nodes encrypt with a key of the ring.
+	UseGossipKey(ctx context.Context, id, author string) error
+	// RemoveGossipKey takes a key off the ring; not the one in use.
+	RemoveGossipKey(ctx context.Context, id, author string) error
+}

@@ -133,3 +133,12 @@ type AppliedNode struct {
 	Revision int64  `json:"revision" doc:"In force on it; 0: not known yet."`
 	Applied  bool   `json:"applied"`
 }
+
+// GossipKey is one key of the ring with which gossip is encrypted. The key itself
+// is shown to nobody.
+type GossipKey struct {
+	ID     string    `json:"id" doc:"The beginning of a hash of the key, as the nodes list it."`
+	InUse  bool      `json:"in_use" doc:"Nodes encrypt with it; with the others they only read."`
+	Added  time.Time `json:"added"`
+	Author string    `json:"author,omitempty"`
+}
