@@ -113,9 +113,13 @@ type Grants struct {
 }
 
 // Attacher puts a source's address on an interface and takes it off, if the
-// source asks for that. Both may be called again after a failure or a crash.
+// source asks for that (node/attach). All may be called again after a failure or
+// a crash.
 type Attacher interface {
+	// Sweep takes off what earlier processes have left, but for what keep says.
+	Sweep(ctx context.Context, keep func(source string) bool) error
 	Attach(ctx context.Context, name string, epoch int64, s *policy.Source) error
+	// Detach takes the address off that was attached under this epoch or before.
 	Detach(ctx context.Context, name string, epoch int64, s *policy.Source) error
 }
 
@@ -145,6 +149,7 @@ type Control struct {
 		others   map[string]netip.Addr          // that other nodes hold, by source
 		loaded   bool                           // both have been read
 		tenures  map[string]*tenure
+		stuck    map[string]int64 // epochs of sources whose address could not be taken off
 		ended    map[string]int64 // by source: the highest epoch whose use has ended
 		alarms   map[string]string
 		force    inForce
@@ -164,6 +169,7 @@ func New(o Options) (*Control, error) {
 	}
 	m := &c.mu
 	m.assigned, m.others = map[string]keyspace.Assignment{}, map[string]netip.Addr{}
+	m.stuck = map[string]int64{}
 	m.tenures, m.ended, m.alarms = map[string]*tenure{}, map[string]int64{}, map[string]string{}
 	f := c.floor.now()
 	m.force = inForce{floor: f.Floor, rank: f.Rank, members: f.Members}

@@ -39,6 +39,7 @@ func (c *Control) alive(r *registration, now time.Time) bool {
 // ErrRefused is final. An etcd that does not answer within JoinWait is not an
 // error: the node starts with what it has on disk, and Run goes on trying.
 func (c *Control) Join(ctx context.Context) error {
+	c.sweep(ctx)
 	wait, cancel := context.WithTimeout(ctx, c.opt.JoinWait)
 	defer cancel()
 	err := c.register(wait)

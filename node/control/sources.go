@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -43,15 +42,8 @@ type tenure struct {
 	phase  phase
 	fault  string
 
-	address sync.Mutex // one at a time puts it on the machine or takes it off; never held with Control's
+	address sync.Mutex // one at a time puts it on the machine or takes it off; taken before Control.mu
 }
-
-// addressEvery is how often addresses are looked for on the machine, and
-// attaching is tried again.
-const addressEvery = 5 * time.Second
-
-// attachAtOnce bounds how many addresses are attached or detached at a time.
-const attachAtOnce = 8
 
 // watchSources follows the assignments.
 func (c *Control) watchSources(ctx context.Context) {
@@ -272,77 +264,6 @@ func (c *Control) beginLocked(name string, a keyspace.Assignment) {
 	// may be on its way.
 }
 
-// job runs fn under the context of Run's jobs.
-func (c *Control) job(fn func(context.Context)) {
-	ctx := *c.root.Load()
-	c.jobs.Go(func() { fn(ctx) })
-}
-
-// attachLocked puts the address on the machine, if need be, and looks whether
-// it is there.
-func (c *Control) attachLocked(t *tenure) {
-	src := t.policy
-	c.job(func(ctx context.Context) {
-		fault := c.attach(ctx, t, src)
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if t.phase == attaching || t.phase == ready {
-			c.faultLocked(t, fault)
-			t.phase = ready
-		}
-		c.look()
-		nudge(c.report)
-	})
-}
-
-// attach returns why the source cannot be used, or "".
-func (c *Control) attach(ctx context.Context, t *tenure, src *policy.Source) string {
-	if src.Address == "" {
-		return ""
-	}
-	c.addresses <- struct{}{}
-	defer func() { <-c.addresses }()
-	t.address.Lock()
-	defer t.address.Unlock()
-	if t.hold.over.Load() {
-		return "" // its address may have been taken off already
-	}
-	if c.opt.Attach != nil {
-		if err := c.opt.Attach.Attach(ctx, t.source, t.epoch, src); err != nil {
-			return "attach " + src.Address + ": " + err.Error()
-		}
-	}
-	addr, err := netip.ParseAddr(src.Address)
-	if err != nil {
-		return err.Error()
-	}
-	if err := c.opt.OnMachine(addr); err != nil {
-		return src.Address + " is not on this machine: " + err.Error()
-	}
-	return ""
-}
-
-func (c *Control) faultLocked(t *tenure, fault string) {
-	switch {
-	case fault == t.fault:
-	case fault == "":
-		c.log.Info("a source can be used again", "source", t.source)
-	default:
-		c.log.Error("a source cannot be used; its mail goes by others", "source", t.source, "error", fault)
-	}
-	t.fault = fault
-}
-
-// bindable says why an address cannot be sent from: no socket can be bound to
-// it. That is what counts, whatever the interfaces list.
-func bindable(a netip.Addr) error {
-	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, 0)))
-	if err != nil {
-		return err
-	}
-	return conn.Close()
-}
-
 // finishLocked ends the use of a tenure, once: at cutAt at the latest nothing
 // of it is open.
 func (c *Control) finishLocked(t *tenure, why string, cutAt time.Time) {
@@ -383,63 +304,4 @@ func (c *Control) fade(ctx context.Context, h *Hold, cutAt time.Time) {
 	}
 	h.Sever()
 	<-h.empty
-}
-
-func (c *Control) detach(ctx context.Context, t *tenure, src *policy.Source) {
-	if c.opt.Attach == nil || src.Address == "" {
-		return
-	}
-	c.addresses <- struct{}{}
-	defer func() { <-c.addresses }()
-	t.address.Lock()
-	defer t.address.Unlock()
-	alarm := "detach " + t.source
-	if err := c.opt.Attach.Detach(ctx, t.source, t.epoch, src); err != nil {
-		c.alarm(alarm, fmt.Sprintf("address %s of source %q could not be taken off this machine: %v", src.Address, t.source, err))
-		return
-	}
-	c.clearAlarm(alarm)
-}
-
-// addressLoop looks from time to time whether the addresses are there.
-func (c *Control) addressLoop(ctx context.Context) {
-	for sleep(ctx, jitter(addressEvery)) {
-		c.mu.Lock()
-		var list []*tenure
-		for _, t := range c.mu.tenures {
-			if t.phase == ready && t.policy.Address != "" {
-				list = append(list, t)
-			}
-		}
-		c.mu.Unlock()
-		for _, t := range list {
-			fault := c.stillThere(ctx, t)
-			c.mu.Lock()
-			if t.phase == ready && fault != t.fault {
-				c.faultLocked(t, fault)
-				c.look()
-			}
-			c.mu.Unlock()
-		}
-	}
-}
-
-func (c *Control) stillThere(ctx context.Context, t *tenure) string {
-	c.mu.Lock()
-	src, fault := t.policy, t.fault
-	c.mu.Unlock()
-	addr, err := netip.ParseAddr(src.Address)
-	if err != nil {
-		return err.Error()
-	}
-	err = c.opt.OnMachine(addr)
-	switch {
-	case err != nil && fault == "":
-		return src.Address + " is not on this machine any more: " + err.Error()
-	case err != nil && c.opt.Attach == nil:
-		return fault
-	case err == nil && fault == "":
-		return ""
-	}
-	return c.attach(ctx, t, src)
 }

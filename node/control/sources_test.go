@@ -163,6 +163,13 @@ func (a *attacher) Detach(_ context.Context, name string, _ int64, _ *policy.Sou
 	return a.note("detach", name)
 }
 
+func (a *attacher) Sweep(_ context.Context, keep func(string) bool) error {
+	if keep("s1") || !keep("pinned") || keep("gone") {
+		return errors.New("the wrong ones are kept")
+	}
+	return a.note("sweep", "all")
+}
+
 func (a *attacher) set(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -198,10 +205,31 @@ func TestAddressIsThereFromFirstToLastUse(t *testing.T) {
 	}
 	h.Leave()
 	until(t, "detached", func() bool { return slices.Equal(a.of("s1"), []string{"attach s1", "detach s1"}) })
+	if len(a.of("all")) != 1 || len(m.Status().Alarms) != 0 {
+		t.Errorf("swept %q, alarms %q", a.of("all"), m.Status().Alarms)
+	}
 	m.stop()
 	if got := a.of("pinned"); !slices.Equal(got, []string{"attach pinned", "detach pinned"}) {
 		t.Errorf("the pinned source: %q", got)
 	}
+}
+
+func TestAddressThatStays(t *testing.T) {
+	w := newWorld(t)
+	l := newLeader(w, "c1")
+	a := &attacher{}
+	o := w.options("a", "spool-a")
+	o.Attach = a
+	m := w.start(o)
+	m.given("s1", 1)
+	a.set(errors.New("netlink is angry"))
+	w.assign("s1", "a", m.Status().Lease, 1, keyspace.Releasing)
+	r := l.reported("released with a fault", func(r *exchange.Report) bool { s := source(r, "s1"); return s != nil && s.Released })
+	if !strings.Contains(source(&r, "s1").Fault, "angry") || !containsAny(m.Status().Alarms, "angry") {
+		t.Errorf("reported %+v, alarms %q", source(&r, "s1"), m.Status().Alarms)
+	}
+	a.set(nil)
+	until(t, "it is taken off at last", func() bool { return !containsAny(m.Status().Alarms, "angry") })
 }
 
 func TestFault(t *testing.T) {
