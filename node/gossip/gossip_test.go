@@ -281,9 +281,45 @@ func TestKeyRingRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = open.Close() }()
-	if err := open.InstallKey(key(1)); err == nil || open.Keys() != nil || open.UseKey(key(1)) == nil || open.RemoveKey(key(1)) == nil {
+	if err := open.InstallKey(key(1)); err == nil || open.Keys() != nil || open.UseKey(key(1)) == nil || open.SetKeys([][]byte{key(1)}) == nil || open.RemoveKey(key(1)) == nil {
 		t.Errorf("a ring where there is none: %v", err)
 	}
+}
+
+func TestSetKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := start(t, newFabric(t).nth(1))
+		ids := func(keys ...[]byte) (out []string) {
+			for _, k := range keys {
+				out = append(out, gossip.KeyID(k))
+			}
+			return out
+		}
+		for _, ring := range [][][]byte{
+			{key(1)}, {key(1), key(2)}, {key(2), key(1)}, {key(2)}, // a change
+			{key(3), key(4)}, {key(5), key(6)}, {key(6), key(5)}, {key(7)}, // and several slept through
+			{key(7), key(7)},
+		} {
+			want := ids(ring...)
+			want = slices.Compact(want)
+			for range 2 {
+				if err := g.SetKeys(ring); err != nil {
+					t.Error(err)
+				}
+				if got := g.Keys(); !slices.Equal(got, want) {
+					t.Errorf("keys %v, want %v", got, want)
+				}
+			}
+		}
+		for _, bad := range [][][]byte{nil, {key(1), key(2), key(3)}, {[]byte("x")}, {key(1), nil}} {
+			if err := g.SetKeys(bad); err == nil {
+				t.Errorf("%d keys were taken", len(bad))
+			}
+		}
+		if got := g.Keys(); !slices.Equal(got, ids(key(7))) {
+			t.Errorf("after what was refused the keys are %v", got)
+		}
+	})
 }
 
 // TestANodeComesBack: its new process is heard, though its numbers begin anew,

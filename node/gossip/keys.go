@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/hashicorp/memberlist"
 )
@@ -107,4 +108,46 @@ func (g *Gossip) RemoveKey(key []byte) error {
 		return fmt.Errorf("gossip: remove key %s: %w", KeyID(key), err)
 	}
 	return nil
+}
+
+// SetKeys brings the ring to these keys, the first to encrypt with, one or two,
+// whichever of the three steps that is. It is for a node that is told the whole
+// ring; that all nodes have made a step before the next is begun is for whoever
+// tells it.
+func (g *Gossip) SetKeys(keys [][]byte) error {
+	if len(keys) == 0 || len(keys) > MaxKeys {
+		return fmt.Errorf("gossip: set keys: there are %d, want 1 to %d", len(keys), MaxKeys)
+	}
+	for _, k := range keys {
+		if err := memberlist.ValidateKey(k); err != nil {
+			return errors.New("gossip: set keys: want 16, 24 or 32 bytes each")
+		}
+	}
+	// A node that has slept through a change may have none of the new keys: its
+	// spare one makes room.
+	if err := g.removeOthers(keys); err != nil {
+		return err
+	}
+	if err := errors.Join(g.InstallKey(keys[0]), g.UseKey(keys[0]), g.removeOthers(keys)); err != nil {
+		return err
+	}
+	return g.InstallKey(keys[len(keys)-1])
+}
+
+// removeOthers removes what is neither wanted nor in use.
+func (g *Gossip) removeOthers(wanted [][]byte) error {
+	g.keys.Lock()
+	if g.ring == nil {
+		g.keys.Unlock()
+		return errNoRing
+	}
+	have := g.ring.GetKeys()
+	g.keys.Unlock()
+	var errs []error
+	for _, k := range have[1:] {
+		if !slices.ContainsFunc(wanted, func(w []byte) bool { return bytes.Equal(w, k) }) {
+			errs = append(errs, g.RemoveKey(k))
+		}
+	}
+	return errors.Join(errs...)
 }
