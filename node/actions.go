@@ -277,6 +277,7 @@ func (n *Node) takeBack(ctx context.Context, a *spool.Action, reason, author str
 		return nil, err
 	}
 	n.actions.forget(a.ID)
+	n.mover.past.forget(a.ID)
 	n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) { s.Release(now, a.ID) })
 	return &api.ActionResult{Action: apiAction(a), Affected: n.queuedIn(a.Scope)}, nil
 }

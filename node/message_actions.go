@@ -20,6 +20,13 @@ type messageResult struct {
 	landing     waiting // until nothing of it is in flight
 }
 
+func (res *messageResult) tooLate(id message.DeliveryID, recipients int) {
+	res.late += recipients
+	if len(res.lateIDs) < maxLateIDs {
+		res.lateIDs = append(res.lateIDs, id.String())
+	}
+}
+
 // onMessage acts on the deliveries of one message, or one of them, of the
 // tenant in the action's scope if there is one. What is in flight is too late
 // for this attempt; after a cancel no other follows.
@@ -34,6 +41,13 @@ func (n *Node) onMessage(ctx context.Context, a *spool.Action, id message.ID, in
 		res.found = true
 		res.ended += len(st.Final)
 		d := st.Queued
+		if d == nil && st.Gone != nil && v != nil {
+			// Its node is told by this one: it may have heard of the order before
+			// it had the delivery.
+			res.tooLate(st.ID, st.Gone.Recipients)
+			n.follow(st.Gone.To, st.ID, *v, res.landing.begin())
+			return
+		}
 		if d == nil || v == nil && !d.Due.After(a.Created) {
 			return
 		}
@@ -42,10 +56,7 @@ func (n *Node) onMessage(ctx context.Context, a *spool.Action, id message.ID, in
 			o = &order{*v, res.landing.begin()}
 		}
 		if !n.dispatch.claim(d, o) {
-			res.late += len(d.Recipients)
-			if len(res.lateIDs) < maxLateIDs {
-				res.lateIDs = append(res.lateIDs, d.ID.String())
-			}
+			res.tooLate(d.ID, len(d.Recipients))
 			return
 		}
 		if o != nil {

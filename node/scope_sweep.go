@@ -51,6 +51,7 @@ func (n *Node) startSweep(a spool.Action) *scopeSweep {
 	sw := &scopeSweep{n: n, a: a, done: make(chan struct{})}
 	if v := verdictOf(&a); v != nil {
 		sw.rule = &rule{verdict: *v, scope: a.Scope, created: a.Created}
+		n.mover.past.note(a)
 	}
 	ctx, stop := context.WithCancel(n.root)
 	n.actions.running(a.ID, stop)
@@ -123,6 +124,7 @@ func (sw *scopeSweep) run(ctx context.Context) error {
 	// the barrier the listing shows what they left.
 	n.deciding.Lock()
 	n.deciding.Unlock() //nolint:staticcheck // to have waited is all
+	n.mover.past.settle()
 	for first, found := true, true; found; first = false {
 		if err := n.spool.Barrier(); err != nil {
 			return err
@@ -132,7 +134,7 @@ func (sw *scopeSweep) run(ctx context.Context) error {
 			return err
 		}
 	}
-	return n.spool.DeleteAction(ctx, sw.a.ID)
+	return n.spool.RetireAction(ctx, sw.a)
 }
 
 // pass goes over the scope once and returns when what it found has ended.

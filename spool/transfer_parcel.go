@@ -30,6 +30,9 @@ type Parcel struct {
 	Floor  uint64 // the sender's, see Store.Floor
 	Jobs   []JobOrderOf
 	Items  []ParcelItem
+	// Holds are the scopes of holds in force at the sender that keep some of it
+	// from going out. Set them before Encode.
+	Holds []message.Scope
 
 	// Of a packed parcel: Unfit are those that cannot go, since a record of
 	// theirs is unreadable or would be refused; Gone those that are not in the
@@ -100,7 +103,32 @@ func (p *Parcel) appendHead(b []byte) []byte {
 	b = appendText(b, p.From.Spool)
 	b = appendText(b, p.To)
 	b = binary.AppendUvarint(b, p.Number)
-	return binary.AppendUvarint(b, p.Floor)
+	b = binary.AppendUvarint(b, p.Floor)
+	b = binary.AppendUvarint(b, uint64(len(p.Holds)))
+	for i := range p.Holds {
+		h := &p.Holds[i]
+		for _, s := range [...]string{h.Destination, h.Tenant, h.Stream, h.Pool, h.Job, h.Carrier, h.Source} {
+			b = appendText(b, s)
+		}
+	}
+	return b
+}
+
+// maxParcelHolds bounds the holds named in a parcel.
+const maxParcelHolds = 1024
+
+func (p *Parcel) parseHolds(f *fields) error {
+	for range int(f.below(maxParcelHolds + 1)) {
+		var h message.Scope
+		for _, s := range [...]*string{&h.Destination, &h.Tenant, &h.Stream, &h.Pool, &h.Job, &h.Carrier, &h.Source} {
+			*s = f.own()
+		}
+		if h.IsZero() && !f.bad {
+			return fmt.Errorf("%w: a hold without a scope", errParcel)
+		}
+		p.Holds = append(p.Holds, h)
+	}
+	return nil
 }
 
 // Encode gives a packed parcel its form on the wire, as the transfer given.
@@ -315,6 +343,9 @@ func ParseParcel(b []byte) (*Parcel, error) {
 	}
 	if !validNodeID(p.To) || checkNumber(p.Number) != nil || p.Floor > p.Number {
 		return nil, fmt.Errorf("%w: transfer %d to %q with floor %d", errParcel, p.Number, p.To, p.Floor)
+	}
+	if err := p.parseHolds(&f); err != nil {
+		return nil, err
 	}
 	if err := p.parseJobs(&f); err != nil {
 		return nil, err

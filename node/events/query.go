@@ -31,7 +31,7 @@ type Query struct {
 
 var eventTypes = []message.EventType{
 	message.EventAccepted, message.EventDelivered, message.EventDeferred, message.EventBounced, message.EventExpired,
-	message.EventCancelled, message.EventHeld, message.EventReleased, message.EventSuppressed, message.EventRejected,
+	message.EventCancelled, message.EventHeld, message.EventReleased, message.EventTransferred, message.EventReceived, message.EventSuppressed, message.EventRejected,
 }
 
 // matcher is a Query made ready: needles that every matching line contains as

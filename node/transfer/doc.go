@@ -83,8 +83,9 @@
 // What was ordered for a job (pause, rate, cancel) travels in the parcel; the
 // newer order wins, and a cancel over everything. Holds do not travel, since one
 // that was released could come back: they are made on each node by the control
-// plane. The parcel names none; the node's Arriving sees to it that what is held
-// stays held.
+// plane. But the parcel names those that keep any of it from going out here, and
+// the receiver refuses it unless each of them is covered by one of its own. So
+// mail that is held on one node only stays on that node.
 //
 // Cancels and expiries of a scope are remembered by each node for a week after
 // they are through (spool.PastRetention), and held against what arrives: it ends

@@ -62,6 +62,7 @@ func (t *Transfer) Send(ctx context.Context, to string, ds []*message.Delivery) 
 		t.o.Host.Returned(p.All())
 		return 0, err
 	}
+	p.Holds = t.o.Host.Holding(p.All())
 	tr, err := t.o.Spool.BeginTransfer(g.peer, p)
 	if err != nil {
 		t.o.Host.Returned(p.All())

@@ -49,6 +49,9 @@ type Host interface {
 	// deliveries are here, durably, and this node's from now on; else none of
 	// them came. events go into the same batch.
 	Arriving(p *spool.Parcel) (events []byte, end func(error), err error)
+	// Holding gives the scopes of the holds that keep any of the deliveries from
+	// going out; the other node's Arriving sees them in the parcel.
+	Holding(ds []*message.Delivery) []message.Scope
 	// Leaving gives the events of deliveries that are about to be deleted here
 	// because another node has them.
 	Leaving(to spool.Peer, ds []*message.Delivery) (events []byte)

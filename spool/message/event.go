@@ -22,7 +22,12 @@ const (
 	EventHeld       EventType = "held"       // one for the action, whose id it has; not in the ledger
 	EventReleased   EventType = "released"   // its end
 	EventSuppressed EventType = "suppressed" // ends as bounced, with this reason; nothing writes it yet
-	EventRejected   EventType = "rejected"   // refused at ingest; counted, nothing writes it yet
+	// EventTransferred is the sender's end of a delivery that went to another
+	// node, EventReceived the receiver's beginning; Host is the other node. In
+	// the ledger of one node they end and begin, in the cluster's they cancel out.
+	EventTransferred EventType = "transferred"
+	EventReceived    EventType = "received"
+	EventRejected    EventType = "rejected" // refused at ingest; counted, nothing writes it yet
 )
 
 // Event is one record of the event log: one recipient, one transition.
