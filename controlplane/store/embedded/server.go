@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
@@ -21,11 +23,11 @@ type Options struct {
 	Dir string
 	// Name tells members apart. Default "hikyaku".
 	Name string
-	// Listen is the URL for clients, as "http://127.0.0.1:2379". "" is a unix
-	// socket below Dir.
+	// Listen is the URL for clients, as "http://127.0.0.1:2379"; port 0 is any
+	// that is free. "" is a unix socket below Dir.
 	Listen string
-	// Peer is the URL for other members; "" is a unix socket below Dir, which is
-	// enough for one that is alone.
+	// Peer is the URL for other members; "" is a unix socket below Dir, for one
+	// that is alone: members do not find each other by sockets.
 	Peer string
 	// Members are all members of a new cluster, name to peer URL, this one
 	// among them. Empty: it is alone. Only the first start looks at it.
@@ -51,9 +53,10 @@ const (
 	// keepRevisions is how much of etcd's own history stays: watchers that were
 	// away for long read everything again.
 	keepRevisions = "10000"
-	// defragMegabytes is how much must be free in the file for a start to
-	// compact it.
-	defragMegabytes = 64
+	// defragAbove is how much of the file must be free, and more than half of
+	// it, for the file to be written anew: at a start, or later.
+	defragAbove = 64 << 20
+	defragEvery = time.Hour
 )
 
 // Server is a running member.
@@ -61,6 +64,13 @@ type Server struct {
 	etcd     *embed.Etcd
 	endpoint string
 	sockets  string // a directory to remove, "" for none
+	lock     *os.File
+	log      *slog.Logger
+
+	once   sync.Once
+	closed error // what Close came to
+	stop   chan struct{}
+	wg     sync.WaitGroup
 }
 
 // Start starts the member and waits until it serves. With several members that
@@ -72,21 +82,32 @@ func Start(ctx context.Context, o Options) (_ *Server, err error) {
 	if o.Name == "" {
 		o.Name = "hikyaku"
 	}
+	if o.Peer == "" && (len(o.Members) > 1 || o.Join) {
+		return nil, errors.New("start etcd: a member that is not alone needs a URL for the others")
+	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("start etcd: %w", err)
 	}
 	if err := os.Chmod(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("start etcd: %w", err)
 	}
-	s := &Server{}
+	s := &Server{log: o.Logger, stop: make(chan struct{})}
+	// etcd itself would wait for a second process to end, without a word.
+	if s.lock, err = lockDir(o.Dir); err != nil {
+		return nil, fmt.Errorf("start etcd: %w", err)
+	}
 	cfg, err := s.config(&o)
 	if err == nil {
 		err = s.start(ctx, cfg, o.StartTimeout)
 	}
 	if err != nil {
-		s.Close()
-		return nil, fmt.Errorf("start etcd in %s: %w", o.Dir, err)
+		return nil, fmt.Errorf("start etcd in %s: %w", o.Dir, errors.Join(err, s.Close()))
 	}
+	s.wg.Add(1)
+	go func() {
+		defer s.wg.Done()
+		s.tidy()
+	}()
 	return s, nil
 }
 
@@ -104,6 +125,10 @@ func (s *Server) start(ctx context.Context, cfg *embed.Config, timeout time.Dura
 		return errors.New("it stopped while starting; its log says why")
 	case <-ctx.Done():
 		return fmt.Errorf("it is not ready after %s: the other members are not reached, or the disk is too slow: %w", timeout, ctx.Err())
+	}
+	s.endpoint = cfg.AdvertiseClientUrls[0].String()
+	if strings.HasPrefix(s.endpoint, "http") {
+		s.endpoint = cfg.AdvertiseClientUrls[0].Scheme + "://" + s.etcd.Clients[0].Addr().String()
 	}
 	return nil
 }
@@ -143,7 +168,7 @@ func (s *Server) config(o *Options) (*embed.Config, error) {
 		cfg.ClientTLSInfo, cfg.PeerTLSInfo = info, info
 	}
 	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = embed.CompactorModeRevision, keepRevisions
-	cfg.BootstrapDefragThresholdMegabytes = defragMegabytes
+	cfg.BootstrapDefragThresholdMegabytes = defragAbove >> 20
 	cfg.QuotaBackendBytes = defaultQuota
 	if o.QuotaBytes > 0 {
 		cfg.QuotaBackendBytes = o.QuotaBytes
@@ -186,8 +211,19 @@ func (s *Server) listen(cfg *embed.Config, o *Options) error {
 	}
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{*c}, []url.URL{*c}
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{*p}, []url.URL{*p}
-	s.endpoint = client
 	return nil
+}
+
+// lockDir keeps a second process out. The lock goes with the process.
+func lockDir(dir string) (*os.File, error) {
+	l, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(l.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s is in use by another process: %w", dir, err), l.Close())
+	}
+	return l, nil
 }
 
 // Endpoints is where clients reach it.
@@ -196,13 +232,40 @@ func (s *Server) Endpoints() []string { return []string{s.endpoint} }
 // Failed is closed, or gives an error, when the member has stopped by itself.
 func (s *Server) Failed() <-chan error { return s.etcd.Err() }
 
-// Close stops the member and waits for it.
+// tidy writes the database anew when most of it is free, until Close. The
+// member does not answer meanwhile: that takes some ten milliseconds for each
+// ten megabytes in use.
+func (s *Server) tidy() {
+	tick := time.NewTicker(defragEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-s.stop:
+			return
+		}
+		b := s.etcd.Server.Backend()
+		if size, used := b.Size(), b.SizeInUse(); size-used < defragAbove || used > size/2 {
+			continue
+		}
+		if err := b.Defrag(); err != nil {
+			s.log.Warn("etcd's database could not be written anew", "error", err)
+		}
+	}
+}
+
+// Close stops the member and waits for it. Twice does no harm.
 func (s *Server) Close() error {
-	if s.etcd != nil {
-		s.etcd.Close()
-	}
-	if s.sockets != "" {
-		return os.RemoveAll(s.sockets)
-	}
-	return nil
+	s.once.Do(func() {
+		close(s.stop)
+		s.wg.Wait()
+		if s.etcd != nil {
+			s.etcd.Close()
+		}
+		if s.sockets != "" {
+			s.closed = os.RemoveAll(s.sockets)
+		}
+		s.closed = errors.Join(s.closed, s.lock.Close())
+	})
+	return s.closed
 }
