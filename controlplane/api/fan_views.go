@@ -117,7 +117,7 @@ type ClusterOverview struct {
 	Rates   Flow          `json:"rates"`
 	Queue   QueueSizes    `json:"queue"`
 	Conns   Sockets       `json:"connections"`
-	Nodes   []NodeSummary `json:"each_node"`
+	Each    []NodeSummary `json:"each_node"`
 	Top     []NodeQueue   `json:"top" doc:"The twenty largest destinations of the nodes."`
 	Lanes   []NodeLane    `json:"lanes" doc:"The twenty busiest."`
 	Gates   []ShutGate    `json:"gates" doc:"Those that are closed."`
@@ -180,7 +180,7 @@ func (a *api) overview(ctx context.Context, in *struct{ NodesQuery }) (*out[Clus
 		return nil, err
 	}
 	as := ask[nodeOverview](ctx, a, nodes, func(state.Node) call { return call{method: http.MethodGet, path: "/v1/overview", query: url.Values{}} })
-	body := &ClusterOverview{Time: a.now().UTC(), Nodes: []NodeSummary{}, Coverage: cover(as), Top: []NodeQueue{}, Lanes: []NodeLane{}, Gates: []ShutGate{}, Replies: []BadReply{}}
+	body := &ClusterOverview{Time: a.now().UTC(), Each: []NodeSummary{}, Coverage: cover(as), Top: []NodeQueue{}, Lanes: []NodeLane{}, Gates: []ShutGate{}, Replies: []BadReply{}}
 	body.Queue.Counted = true
 	replies := map[BadReply]int64{}
 	for i := range as {
@@ -208,7 +208,7 @@ func (a *api) overview(ctx context.Context, in *struct{ NodesQuery }) (*out[Clus
 // add takes one node into the sums.
 func (o *ClusterOverview) add(node string, v *nodeOverview, replies map[BadReply]int64) {
 	v.Node = node
-	o.Nodes = append(o.Nodes, v.NodeSummary)
+	o.Each = append(o.Each, v.NodeSummary)
 	o.Rates.Accepted += v.Rates.Accepted
 	o.Rates.Delivered += v.Rates.Delivered
 	o.Rates.Deferred += v.Rates.Deferred

@@ -98,17 +98,7 @@ func (p *Policy) result(ctx context.Context, r request) (*api.Result, error) {
 	if err := p.do(ctx, r, out); err != nil {
 		return nil, err
 	}
-	for i := range out.Effects {
-		for _, r := range []*api.Resource{out.Effects[i].Before, out.Effects[i].After} {
-			if r == nil {
-				continue
-			}
-			if err := typed(r); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return out, nil
+	return out, typedEffects(out.Effects)
 }
 
 func (p *Policy) do(ctx context.Context, r request, out any) error {

@@ -1,10 +1,15 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
+
+	policyapi "hikyaku/controlplane/api"
+	"hikyaku/node/api"
 )
 
 func newActionsCmd(c *cli) *cobra.Command {
@@ -18,24 +23,28 @@ func newActionsCmd(c *cli) *cobra.Command {
 		Short: "List holds and cancels that stand",
 		Args:  wantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			n, err := c.node()
+			m, err := c.mail(cmd.Context())
 			if err != nil {
 				return err
 			}
-			as, err := n.Actions(cmd.Context())
+			as, raw, err := m.actions(cmd.Context(), c.nodes)
 			if err != nil {
 				return err
 			}
-			return c.print(as, func(w io.Writer) error {
+			return c.print(raw, func(w io.Writer) error {
+				c.missing(as.Coverage)
 				var rows [][]string
-				for _, a := range as {
-					on := scopeText(a.Scope)
+				var nodes []string
+				for _, a := range as.Items {
+					nodes = append(nodes, strings.Join(a.On, " "))
+					on := scopeText(api.Scope(a.Scope))
 					if a.Message != "" {
 						on = "message " + a.Message
 					}
 					rows = append(rows, []string{a.ID, a.Verb, on, since(&a.Created), until(a.Expires), a.Author, a.Reason})
 				}
-				return c.table(w, []string{"ID", "ACTION", "ON", ">AGE", ">ENDS IN", "BY", "REASON"}, rows)
+				head, rows := withNode([]string{"ID", "ACTION", "ON", ">AGE", ">ENDS IN", "BY", "REASON"}, rows, nodes)
+				return c.table(w, head, rows)
 			})
 		},
 	}
@@ -44,11 +53,14 @@ func newActionsCmd(c *cli) *cobra.Command {
 		Short: "End a hold",
 		Args:  wantArgs(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			n, err := c.node()
+			m, err := c.mail(cmd.Context())
 			if err != nil {
 				return err
 			}
-			r, err := n.DeleteAction(cmd.Context(), args[0])
+			if m.cluster != nil {
+				return c.endEverywhere(cmd.Context(), m, args[0])
+			}
+			r, err := m.node.DeleteAction(cmd.Context(), args[0])
 			if notFound(err) {
 				return hint(err, "\"hikyaku actions ls\" lists what stands")
 			}
@@ -61,6 +73,40 @@ func newActionsCmd(c *cli) *cobra.Command {
 			})
 		},
 	}
+	c.nodeFlag(cmd)
 	cmd.AddCommand(ls, rm)
 	return cmd
+}
+
+// actions gives what stands, and the answer that it was read from.
+func (m *mailbox) actions(ctx context.Context, nodes []string) (*policyapi.ClusterActions, any, error) {
+	if m.cluster != nil {
+		out, err := m.cluster.Actions(ctx, nodes)
+		return out, out, err
+	}
+	raw, err := m.node.Actions(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	out, err := reshape[policyapi.ClusterActions](map[string]any{"items": raw})
+	return out, raw, err
+}
+
+// endEverywhere takes an action back on all nodes.
+func (c *cli) endEverywhere(ctx context.Context, m *mailbox, id string) error {
+	r, err := m.cluster.DeleteAction(ctx, id, c.nodes)
+	if notFound(err) {
+		return hint(err, "\"hikyaku actions ls\" lists what stands")
+	}
+	if err != nil {
+		return err
+	}
+	if err := c.print(r, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "ended on %s\n", count(int64(len(r.Acknowledged)), "node", "nodes"))
+		return err
+	}); err != nil || r.Complete {
+		return err
+	}
+	c.missing(r.Coverage)
+	return &exitError{code: exitPartly, text: "not everywhere: give the command again when the missing nodes are back; that is harmless"}
 }

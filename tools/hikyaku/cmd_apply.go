@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/diff"
@@ -16,6 +18,7 @@ import (
 func newApplyCmd(c *cli) *cobra.Command {
 	b := &batch{}
 	dryRun := false
+	var wait waiting
 	cmd := &cobra.Command{
 		Use:   "apply -f FILE",
 		Short: "Create and change resources of policy, all or none",
@@ -33,10 +36,14 @@ Secrets that a file leaves out are kept.`,
 			if err != nil {
 				return err
 			}
-			return c.print(r, func(w io.Writer) error { return c.showResult(w, r) })
+			if err := c.print(r, func(w io.Writer) error { return c.showResult(w, r) }); err != nil {
+				return err
+			}
+			return c.applied(cmd.Context(), &wait, r.Revision, r.DryRun)
 		},
 	}
 	b.flags(cmd)
+	wait.flags(cmd)
 	cmd.Flags().StringVar(&b.reason, "reason", "", "why, for the history")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would happen and change nothing")
 	return cmd
@@ -45,14 +52,16 @@ Secrets that a file leaves out are kept.`,
 func newDiffCmd(c *cli) *cobra.Command {
 	b := &batch{}
 	cmd := &cobra.Command{
-		Use:   "diff -f FILE",
-		Short: "Show what apply would change; exit code 1 if anything",
+		Use:   "diff (-f FILE | FROM [TO])",
+		Short: "Show what apply would change, or what two revisions differ in; exit code 1 if anything",
 		Long: `Compare the resources in files with those in force, as "apply" would change
-them. Secrets are not shown; that one differs is said.`,
+them; or two revisions of "hikyaku history", the second being that in force if
+it is not given. Secrets are not shown; that one differs is said.`,
+		Example: "  hikyaku diff -f policy.yaml\n  hikyaku diff 41 42",
 		GroupID: groupPolicy,
-		Args:    wantArgs(0, 0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			r, err := c.send(cmd.Context(), b, true)
+		Args:    wantArgs(0, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, names, err := c.compare(cmd.Context(), b, args)
 			if err != nil {
 				return err
 			}
@@ -60,7 +69,7 @@ them. Secrets are not shown; that one differs is said.`,
 			for _, e := range r.Effects {
 				changed = changed || e.Action != "unchanged"
 			}
-			if err := c.print(r, func(w io.Writer) error { return c.showDiff(w, r) }); err != nil {
+			if err := c.print(r, func(w io.Writer) error { return c.showDiff(w, r, names[0], names[1]) }); err != nil {
 				return err
 			}
 			if changed {
@@ -73,8 +82,38 @@ them. Secrets are not shown; that one differs is said.`,
 	return cmd
 }
 
+// compare is a dry run of files, or what became of each resource between two
+// revisions, with names for both sides.
+func (c *cli) compare(ctx context.Context, b *batch, args []string) (*api.Result, [2]string, error) {
+	if len(args) == 0 {
+		r, err := c.send(ctx, b, true)
+		return r, [2]string{"in force", "in file"}, err
+	}
+	var rev [2]int64
+	names := [2]string{"", "in force"}
+	for i, arg := range args {
+		n, err := strconv.ParseInt(arg, 10, 64)
+		if err != nil || n < 0 || n == 0 && i == 1 {
+			return nil, names, usageError("revision %q: want a number from \"hikyaku history\"", arg)
+		}
+		rev[i], names[i] = n, "revision "+arg
+	}
+	if len(b.files) > 0 {
+		return nil, names, usageError("give either -f FILE or revisions")
+	}
+	p, err := c.policy()
+	if err != nil {
+		return nil, names, err
+	}
+	d, err := p.Diff(ctx, rev[0], rev[1])
+	if err != nil {
+		return nil, names, err
+	}
+	return &api.Result{Revision: d.To, Effects: d.Effects}, names, nil
+}
+
 // showDiff prints a unified diff of the YAML of each resource.
-func (c *cli) showDiff(w io.Writer, r *api.Result) error {
+func (c *cli) showDiff(w io.Writer, r *api.Result, from, to string) error {
 	for _, e := range r.Effects {
 		before, err := yamlOf(e.Before)
 		if err != nil {
@@ -85,7 +124,7 @@ func (c *cli) showDiff(w io.Writer, r *api.Result) error {
 			return err
 		}
 		name := e.Kind + "/" + e.Name
-		text := diff.Diff(name+" (in force)", before, name+" (in file)", after)
+		text := diff.Diff(name+" ("+from+")", before, name+" ("+to+")", after)
 		for line := range strings.Lines(string(text)) {
 			if strings.HasPrefix(line, "diff ") {
 				continue // the two names follow

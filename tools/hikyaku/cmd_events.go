@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	policyapi "hikyaku/controlplane/api"
+	"hikyaku/controlplane/client"
 	"hikyaku/controlplane/policy"
 	"hikyaku/node/api"
 	nodeclient "hikyaku/node/api/client"
@@ -23,6 +25,7 @@ func newEventsCmd(c *cli) *cobra.Command {
 		Short:   "Follow and search the event log",
 		GroupID: groupMail,
 	}
+	c.nodeFlag(cmd)
 	cmd.AddCommand(newEventsTailCmd(c), newEventsSearchCmd(c))
 	return cmd
 }
@@ -100,11 +103,16 @@ func newEventsTailCmd(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			n, err := c.node()
+			m, err := c.mail(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return ended(cmd.Context(), n.TailEvents(cmd.Context(), q, d.D(), c.eventLine))
+			if m.cluster == nil {
+				return ended(cmd.Context(), m.node.TailEvents(cmd.Context(), q, d.D(), c.eventLine))
+			}
+			end, err := m.cluster.TailEvents(cmd.Context(), c.eventFilter(q), d.D(), c.eventLine)
+			c.streamMissing(end)
+			return ended(cmd.Context(), err)
 		},
 	}
 	f.add(cmd)
@@ -118,7 +126,7 @@ func ended(ctx context.Context, err error) error {
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil
 	}
-	if errors.Is(err, nodeclient.ErrCut) {
+	if errors.Is(err, nodeclient.ErrCut) || errors.Is(err, client.ErrCut) {
 		return hint(err, "the node may have stopped; \"hikyaku top --once\" shows whether it is back")
 	}
 	return err
@@ -156,15 +164,37 @@ func newEventsSearchCmd(c *cli) *cobra.Command {
 
 func (c *cli) searchEvents(ctx context.Context, dir string, q api.EventQuery) (*api.EventsFound, error) {
 	if dir == "" {
-		n, err := c.node()
+		m, err := c.mail(ctx)
 		if err != nil {
 			return nil, err
 		}
-		return n.SearchEvents(ctx, q, c.eventLine)
+		if m.cluster == nil {
+			return m.node.SearchEvents(ctx, q, c.eventLine)
+		}
+		end, err := m.cluster.SearchEvents(ctx, c.eventFilter(q), c.eventLine)
+		c.streamMissing(end)
+		if end == nil || end.Found == nil {
+			return nil, err
+		}
+		found := api.EventsFound(*end.Found)
+		return &found, err
 	}
 	found, err := events.SearchDir(ctx, dir, events.Query(q), func(_ *message.EventRecord, line []byte) error { return c.eventLine(line) })
 	out := api.EventsFound(found)
 	return &out, err
+}
+
+// eventFilter is a query for all nodes.
+func (c *cli) eventFilter(q api.EventQuery) client.EventFilter {
+	return client.EventFilter{ID: q.ID, Recipient: q.Recipient, Sender: q.Sender, Tenant: q.Tenant, Stream: q.Stream, Job: q.Job, Tag: q.Tag, Type: q.Type,
+		Destination: q.Destination, Carrier: q.Carrier, Source: q.Source, Since: q.Since, Until: q.Until, Limit: q.Limit, Nodes: c.nodes}
+}
+
+// streamMissing says which nodes a stream did not have.
+func (c *cli) streamMissing(end *policyapi.StreamEnd) {
+	if end != nil {
+		c.missing(end.Coverage)
+	}
 }
 
 // searchNotes says on stderr what the lines do not: they go to a pipe.

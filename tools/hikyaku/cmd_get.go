@@ -124,6 +124,7 @@ func summary(spec any) string {
 
 func newDeleteCmd(c *cli) *cobra.Command {
 	reason, dryRun, revision := "", false, int64(0)
+	var wait waiting
 	cmd := &cobra.Command{
 		Use:   "delete KIND NAME",
 		Short: "Delete a resource of policy",
@@ -141,9 +142,13 @@ under its name goes on by the defaults.`,
 			if err != nil {
 				return err
 			}
-			return c.print(r, func(w io.Writer) error { return c.showResult(w, r) })
+			if err := c.print(r, func(w io.Writer) error { return c.showResult(w, r) }); err != nil {
+				return err
+			}
+			return c.applied(cmd.Context(), &wait, r.Revision, r.DryRun)
 		},
 	}
+	wait.flags(cmd)
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the history")
 	cmd.Flags().Int64Var(&revision, "revision", 0, "only if the resource is still at this revision")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would happen and change nothing")

@@ -57,6 +57,7 @@ func effects(r *api.Revision) string {
 
 func newRollbackCmd(c *cli) *cobra.Command {
 	req := &api.RollbackRequest{}
+	var wait waiting
 	cmd := &cobra.Command{
 		Use:   "rollback REVISION",
 		Short: "Bring the policy of an old revision back into force",
@@ -78,9 +79,13 @@ was created since is deleted. "hikyaku history" lists the revisions.`,
 			if err != nil {
 				return err
 			}
-			return c.print(r, func(w io.Writer) error { return c.showResult(w, changedOnly(r)) })
+			if err := c.print(r, func(w io.Writer) error { return c.showResult(w, changedOnly(r)) }); err != nil {
+				return err
+			}
+			return c.applied(cmd.Context(), &wait, r.Revision, r.DryRun)
 		},
 	}
+	wait.flags(cmd)
 	cmd.Flags().StringVar(&req.Reason, "reason", "", "why, for the history")
 	cmd.Flags().Int64Var(&req.ExpectedRevision, "revision", 0, "only if the policy is still at this revision")
 	cmd.Flags().BoolVar(&req.DryRun, "dry-run", false, "say what would happen and change nothing")

@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	policyapi "hikyaku/controlplane/api"
+	"hikyaku/controlplane/client"
 	"hikyaku/controlplane/policy"
 	"hikyaku/node/api"
 )
@@ -19,6 +21,7 @@ func newJobCmd(c *cli) *cobra.Command {
 		Long:    "A job is named TENANT/JOB, as \"hikyaku job ls\" shows it.",
 		GroupID: groupMail,
 	}
+	c.nodeFlag(cmd)
 	cmd.AddCommand(newJobLsCmd(c), newJobShowCmd(c), newJobRateCmd(c), newJobCancelCmd(c),
 		newJobStateCmd(c, "pause", "paused", "Stop sending a job until it is resumed"),
 		newJobStateCmd(c, "resume", "active", "Go on sending a paused job"))
@@ -32,21 +35,22 @@ func newJobLsCmd(c *cli) *cobra.Command {
 		Short: "List jobs",
 		Args:  wantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			n, err := c.node()
+			m, err := c.mail(cmd.Context())
 			if err != nil {
 				return err
 			}
-			jobs, more, err := collectJobs(cmd.Context(), n.Jobs, f)
+			jobs, raw, err := m.jobs(cmd.Context(), c.nodes, f)
 			if err != nil {
 				return err
 			}
-			return c.print(jobs, func(w io.Writer) error {
-				if err := c.showJobs(w, jobs); err != nil {
+			return c.print(raw, func(w io.Writer) error {
+				if err := c.showJobs(w, jobs.Jobs); err != nil {
 					return err
 				}
-				if more {
+				if jobs.Next != "" {
 					fmt.Fprintln(c.err, "there are more; --limit shows them")
 				}
+				c.missing(jobs.Coverage)
 				return nil
 			})
 		},
@@ -76,7 +80,37 @@ func collectJobs(ctx context.Context, ask func(context.Context, api.JobFilter) (
 	}
 }
 
-func (c *cli) showJobs(w io.Writer, jobs []api.Job) error {
+// jobs gives the listing, and the answer that it was read from.
+func (m *mailbox) jobs(ctx context.Context, nodes []string, f api.JobFilter) (*policyapi.ClusterJobs, any, error) {
+	if m.cluster == nil {
+		all, more, err := collectJobs(ctx, m.node.Jobs, f)
+		if err != nil {
+			return nil, nil, err
+		}
+		out, err := reshape[policyapi.ClusterJobs](map[string]any{"jobs": all})
+		if err == nil && more {
+			out.Next = "more"
+		}
+		return out, all, err
+	}
+	if f.Limit < 1 {
+		return nil, nil, usageError("--limit %d: want at least 1", f.Limit)
+	}
+	out := &policyapi.ClusterJobs{Jobs: []policyapi.ClusterJob{}}
+	at := client.Where{Nodes: nodes}
+	for first := true; first || at.Page != "" && len(out.Jobs) < f.Limit; first = false {
+		at.Limit = min(f.Limit-len(out.Jobs), maxPage)
+		l, err := m.cluster.Jobs(ctx, f.Tenant, f.State, at)
+		if err != nil {
+			return nil, nil, err
+		}
+		out.Jobs, out.Coverage = append(out.Jobs, l.Jobs...), gaps(out.Coverage, l.Coverage)
+		at.Page, out.Next = l.Next, l.Next
+	}
+	return out, out, nil
+}
+
+func (c *cli) showJobs(w io.Writer, jobs []policyapi.ClusterJob) error {
 	var rows [][]string
 	for _, j := range jobs {
 		rows = append(rows, []string{
@@ -88,7 +122,7 @@ func (c *cli) showJobs(w io.Writer, jobs []api.Job) error {
 }
 
 // progress is how many recipients of a job have come to an end.
-func progress(j *api.Job) string {
+func progress(j *policyapi.ClusterJob) string {
 	if j.Accepted == 0 {
 		return ""
 	}
@@ -114,24 +148,40 @@ func newJobShowCmd(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			n, err := c.node()
+			m, err := c.mail(cmd.Context())
 			if err != nil {
 				return err
 			}
-			j, err := n.Job(cmd.Context(), tenant, id)
-			return c.showJob(j, err)
+			if m.cluster != nil {
+				j, err := m.cluster.Job(cmd.Context(), tenant, id, c.nodes)
+				return c.showJob(j, j, err)
+			}
+			j, err := m.node.Job(cmd.Context(), tenant, id)
+			return c.showNodeJob(j, err)
 		},
 	}
 }
 
-func (c *cli) showJob(j *api.Job, err error) error {
+// showNodeJob shows the answer of a node alone.
+func (c *cli) showNodeJob(j *api.Job, err error) error {
+	if err != nil {
+		return c.showJob(nil, nil, err)
+	}
+	out, err := reshape[policyapi.ClusterJobAnswer](j)
+	return c.showJob(out, j, err)
+}
+
+func (c *cli) showJob(j *policyapi.ClusterJobAnswer, raw any, err error) error {
 	if notFound(err) {
 		return hint(err, "\"hikyaku job ls\" lists the jobs")
 	}
 	if err != nil {
 		return err
 	}
-	return c.print(j, func(w io.Writer) error { return c.showJobs(w, []api.Job{*j}) })
+	return c.print(raw, func(w io.Writer) error {
+		c.missing(j.Coverage)
+		return c.showJobs(w, []policyapi.ClusterJob{j.ClusterJob})
+	})
 }
 
 // changeJob changes a job and shows it as it stands after.
@@ -140,12 +190,19 @@ func (c *cli) changeJob(ctx context.Context, arg string, change api.JobChange) e
 	if err != nil {
 		return err
 	}
-	n, err := c.node()
+	m, err := c.mail(ctx)
 	if err != nil {
 		return err
 	}
-	j, err := n.ChangeJob(ctx, tenant, id, change)
-	return c.showJob(j, err)
+	if m.cluster == nil {
+		j, err := m.node.ChangeJob(ctx, tenant, id, change)
+		return c.showNodeJob(j, err)
+	}
+	j, err := m.cluster.ChangeJob(ctx, tenant, id, policyapi.JobOrder(change), c.nodes)
+	if err := c.showJob(j, j, err); err != nil || j.Complete {
+		return err
+	}
+	return &exitError{code: exitPartly, text: "not everywhere: give the command again when the missing nodes are back; that is harmless"}
 }
 
 func newJobStateCmd(c *cli, name, state, short string) *cobra.Command {

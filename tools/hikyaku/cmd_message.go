@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	policyapi "hikyaku/controlplane/api"
+	"hikyaku/controlplane/client"
 	"hikyaku/node/api"
 )
 
@@ -16,6 +19,7 @@ func newMessageCmd(c *cli) *cobra.Command {
 		Short:   "Show a message and where its recipients stand; cancel it",
 		GroupID: groupMail,
 	}
+	c.nodeFlag(cmd)
 	cmd.AddCommand(newMessageShowCmd(c), newMessageCancelCmd(c))
 	return cmd
 }
@@ -27,18 +31,29 @@ func newMessageShowCmd(c *cli) *cobra.Command {
 		Short: "Show a message, given its id or that of one of its deliveries",
 		Args:  wantArgs(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			n, err := c.node()
+			from, err := c.mail(cmd.Context())
 			if err != nil {
 				return err
 			}
-			m, err := n.Message(cmd.Context(), args[0], o)
+			m, raw, err := from.message(cmd.Context(), c.nodes, args[0], o)
 			if notFound(err) {
 				return hint(err, "a message is kept for a while after its end; \"hikyaku events search --id %s\" has its whole story", args[0])
 			}
 			if err != nil {
 				return err
 			}
-			return c.print(m, func(w io.Writer) error { return c.showMessage(w, m, o.Content) })
+			return c.print(raw, func(w io.Writer) error {
+				for i := range m.Messages {
+					if i > 0 {
+						fmt.Fprintln(w)
+					}
+					if err := c.showMessage(w, &m.Messages[i], o.Content); err != nil {
+						return err
+					}
+				}
+				c.missing(m.Coverage)
+				return nil
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&o.Content, "content", false, "with the stored content")
@@ -47,7 +62,25 @@ func newMessageShowCmd(c *cli) *cobra.Command {
 	return cmd
 }
 
-func (c *cli) showMessage(w io.Writer, m *api.Message, content bool) error {
+// message gives what each node knows of it, and the answer that it was read
+// from.
+func (m *mailbox) message(ctx context.Context, nodes []string, id string, o api.MessageOptions) (*policyapi.ClusterMessage, any, error) {
+	if m.cluster != nil {
+		out, err := m.cluster.Message(ctx, id, client.MessageOptions{Content: o.Content, From: o.From, Limit: o.Limit, Nodes: nodes})
+		return out, out, err
+	}
+	raw, err := m.node.Message(ctx, id, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	one, err := reshape[policyapi.NodeMessage](raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &policyapi.ClusterMessage{Messages: []policyapi.NodeMessage{*one}}, raw, nil
+}
+
+func (c *cli) showMessage(w io.Writer, m *policyapi.NodeMessage, content bool) error {
 	sender, bytes := m.Sender, size(m.Size)
 	switch {
 	case m.Via == "": // no longer stored
@@ -56,7 +89,7 @@ func (c *cli) showMessage(w io.Writer, m *api.Message, content bool) error {
 		sender = "<> (null sender)"
 	}
 	for _, f := range []struct{ name, v string }{
-		{"message", m.ID}, {"sender", sender}, {"tenant", m.Tenant}, {"stream", m.Stream}, {"pool", m.Pool}, {"job", m.Job},
+		{"node", m.Node}, {"message", m.ID}, {"sender", sender}, {"tenant", m.Tenant}, {"stream", m.Stream}, {"pool", m.Pool}, {"job", m.Job},
 		{"priority", m.Priority}, {"tags", strings.Join(m.Tags, " ")}, {"accepted", stamp(m.Accepted) + ", " + since(&m.Accepted) + " ago"},
 		{"via", strings.TrimSpace(m.Via + " " + m.From)}, {"size", bytes},
 	} {
@@ -102,5 +135,6 @@ func newMessageCancelCmd(c *cli) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&f.Reason, "reason", "", "why, for those who come after")
 	cmd.Flags().BoolVar(&f.yes, "yes", false, "do not ask")
+	orderFlags(cmd, &f)
 	return cmd
 }

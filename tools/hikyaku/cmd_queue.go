@@ -4,12 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os/user"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"hikyaku/controlplane/policy"
+	policyapi "hikyaku/controlplane/api"
+	"hikyaku/controlplane/client"
 	"hikyaku/node/api"
 )
 
@@ -19,6 +18,7 @@ func newQueueCmd(c *cli) *cobra.Command {
 		Short:   "List queues, say why they wait, act on them",
 		GroupID: groupMail,
 	}
+	c.nodeFlag(cmd)
 	cmd.AddCommand(newQueueLsCmd(c), newQueueShowCmd(c), newQueueWhyCmd(c))
 	for _, v := range verbs {
 		cmd.AddCommand(newQueueVerbCmd(c, v))
@@ -35,15 +35,15 @@ func newQueueLsCmd(c *cli) *cobra.Command {
   hikyaku queue ls --json --limit 1000`,
 		Args: wantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			n, err := c.node()
+			m, err := c.mail(cmd.Context())
 			if err != nil {
 				return err
 			}
-			all, err := collectQueues(cmd.Context(), n.Queues, f)
+			all, err := m.queues(cmd.Context(), c.nodes, f)
 			if err != nil {
 				return err
 			}
-			return c.print(all, func(w io.Writer) error { return c.showQueues(w, all) })
+			return c.print(all.raw, func(w io.Writer) error { return c.showQueues(w, all.list) })
 		},
 	}
 	scopeFlags(cmd, &f.Scope)
@@ -75,8 +75,44 @@ func collectQueues(ctx context.Context, ask func(context.Context, api.QueueFilte
 	}
 }
 
-func (c *cli) showQueues(w io.Writer, l *api.QueueList) error {
+// queues is a listing, and the answer that it was read from, for --json.
+type queues struct {
+	list *policyapi.ClusterQueues
+	raw  any
+}
+
+func (m *mailbox) queues(ctx context.Context, nodes []string, f api.QueueFilter) (*queues, error) {
+	if m.cluster == nil {
+		all, err := collectQueues(ctx, m.node.Queues, f)
+		if err != nil {
+			return nil, err
+		}
+		list, err := reshape[policyapi.ClusterQueues](all)
+		return &queues{list, all}, err
+	}
+	if f.Limit < 1 {
+		return nil, usageError("--limit %d: want at least 1", f.Limit)
+	}
+	out := &policyapi.ClusterQueues{Queues: []policyapi.NodeQueue{}}
+	at := client.Where{Nodes: nodes}
+	for first := true; first || at.Page != "" && len(out.Queues) < f.Limit; first = false {
+		at.Limit = min(f.Limit-len(out.Queues), maxPage)
+		l, err := m.cluster.Queues(ctx, policyapi.MailScope(f.Scope), f.Sort, at)
+		if err != nil {
+			return nil, err
+		}
+		if first {
+			out.Total, out.Counted = l.Total, l.Counted
+		}
+		out.Queues, out.Coverage = append(out.Queues, l.Queues...), gaps(out.Coverage, l.Coverage)
+		at.Page, out.Next = l.Next, l.Next
+	}
+	return &queues{out, out}, nil
+}
+
+func (c *cli) showQueues(w io.Writer, l *policyapi.ClusterQueues) error {
 	var rows [][]string
+	var nodes []string
 	for i := range l.Queues {
 		q := &l.Queues[i]
 		binding := q.Binding
@@ -87,12 +123,14 @@ func (c *cli) showQueues(w io.Writer, l *api.QueueList) error {
 		if q.Last != nil {
 			last = replyText(&q.Last.Reply)
 		}
+		nodes = append(nodes, q.Node)
 		rows = append(rows, []string{
 			q.Destination, q.Priority, q.Tenant, q.Stream, q.Job, q.Carrier, number(q.Queued), number(q.InFlight),
 			since(q.Oldest), until(q.NextDue), binding, last,
 		})
 	}
 	head := []string{"DESTINATION", "PRIO", "TENANT", "STREAM", "JOB", "CARRIER", ">QUEUED", ">SENDING", ">OLDEST", ">DUE IN", "WAITS FOR", "LAST REPLY"}
+	head, rows = withNode(head, rows, nodes)
 	if err := c.table(w, head, rows); err != nil {
 		return err
 	}
@@ -100,8 +138,9 @@ func (c *cli) showQueues(w io.Writer, l *api.QueueList) error {
 		fmt.Fprintf(c.err, "%s more; --limit shows them\n", count(int64(more), "queue", "queues"))
 	}
 	if !l.Counted {
-		fmt.Fprintln(c.err, "the node still counts after its start: sizes will grow")
+		fmt.Fprintln(c.err, "a node still counts after its start: sizes will grow")
 	}
+	c.missing(l.Coverage)
 	return nil
 }
 
@@ -112,22 +151,23 @@ func newQueueShowCmd(c *cli) *cobra.Command {
 		Short: "List the deliveries queued for a destination",
 		Args:  wantArgs(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			n, err := c.node()
+			m, err := c.mail(cmd.Context())
 			if err != nil {
 				return err
 			}
 			f.Destination = args[0]
-			out, err := collectDeliveries(cmd.Context(), n.Deliveries, f)
+			out, raw, err := m.deliveries(cmd.Context(), c.nodes, f)
 			if err != nil {
 				return err
 			}
-			return c.print(out, func(w io.Writer) error {
+			return c.print(raw, func(w io.Writer) error {
 				if err := c.showDeliveries(w, out.Deliveries); err != nil {
 					return err
 				}
 				if out.Next != "" {
 					fmt.Fprintln(c.err, "there are more; --limit shows them")
 				}
+				c.missing(out.Coverage)
 				return nil
 			})
 		},
@@ -160,8 +200,36 @@ func collectDeliveries(ctx context.Context, ask func(context.Context, api.Delive
 	}
 }
 
-func (c *cli) showDeliveries(w io.Writer, ds []api.Delivery) error {
+// deliveries gives the listing, and the answer that it was read from.
+func (m *mailbox) deliveries(ctx context.Context, nodes []string, f api.DeliveryFilter) (*policyapi.ClusterDeliveries, any, error) {
+	if m.cluster == nil {
+		all, err := collectDeliveries(ctx, m.node.Deliveries, f)
+		if err != nil {
+			return nil, nil, err
+		}
+		out, err := reshape[policyapi.ClusterDeliveries](all)
+		return out, all, err
+	}
+	if f.Limit < 1 {
+		return nil, nil, usageError("--limit %d: want at least 1", f.Limit)
+	}
+	out := &policyapi.ClusterDeliveries{Deliveries: []policyapi.NodeDelivery{}}
+	at := client.Where{Nodes: nodes}
+	for first := true; first || at.Page != "" && len(out.Deliveries) < f.Limit; first = false {
+		at.Limit = min(f.Limit-len(out.Deliveries), maxPage)
+		l, err := m.cluster.Deliveries(ctx, policyapi.MailScope(f.Scope), at)
+		if err != nil {
+			return nil, nil, err
+		}
+		out.Deliveries, out.Coverage = append(out.Deliveries, l.Deliveries...), gaps(out.Coverage, l.Coverage)
+		at.Page, out.Next = l.Next, l.Next
+	}
+	return out, out, nil
+}
+
+func (c *cli) showDeliveries(w io.Writer, ds []policyapi.NodeDelivery) error {
 	var rows [][]string
+	var nodes []string
 	for i := range ds {
 		d := &ds[i]
 		last := ""
@@ -179,10 +247,11 @@ func (c *cli) showDeliveries(w io.Writer, ds []api.Delivery) error {
 			if j > 0 {
 				row[0] = ""
 			}
-			rows = append(rows, row)
+			rows, nodes = append(rows, row), append(nodes, d.Node)
 		}
 	}
-	return c.table(w, []string{"DELIVERY", "RECIPIENT", "STATE", ">TRIES", ">AGE", ">DUE IN", ">EXPIRES IN", "REPLY"}, rows)
+	head, rows := withNode([]string{"DELIVERY", "RECIPIENT", "STATE", ">TRIES", ">AGE", ">DUE IN", ">EXPIRES IN", "REPLY"}, rows, nodes)
+	return c.table(w, head, rows)
 }
 
 func newQueueWhyCmd(c *cli) *cobra.Command {
@@ -196,133 +265,48 @@ func newQueueWhyCmd(c *cli) *cobra.Command {
 			if err := destinationArg(&s, args); err != nil {
 				return err
 			}
-			n, err := c.node()
+			m, err := c.mail(cmd.Context())
 			if err != nil {
 				return err
 			}
-			a, err := n.Why(cmd.Context(), s)
+			a, raw, err := m.why(cmd.Context(), c.nodes, s)
 			if err != nil {
 				return err
 			}
-			return c.print(a, func(w io.Writer) error { return c.showWhy(w, a) })
+			return c.print(raw, func(w io.Writer) error { return c.showWhy(w, a) })
 		},
 	}
 	scopeFlags(cmd, &s)
 	return cmd
 }
 
-func (c *cli) showWhy(w io.Writer, a *api.WhyAnswer) error {
-	fmt.Fprintf(w, "%s queued for %s\n", count(a.Queued, "delivery", "deliveries"), clean(scopeText(a.Scope)))
+// why gives the reasons, and the answer that they were read from.
+func (m *mailbox) why(ctx context.Context, nodes []string, s api.Scope) (*policyapi.ClusterWhy, any, error) {
+	if m.cluster != nil {
+		a, err := m.cluster.Why(ctx, policyapi.MailScope(s), nodes)
+		return a, a, err
+	}
+	raw, err := m.node.Why(ctx, s)
+	if err != nil {
+		return nil, nil, err
+	}
+	a, err := reshape[policyapi.ClusterWhy](raw)
+	return a, raw, err
+}
+
+func (c *cli) showWhy(w io.Writer, a *policyapi.ClusterWhy) error {
+	fmt.Fprintf(w, "%s queued for %s\n", count(a.Queued, "delivery", "deliveries"), clean(scopeText(api.Scope(a.Scope))))
+	c.missing(a.Coverage)
 	if len(a.Reasons) == 0 {
 		_, err := fmt.Fprintln(w, "Nothing holds them back.")
 		return err
 	}
 	var rows [][]string
+	var nodes []string
 	for _, r := range a.Reasons {
+		nodes = append(nodes, r.Node)
 		rows = append(rows, []string{c.paint(r.Limit, yellow), r.Scope, r.Value, r.Used, until(r.Until), r.Text})
 	}
-	return c.table(w, []string{"LIMIT", "ON", ">VALUE", ">USED", ">FREE IN", "WHY"}, rows)
-}
-
-// verb is one action with the words for it.
-type verb struct {
-	name, done, short string
-	final             bool // cannot be undone: asks first
-}
-
-var verbs = []verb{
-	{api.VerbHold, "held", "Stop sending until released", false},
-	{api.VerbRelease, "released", "End a hold", false},
-	{api.VerbRetry, "to be tried now", "Try again now instead of waiting", false},
-	{api.VerbCancel, "cancelled", "Take deliveries out of the queue, without a notice", true},
-	{api.VerbExpire, "expired", "End deliveries as if their time were up, with a notice", true},
-}
-
-// actFlags are the flags of every verb.
-type actFlags struct {
-	api.ActionRequest
-	lasts policy.Duration
-	yes   bool
-}
-
-func newQueueVerbCmd(c *cli, v verb) *cobra.Command {
-	var f actFlags
-	cmd := &cobra.Command{
-		Use:     v.name + " [DESTINATION]",
-		Short:   v.short,
-		Example: fmt.Sprintf("  hikyaku queue %s docomo.ne.jp\n  hikyaku queue %s --tenant shop --job news-1 --reason \"wrong link\"", v.name, v.name),
-		Args:    wantArgs(0, 1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := destinationArg(&f.Scope, args); err != nil {
-				return err
-			}
-			if f.Scope == (api.Scope{}) && !f.All {
-				return usageError("%s of what? Name a destination or give --tenant, --stream, --pool, --job, --carrier or --source.\nhint: --all means all mail of the node", v.name)
-			}
-			f.Verb = v.name
-			return c.act(cmd.Context(), v, &f)
-		},
-	}
-	scopeFlags(cmd, &f.Scope)
-	cmd.Flags().BoolVar(&f.All, "all", false, "all mail of the node")
-	cmd.Flags().StringVar(&f.Reason, "reason", "", "why, for those who come after")
-	if v.name == api.VerbHold {
-		durationFlag(cmd, &f.lasts, "for", 0, "release by itself after this `time`, as in 30m or 2d")
-	}
-	if v.final {
-		cmd.Flags().BoolVar(&f.yes, "yes", false, "do not ask")
-	}
-	return cmd
-}
-
-// act carries out an action and says what it did.
-func (c *cli) act(ctx context.Context, v verb, f *actFlags) error {
-	n, err := c.node()
-	if err != nil {
-		return err
-	}
-	if v.final && !f.yes {
-		what := "message " + f.Message
-		if f.Message == "" {
-			a, err := n.Why(ctx, f.Scope)
-			if err != nil {
-				return err
-			}
-			what = count(a.Queued, "delivery", "deliveries") + " (" + scopeText(f.Scope) + ")"
-		}
-		if err := c.confirm(fmt.Sprintf("This will %s %s for good.", v.name, clean(what))); err != nil {
-			return err
-		}
-	}
-	if f.lasts > 0 {
-		at := time.Now().Add(f.lasts.D())
-		f.Expires = &at
-	}
-	if u, err := user.Current(); err == nil {
-		f.Author = u.Username
-	}
-	r, err := n.Act(ctx, &f.ActionRequest)
-	if err != nil {
-		return err
-	}
-	return c.print(r, func(w io.Writer) error { return c.showAction(w, v, r) })
-}
-
-func (c *cli) showAction(w io.Writer, v verb, r *api.ActionResult) error {
-	if v.name == api.VerbHold && r.Affected == 0 {
-		fmt.Fprintf(w, "nothing is queued now; mail that comes for %s will wait\n", clean(scopeText(r.Scope)))
-	} else {
-		fmt.Fprintf(w, "%s %s\n", count(r.Affected, "delivery", "deliveries"), v.done)
-	}
-	if r.TooLate > 0 {
-		fmt.Fprintf(w, "%s being sent: too late, the outcome stands\n", count(r.TooLate, "delivery is", "deliveries are"))
-	}
-	if r.Running {
-		fmt.Fprintln(w, "The rest is done in the background; \"hikyaku actions ls\" shows what stands.")
-	}
-	if v.name != api.VerbHold {
-		return nil
-	}
-	_, err := fmt.Fprintf(w, "action %s; \"hikyaku actions rm %s\" ends it\n", clean(r.ID), clean(r.ID))
-	return err
+	head, rows := withNode([]string{"LIMIT", "ON", ">VALUE", ">USED", ">FREE IN", "WHY"}, rows, nodes)
+	return c.table(w, head, rows)
 }

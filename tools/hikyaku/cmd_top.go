@@ -1,11 +1,16 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"io"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	policyapi "hikyaku/controlplane/api"
+	"hikyaku/node/api"
 )
 
 func newTopCmd(c *cli) *cobra.Command {
@@ -13,8 +18,9 @@ func newTopCmd(c *cli) *cobra.Command {
 	var every time.Duration
 	cmd := &cobra.Command{
 		Use:   "top",
-		Short: "Watch the node: rates, queues, what waits for what, latency, errors",
-		Long: `Watch the node. Without a terminal, and with --once or --json, one look is
+		Short: "Watch the cluster or a node: rates, queues, what waits for what, latency, errors",
+		Long: `Watch all nodes together and each in a line, or the one node that the server
+is. Without a terminal, and with --once or --json, one look is
 printed. Keys: q ends, p pauses, + and - change the interval.`,
 		GroupID: groupMail,
 		Args:    wantArgs(0, 0),
@@ -22,25 +28,63 @@ printed. Keys: q ends, p pauses, + and - change the interval.`,
 			if every < 100*time.Millisecond || every > time.Hour {
 				return usageError("--interval %s: want 100ms to 1h", every)
 			}
-			n, err := c.node()
+			m, err := c.mail(cmd.Context())
 			if err != nil {
 				return err
 			}
+			look := m.overview(c.nodes)
 			in, isFile := c.in.(*os.File)
 			if once || c.json || !isTerminal(c.out) || !isFile || !isTerminal(in) {
-				o, err := n.Overview(cmd.Context())
+				o, err := look(cmd.Context())
 				if err != nil {
 					return err
 				}
-				return c.print(o, func(w io.Writer) error {
-					_, err := io.WriteString(w, c.topView(&topState{now: o, width: 120}))
+				return c.print(o.raw, func(w io.Writer) error {
+					_, err := io.WriteString(w, c.topView(&topState{now: o.Overview, each: o.each, lacks: o.lacks, width: 120}))
 					return err
 				})
 			}
-			return c.watch(cmd.Context(), in, newTopModel(n.Overview, every))
+			return c.watch(cmd.Context(), in, newTopModel(look, every))
 		},
 	}
+	c.nodeFlag(cmd)
 	cmd.Flags().BoolVar(&once, "once", false, "print one look and end")
 	cmd.Flags().DurationVar(&every, "interval", time.Second, "time between looks")
 	return cmd
+}
+
+// topLook is one look: at a node, or at all with a line for each.
+type topLook struct {
+	*api.Overview
+	each  []policyapi.NodeSummary
+	lacks policyapi.Coverage
+	raw   any // the answer that it was read from
+}
+
+// overview is how to look.
+func (m *mailbox) overview(nodes []string) func(context.Context) (*topLook, error) {
+	if m.cluster == nil {
+		return func(ctx context.Context) (*topLook, error) {
+			o, err := m.node.Overview(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return &topLook{Overview: o, raw: o}, nil
+		}
+	}
+	return func(ctx context.Context) (*topLook, error) {
+		all, err := m.cluster.Overview(ctx, nodes)
+		if err != nil {
+			return nil, err
+		}
+		o, err := reshape[api.Overview](all)
+		if err != nil {
+			return nil, err
+		}
+		o.Node = fmt.Sprintf("cluster, %d of %s", all.Answered, count(int64(all.Nodes), "node", "nodes"))
+		for i := range all.Gates {
+			o.Gates[i].Name = all.Gates[i].Name + " of " + all.Gates[i].Node
+		}
+		return &topLook{o, all.Each, all.Coverage, all}, nil
+	}
 }

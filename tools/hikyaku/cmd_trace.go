@@ -1,13 +1,17 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"hikyaku/controlplane/client"
 	"hikyaku/controlplane/policy"
 	"hikyaku/node/api"
 )
@@ -34,13 +38,17 @@ down.`,
 				}
 				f.Destination = args[0]
 			}
-			n, err := c.node()
+			m, err := c.mail(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return ended(cmd.Context(), n.Trace(cmd.Context(), f, d.D(), lines, c.traceLines()))
+			if m.cluster == nil {
+				return ended(cmd.Context(), m.node.Trace(cmd.Context(), f, d.D(), lines, c.traceLines()))
+			}
+			return c.traceAll(cmd.Context(), m, f, d.D(), lines)
 		},
 	}
+	c.nodeFlag(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.Direction, "direction", "", "in or out; both if not given")
 	fl.StringVar(&f.Destination, "destination", "", "recipient domain")
@@ -50,6 +58,31 @@ down.`,
 	durationFlag(cmd, &d, "for", time.Minute, "end after this `time`, at most 1h")
 	fl.IntVar(&lines, "count", 10000, "end after this many lines")
 	return cmd
+}
+
+// traceAll follows the sessions of all nodes. A line's peer begins with the
+// node's name.
+func (c *cli) traceAll(ctx context.Context, m *mailbox, f api.TraceFilter, d time.Duration, count int) error {
+	q := url.Values{"seconds": {strconv.Itoa(int((d + time.Second - 1) / time.Second))}, "count": {strconv.Itoa(count)}}
+	for _, p := range [][2]string{{"direction", f.Direction}, {"destination", f.Destination}, {"host", f.Host}, {"sender", f.Sender}, {"recipient", f.Recipient}} {
+		if p[1] != "" {
+			q.Set(p[0], p[1])
+		}
+	}
+	show := c.traceLines()
+	end, err := m.cluster.Trace(ctx, q, c.nodes, func(line []byte) error {
+		if c.json {
+			_, err := fmt.Fprintf(c.out, "%s\n", line)
+			return err
+		}
+		t, err := client.DecodeTrace(line)
+		if err != nil {
+			return err
+		}
+		return show(&api.TraceLine{Time: t.Time, Session: t.Session, Direction: t.Direction, Kind: t.Kind, Text: t.Text, Peer: strings.TrimSpace(t.Node + " " + t.Peer)})
+	})
+	c.streamMissing(end)
+	return ended(ctx, err)
 }
 
 // traceLines prints lines, each with the time since the line of its session

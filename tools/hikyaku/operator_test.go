@@ -162,7 +162,10 @@ func TestSparkline(t *testing.T) {
 // The live view is a state machine: looks and keys in, text out.
 func TestTopModel(t *testing.T) {
 	node := apitest.New()
-	c, m := &cli{out: io.Discard}, newTopModel(node.Overview, time.Second)
+	c, m := &cli{out: io.Discard}, newTopModel(func(ctx context.Context) (*topLook, error) {
+		o, err := node.Overview(ctx)
+		return &topLook{Overview: o}, err
+	}, time.Second)
 	view := func() string { return c.topView(&m.state) }
 	look := func() {
 		l := m.take(t.Context())

@@ -21,10 +21,11 @@ const defaultAPI = "http://127.0.0.1:8080"
 
 // The groups of the command list in the help.
 const (
-	groupRun    = "run"
-	groupMail   = "mail"
-	groupPolicy = "policy"
-	groupTools  = "tools"
+	groupRun     = "run"
+	groupMail    = "mail"
+	groupPolicy  = "policy"
+	groupCluster = "cluster"
+	groupTools   = "tools"
 )
 
 // cli is what every command is given: where to ask, how to print.
@@ -33,7 +34,8 @@ type cli struct {
 	token  string
 	caFile string
 	json   bool
-	color  bool // stdout is a terminal and NO_COLOR is not set
+	nodes  []string // that a question about mail is narrowed to
+	color  bool     // stdout is a terminal and NO_COLOR is not set
 
 	in       io.Reader
 	out, err io.Writer
@@ -113,6 +115,7 @@ a running node over its admin API, or work on files.`,
 		&cobra.Group{ID: groupRun, Title: "Run a node:"},
 		&cobra.Group{ID: groupMail, Title: "Look at mail and act on it:"},
 		&cobra.Group{ID: groupPolicy, Title: "Policy:"},
+		&cobra.Group{ID: groupCluster, Title: "The cluster:"},
 		&cobra.Group{ID: groupTools, Title: "Tools:"},
 	)
 	root.SetHelpCommandGroupID(groupTools)

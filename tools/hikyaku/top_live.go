@@ -12,8 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
-
-	"hikyaku/node/api"
 )
 
 // The live view draws with a handful of escape sequences of its own. bubbletea
@@ -33,18 +31,18 @@ const keyPoll = 100 // milliseconds
 
 // topModel is what the live view knows: looks and keys in, text out.
 type topModel struct {
-	look  func(context.Context) (*api.Overview, error)
+	look  func(context.Context) (*topLook, error)
 	every time.Duration
 	state topState
 }
 
-func newTopModel(look func(context.Context) (*api.Overview, error), every time.Duration) *topModel {
+func newTopModel(look func(context.Context) (*topLook, error), every time.Duration) *topModel {
 	return &topModel{look: look, every: every, state: topState{width: 120, height: 40}}
 }
 
 // looked is the answer to one look.
 type looked struct {
-	o   *api.Overview
+	o   *topLook
 	err error
 }
 

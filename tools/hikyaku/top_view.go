@@ -7,12 +7,15 @@ import (
 
 	"github.com/charmbracelet/lipgloss"
 
+	policyapi "hikyaku/controlplane/api"
 	"hikyaku/node/api"
 )
 
 // topState is what the view of "top" is drawn from.
 type topState struct {
 	now           *api.Overview
+	each          []policyapi.NodeSummary // of a cluster: a line for each node
+	lacks         policyapi.Coverage
 	err           error
 	in, out       []float64 // rates of the looks so far, the newest last
 	width, height int       // height 0 is no bound
@@ -22,12 +25,12 @@ type topState struct {
 const topHistory = 240
 
 // add takes one look into the history. A failed look keeps the last one.
-func (s *topState) add(o *api.Overview, err error) {
+func (s *topState) add(o *topLook, err error) {
 	s.err = err
 	if err != nil {
 		return
 	}
-	s.now = o
+	s.now, s.each, s.lacks = o.Overview, o.each, o.lacks
 	s.in = push(s.in, o.Rates.Accepted)
 	s.out = push(s.out, o.Rates.Delivered)
 }
@@ -81,6 +84,7 @@ func (c *cli) topView(s *topState) string {
 	}
 	c.topHead(&b, s)
 	c.topRates(&b, s)
+	c.topNodes(&b, s)
 	c.topQueues(&b, s.now)
 	c.topLatency(&b, s.now)
 	c.topErrors(&b, s.now)
@@ -111,15 +115,49 @@ func (c *cli) topHead(b *strings.Builder, s *topState) {
 	if s.paused {
 		state += c.paint("  paused", yellow)
 	}
+	if s.each != nil {
+		if !s.lacks.Complete {
+			state = strings.Replace(state, c.paint("ready", green), c.paint("not all nodes answer", red), 1)
+		}
+		fmt.Fprintf(b, "%s  %s\n", c.paint("hikyaku "+clean(o.Node), bold), state)
+		c.topGates(b, o)
+		return
+	}
 	fmt.Fprintf(b, "%s  %s  up %s  %s  memory %s (heap %s)  %d goroutines\n", c.paint("hikyaku "+clean(o.Node), bold), clean(o.Version),
 		span(o.Time.Sub(o.Started)), state, size(o.Memory.Resident), size(o.Memory.Heap), o.Memory.Goroutines)
+	c.topGates(b, o)
+	if o.EventsBack > 10_000 {
+		fmt.Fprintf(b, "%s\n", c.paint(fmt.Sprintf("the event log is %d transitions behind", o.EventsBack), yellow))
+	}
+}
+
+// topNodes is a line for each node of a cluster, and for each that is missing.
+func (c *cli) topNodes(b *strings.Builder, s *topState) {
+	if s.each == nil {
+		return
+	}
+	var rows [][]string
+	for i := range s.each {
+		n := &s.each[i]
+		state := c.paint("ready", green)
+		if len(n.NotReady) > 0 {
+			state = c.paint(clean(strings.Join(n.NotReady, "; ")), red)
+		}
+		rows = append(rows, []string{n.Node, n.Version, span(s.now.Time.Sub(n.Started)), perSecond(n.Rates.Accepted), perSecond(n.Rates.Delivered), perSecond(n.Rates.Deferred),
+			number(n.Queue.Queued), number(n.Queue.Ready), number(n.Queue.InFlight), number(n.Conns.Out), state})
+	}
+	for _, m := range s.lacks.Missing {
+		rows = append(rows, []string{m.Node, "", "", "", "", "", "", "", "", "", c.paint(clean(m.Reason), red)})
+	}
+	_ = c.table(b, []string{"NODE", "VERSION", ">UP", ">IN", ">OUT", ">DEFERRED", ">QUEUED", ">READY", ">SENDING", ">CONNS", "STATE"}, rows)
+	b.WriteByte('\n')
+}
+
+func (c *cli) topGates(b *strings.Builder, o *api.Overview) {
 	for _, g := range o.Gates {
 		if g.Closed {
 			fmt.Fprintf(b, "%s\n", c.paint(clean("gate "+g.Name+" is closed, new mail is refused: "+g.Reason), red))
 		}
-	}
-	if o.EventsBack > 10_000 {
-		fmt.Fprintf(b, "%s\n", c.paint(fmt.Sprintf("the event log is %d transitions behind", o.EventsBack), yellow))
 	}
 }
 

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	policyapi "hikyaku/controlplane/api"
+	"hikyaku/controlplane/client"
+	nodeclient "hikyaku/node/api/client"
+)
+
+// mailbox is where questions about mail go: to all nodes where the server is a
+// control plane, else to the one node that the server is.
+type mailbox struct {
+	node    *nodeclient.Client
+	cluster *client.Cluster // nil where the server is no control plane
+}
+
+// nodeFlag adds the flag that narrows a command, and those below it, to nodes.
+func (c *cli) nodeFlag(cmd *cobra.Command) {
+	cmd.PersistentFlags().StringSliceVar(&c.nodes, "node", nil, "ask only this `node` of the cluster; may be repeated")
+}
+
+// mail finds out what the server is.
+func (c *cli) mail(ctx context.Context) (*mailbox, error) {
+	cl, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	m := &mailbox{node: nodeclient.New(cl), cluster: cl.Cluster(whoami())}
+	_, err = m.cluster.Summary(ctx)
+	switch {
+	case notFound(err) && len(c.nodes) > 0:
+		return nil, usageError("--node: the server at %s is a node and no control plane; give --api the address of the node itself", c.api)
+	case notFound(err):
+		m.cluster = nil
+	case err != nil:
+		return nil, err
+	}
+	return m, nil
+}
+
+// control is the way to a control plane, for what only that has.
+func (c *cli) control() (*client.Cluster, error) {
+	cl, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	return cl.Cluster(whoami()), nil
+}
+
+// noControl explains the 404 of a server that is no control plane.
+func (c *cli) noControl(err error) error {
+	if notFound(err) && strings.Contains(err.Error(), "nothing at this path") {
+		return hint(err, "the server at %s is a node and no control plane; give --api the address of one", c.api)
+	}
+	return err
+}
+
+// reshape turns a node's answer into the cluster's shape of the same, which has
+// all its fields.
+func reshape[T any](v any) (*T, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("show the answer: %w", err)
+	}
+	out := new(T)
+	if err := json.Unmarshal(b, out); err != nil {
+		return nil, fmt.Errorf("show the answer: %w", err)
+	}
+	return out, nil
+}
+
+// missing says on stderr which nodes an answer is not about.
+func (c *cli) missing(v policyapi.Coverage) {
+	if v.Complete || v.Nodes == 0 {
+		return
+	}
+	fmt.Fprintf(c.err, "%d of %s answered; this lacks:\n", v.Answered, count(int64(v.Nodes), "node", "nodes"))
+	for _, m := range v.Missing {
+		fmt.Fprintf(c.err, "  %s: %s\n", clean(m.Node), clean(m.Reason))
+	}
+}
+
+// gaps joins what pages of one listing lack.
+func gaps(into, page policyapi.Coverage) policyapi.Coverage {
+	if into.Nodes == 0 {
+		return page
+	}
+	for _, m := range page.Missing {
+		into.Missing = append(into.Missing, m)
+		into.Answered--
+	}
+	into.Complete = len(into.Missing) == 0
+	return into
+}
+
+// withNode puts a column of node names before a table, where rows have one.
+func withNode(header []string, rows [][]string, names []string) ([]string, [][]string) {
+	any := false
+	for _, n := range names {
+		any = any || n != ""
+	}
+	if !any {
+		return header, rows
+	}
+	for i := range rows {
+		rows[i] = append([]string{names[i]}, rows[i]...)
+	}
+	return append([]string{"NODE"}, header...), rows
+}
