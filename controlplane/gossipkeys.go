@@ -98,12 +98,28 @@ func (c *Control) gossipRing(ctx context.Context) (r keyspace.GossipRing, mod in
 		return r, 0, fmt.Errorf("read the gossip keys: %w", err)
 	}
 	if len(got.Kvs) == 0 {
-		return r, 0, nil
+		r, err := c.derivedRing()
+		return r, 0, err
 	}
 	if err := json.Unmarshal(got.Kvs[0].Value, &r); err != nil {
 		return r, 0, fmt.Errorf("read the gossip keys: %w", err)
 	}
 	return r, got.Kvs[0].ModRevision, nil
+}
+
+// derivedRing is the ring before any key was added: nodes gossip by a key that is
+// derived from the cluster's.
+func (c *Control) derivedRing() (r keyspace.GossipRing, err error) {
+	if c.opt.Key.IsZero() {
+		return r, nil
+	}
+	key := c.opt.Key.GossipKey()
+	id := gossipKeyID(key)
+	sealed, err := c.opt.Key.Seal(keyspace.GossipPlace(id), hex.EncodeToString(key))
+	if err != nil {
+		return r, fmt.Errorf("read the gossip keys: %w", err)
+	}
+	return keyspace.GossipRing{Keys: []keyspace.GossipKey{{ID: id, Sealed: sealed, Author: "derived from the cluster key"}}, Use: id}, nil
 }
 
 // turnRing changes the ring as it was read, or tries again.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"hikyaku/controlplane"
@@ -18,13 +19,11 @@ func TestGossipKeysTurn(t *testing.T) {
 	key, _ := keyspace.NewKey()
 	p := c.start("c1", func(o *controlplane.Options) { o.Key = key })
 	ctx := t.Context()
-	if list, err := p.GossipKeys(ctx); err != nil || len(list) != 0 {
-		t.Fatalf("%+v, %v", list, err)
+	before, err := p.GossipKeys(ctx)
+	if err != nil || len(before) != 1 || !before[0].InUse || before[0].ID != gossip.KeyID(key.GossipKey()) {
+		t.Fatalf("before any key was added, the one derived from the cluster's is in use: %+v, %v", before, err)
 	}
-	first, err := p.AddGossipKey(ctx, "admin")
-	if err != nil || !first.InUse {
-		t.Fatalf("%+v, %v", first, err)
-	}
+	first := before[0]
 	second, err := p.AddGossipKey(ctx, "admin")
 	if err != nil || second.InUse || second.ID == first.ID {
 		t.Fatalf("%+v, %v", second, err)
@@ -71,20 +70,27 @@ func TestGossipKeysTurn(t *testing.T) {
 
 func third(_ state.GossipKey, err error) error { return err }
 
-// Two who turn the ring at once: neither's step is lost.
+// Two who turn the ring at once: one of them sees what the other did.
 func TestGossipKeysAreTurnedOneAtATime(t *testing.T) {
 	c := newCluster(t, "")
 	key, _ := keyspace.NewKey()
 	p := c.start("c1", func(o *controlplane.Options) { o.Key = key })
 	var wg sync.WaitGroup
+	var refused atomic.Int32
 	for range 2 {
 		wg.Go(func() {
-			if _, err := p.AddGossipKey(t.Context(), "admin"); err != nil {
+			_, err := p.AddGossipKey(t.Context(), "admin")
+			if errors.Is(err, state.ErrRefused) {
+				refused.Add(1)
+			} else if err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	wg.Wait()
+	if refused.Load() != 1 {
+		t.Errorf("%d of two were refused, though there is room for one", refused.Load())
+	}
 	if list, err := p.GossipKeys(t.Context()); err != nil || len(list) != 2 || list[0].InUse == list[1].InUse {
 		t.Errorf("%+v, %v", list, err)
 	}

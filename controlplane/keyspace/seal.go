@@ -60,6 +60,9 @@ func (k Key) Derive(purpose string, bytes int) []byte {
 // cluster know each other where there are no certificates (loopback only).
 func (k Key) PeerToken() string { return hex.EncodeToString(k.Derive("peer", 32)) }
 
+// GossipKey encrypts gossip until a ring of keys is kept in etcd.
+func (k Key) GossipKey() []byte { return k.Derive("gossip", 32) }
+
 func (k Key) aead() (cipher.AEAD, error) {
 	if k.IsZero() {
 		return nil, errors.New("there is no cluster key")
