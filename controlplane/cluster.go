@@ -219,7 +219,7 @@ func (o *office) self() (state.Leader, error) {
 	m := &o.c.metrics
 	v := state.Leader{
 		Name: o.leader.Name, Address: o.leader.Address, Since: o.leader.Since, Version: o.leader.Version, Term: o.term,
-		Revision: o.mu.policy.Revision, Members: len(o.mu.tables.members), Scopes: o.mu.budgets.scopes(),
+		Revision: o.mu.policy.Revision, Members: len(o.mu.tables.members), Scopes: o.mu.account.Scopes(),
 		LastDecision: time.Duration(m.lastDecision.Load()).Seconds(), EtcdWrites: m.txns.Load(), Conflicts: m.conflicts.Load(),
 	}
 	now := time.Now()

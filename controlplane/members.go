@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"hikyaku/controlplane/exchange"
 	"hikyaku/controlplane/keyspace"
@@ -36,19 +37,13 @@ func (o *office) freshLocked(name string) *exchange.Report {
 	return n.report
 }
 
-// targetFloor is the share of all budgets that each of n members is to have
-// without a grant. All together have a tenth; a single one has everything, so
-// that it depends on nobody.
-func targetFloor(n int) int64 {
-	if n <= 1 {
-		return exchange.FullShare
-	}
-	return exchange.FullShare / 10 / int64(n)
-}
-
 // decideMembers takes in nodes that have registered, moves floors, and ends
 // drains.
-func (o *office) decideMembers() []write {
+//
+// Floors are the ledger's decision, as are the daily counts: one falls only after
+// the node has the lower one on its disk and what it has sent today without
+// permits is counted in etcd.
+func (o *office) decideMembers() (members, days []write) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	t := o.mu.tables
@@ -64,17 +59,16 @@ func (o *office) decideMembers() []write {
 	for _, name := range slices.Sorted(maps.Keys(t.nodes)) {
 		o.admitLocked(name, next, why)
 	}
-	o.moveFloorsLocked(next, why)
+	days = o.dueLocked(time.Now(), next, why)
 	for _, name := range slices.Sorted(maps.Keys(next)) {
 		o.endDrainLocked(name, next, why)
 	}
-	var ws []write
 	for _, name := range slices.Sorted(maps.Keys(why)) {
 		w := putRecord(o.c.opt.Keys.Member(name), t.members[name].mod, next[name])
 		w.node, w.why = name, why[name]
-		ws = append(ws, w)
+		members = append(members, w)
 	}
-	return ws
+	return members, days
 }
 
 // admitLocked makes a member of a node that registers for the first time.
@@ -88,7 +82,11 @@ func (o *office) admitLocked(name string, next map[string]keyspace.Member, why m
 	case known && m.NodeID != r.NodeID:
 		o.alarmLocked(name, "the name belongs to node id %s, and a node of id %s has registered: remove the old one, if it will never come back, or give the new one another name", m.NodeID, r.NodeID)
 	case !known && t.readable(o.c.opt.Keys.Member(name)):
-		next[name] = keyspace.Member{Name: name, NodeID: r.NodeID, Joined: o.c.opt.Now().UTC(), Rank: freeRank(next)}
+		floor := int64(0)
+		if len(next) == 0 {
+			_, floor = o.mu.account.NewMember(time.Now()) // the first one of all may have everything
+		}
+		next[name] = keyspace.Member{Name: name, NodeID: r.NodeID, Joined: o.c.opt.Now().UTC(), Rank: freeRank(next), Floor: floor}
 		why[name] = "the node has joined"
 	}
 }
@@ -108,35 +106,6 @@ func freeRank(members map[string]keyspace.Member) int {
 		rank++
 	}
 	return rank
-}
-
-// moveFloorsLocked brings each member's floor towards its part. A floor falls
-// only after the node has said that it has the lower one on its disk, and what
-// it has sent today without permits is taken into account; it rises only by what
-// is free, so that all floors together never go beyond a tenth but while a
-// single member's still falls.
-func (o *office) moveFloorsLocked(next map[string]keyspace.Member, why map[string]string) {
-	target, sum := targetFloor(len(next)), int64(0)
-	names := slices.Sorted(maps.Keys(next))
-	for _, name := range names {
-		m := next[name]
-		if m.Floor > target {
-			if r := o.freshLocked(name); r != nil && r.Floor <= target && o.keptCountsLocked(name, m, target) {
-				m.Floor = max(r.Floor, target)
-				next[name], why[name] = m, orWhy(why[name], "the node has confirmed its lower floor")
-			}
-		}
-		sum += m.Floor
-	}
-	for _, name := range names {
-		m := next[name]
-		if free := target*int64(len(next)) - sum; m.Floor < target && free > 0 {
-			rise := min(target-m.Floor, free)
-			m.Floor += rise
-			sum += rise
-			next[name], why[name] = m, orWhy(why[name], "its part of the floors is free")
-		}
-	}
 }
 
 func orWhy(have, why string) string {

@@ -28,7 +28,7 @@ type Metrics struct {
 
 	Members, Live int
 	Scopes        int   // budgets that are kept account of
-	Permits       int64 // of daily budgets, given
+	Permits       int64 // of daily budgets, given in this term
 	Homeless      int64 // movable sources that no live node may hold
 	// Sources by the words of keyspace.Assignment.State.
 	Sources map[string]int
@@ -40,7 +40,7 @@ type counters struct {
 	elections, exchanges, refused, exchangeBytes atomic.Int64
 	decisions, lastDecision, decisionTime        atomic.Int64
 	written, txns, conflicts, etcdErrors         atomic.Int64
-	permits, homeless                            atomic.Int64
+	homeless                                     atomic.Int64
 }
 
 func (m *counters) decided(took time.Duration) {
@@ -57,7 +57,6 @@ func (c *Control) Metrics() Metrics {
 		Exchanges: m.exchanges.Load(), ExchangesRefused: m.refused.Load(), ExchangeBytes: m.exchangeBytes.Load(),
 		Decisions: m.decisions.Load(), LastDecision: time.Duration(m.lastDecision.Load()), DecisionTime: time.Duration(m.decisionTime.Load()),
 		Written: m.written.Load(), Transactions: m.txns.Load(), Conflicts: m.conflicts.Load(), EtcdErrors: m.etcdErrors.Load(),
-		Permits: m.permits.Load(),
 	}
 	o := c.lead()
 	if o == nil {
@@ -69,8 +68,9 @@ func (c *Control) Metrics() Metrics {
 	if o.mu.tables == nil {
 		return out
 	}
+	out.Permits = int64(o.mu.account.Metrics().Permits)
 	t := o.mu.tables
-	out.Members, out.Unreadable, out.Scopes = len(t.members), len(t.unreadable), o.mu.budgets.scopes()
+	out.Members, out.Unreadable, out.Scopes = len(t.members), len(t.unreadable), o.mu.account.Scopes()
 	for name := range t.members {
 		if _, ok := t.live(name); ok {
 			out.Live++

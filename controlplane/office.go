@@ -40,7 +40,7 @@ type office struct {
 		moved   chan struct{} // closed and replaced with each change of the tables
 		nodes   map[string]*nodeState
 		policy  *policy.Set
-		budgets *budgets
+		account *account // of budgets
 		homes   []exchange.Home
 		alarms  map[string][]string // by node, of the last decision
 		over    bool                // the term has ended
@@ -70,7 +70,7 @@ func newOffice(c *Control, l keyspace.Leader, term int64, id clientv3.LeaseID, k
 	o.mu.moved = make(chan struct{})
 	o.mu.nodes = map[string]*nodeState{}
 	o.mu.alarms = map[string][]string{}
-	o.mu.budgets = newBudgets(o, now)
+	o.mu.account = newAccount(o, now)
 	return o
 }
 
@@ -120,7 +120,9 @@ func (o *office) usePolicy(s *policy.Set) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.mu.policy = s
-	o.mu.budgets.usePolicy(s)
+	now := time.Now()
+	o.limitsLocked(now)
+	o.feedLocked(now)
 	o.poke()
 }
 
@@ -166,10 +168,11 @@ func (o *office) sleep(ctx context.Context, tick <-chan time.Time, next time.Tim
 // decide makes one round of decisions and writes them. next is when something
 // falls due without news.
 func (o *office) decide(ctx context.Context) (next time.Time, err error) {
-	if err := o.commitAll(ctx, o.decideMembers()); err != nil {
+	members, days := o.decideMembers()
+	if err := o.commitAll(ctx, members); err != nil {
 		return time.Time{}, err
 	}
-	if err := o.commitAll(ctx, o.decideDays()); err != nil {
+	if err := o.commitAll(ctx, days); err != nil {
 		return time.Time{}, err
 	}
 	ws, next := o.decideSources()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"hikyaku/controlplane/exchange"
 	"hikyaku/controlplane/keyspace"
 	"hikyaku/controlplane/policy"
 	"hikyaku/controlplane/state"
@@ -46,8 +47,8 @@ func (c *Control) order(ctx context.Context, path string, order any, here func(*
 // orderTries is how often an order is tried when a decision is faster.
 const orderTries = 5
 
-// amend changes one record by hand: make says how, from the tables as they are,
-// and nothing if there is nothing to change.
+// amend changes one record by hand: make says how, from the tables as they are
+// (the lock is held), and nothing if there is nothing to change.
 func (o *office) amend(ctx context.Context, make func() (*write, error)) error {
 	for try := 1; ; try++ {
 		if err := o.ready(); err != nil {
@@ -111,8 +112,13 @@ func (o *office) remove(ctx context.Context, order state.Order) error {
 		if n := t.holds(order.Node); n > 0 {
 			return nil, state.Refuse("%d sources of node %s are not free yet: wait out the quarantine", n, order.Node)
 		}
-		if left := o.mu.budgets.outstanding(order.Node, time.Now()); left > 0 {
-			return nil, state.Refuse("the last grants of node %s hold for another %s", order.Node, left.Round(100*time.Millisecond))
+		// What this leader or the one before has granted it must have run out.
+		last := o.began
+		if n := o.mu.nodes[order.Node]; n != nil && n.at.After(last) {
+			last = n.at
+		}
+		if left := exchange.GrantTTL - time.Since(last); left > 0 {
+			return nil, state.Refuse("grants of node %s may hold for another %s", order.Node, left.Round(100*time.Millisecond))
 		}
 		w := write{key: o.c.opt.Keys.Member(order.Node), mod: r.mod, node: order.Node, why: "removed, " + said(order.Author, order.Reason)}
 		return &w, nil

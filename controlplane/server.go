@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"hikyaku/controlplane/allocate/budgets"
 	"hikyaku/controlplane/exchange"
 	"hikyaku/controlplane/keyspace"
 )
@@ -59,6 +60,7 @@ type exchangeBuffer struct {
 	in     []byte
 	out    []byte
 	report *exchange.Report
+	answer exchange.Answer
 }
 
 func (s *exchangeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -174,20 +176,15 @@ func (o *office) take(b *exchangeBuffer) (*exchange.Answer, *problem) {
 		n = &nodeState{name: r.Node, report: new(exchange.Report)}
 		o.mu.nodes[r.Node] = n
 	}
-	if n.report.Lease == r.Lease && r.Serial <= n.report.Serial {
-		return nil, refuse(http.StatusTooManyRequests, "report %d comes after report %d", r.Serial, n.report.Serial)
-	}
 	m := o.mu.tables.members[r.Node].value
-	a := &exchange.Answer{
-		Leader: o.c.opt.Name, Term: o.term, Serial: r.Serial, TTL: exchange.GrantTTL,
-		Floor: min(m.Floor, targetFloor(len(o.mu.tables.members))), Rank: int64(m.Rank), Members: int64(len(o.mu.tables.members)),
-		Revision: o.mu.policy.Revision, Drain: m.Drain != keyspace.DrainNone, Homes: o.mu.homes,
+	a := &b.answer
+	switch err := o.mu.account.Report(now, r, a); {
+	case errors.Is(err, budgets.ErrOld):
+		return nil, refuse(http.StatusTooManyRequests, "%v", err)
+	case err != nil:
+		return nil, refuse(http.StatusConflict, "%v", err)
 	}
-	grants, err := o.mu.budgets.exchange(now, &m, r)
-	if err != nil {
-		return nil, refuse(http.StatusBadRequest, "%v", err)
-	}
-	a.Grants = grants
+	a.Homes = o.mu.homes
 	if !n.at.IsZero() {
 		n.before = now.Sub(n.at)
 	}

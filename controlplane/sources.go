@@ -78,6 +78,7 @@ func (o *office) inputLocked(set *policy.Set) (in sources.Input, changed map[str
 			Drain: t.members[name].value.Drain != keyspace.DrainNone, Backlog: map[string]int64{},
 		}
 		if report := o.freshLocked(name); report != nil {
+			n.Drain = n.Drain || report.Draining // it ends, or is about to
 			for _, h := range report.Sources {
 				in.Words = append(in.Words, sources.Word{Source: h.Source, Node: name, Lease: report.Lease, Epoch: h.Epoch, Released: h.Released, Fault: h.Fault})
 				for _, p := range pools[h.Source] {

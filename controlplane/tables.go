@@ -32,6 +32,10 @@ type tables struct {
 	// unreadable are keys with records that this build cannot read. They are left
 	// alone, and nothing is decided about what they name.
 	unreadable map[string]error
+
+	// What the ledger of budgets has not been told of yet.
+	membersChanged bool
+	daysChanged    map[string]bool
 }
 
 func newTables() *tables {
@@ -41,6 +45,8 @@ func newTables() *tables {
 		sources:    map[string]row[keyspace.Assignment]{},
 		days:       map[string]row[keyspace.Day]{},
 		unreadable: map[string]error{},
+
+		membersChanged: true, daysChanged: map[string]bool{},
 	}
 }
 
@@ -48,6 +54,7 @@ func newTables() *tables {
 func (t *tables) put(k keyspace.Keys, kv *mvccpb.KeyValue, now time.Time) {
 	key := string(kv.Key)
 	var err error
+	t.note(k, key)
 	switch {
 	case within(key, k.Node("")):
 		err = putRow(t.nodes, key[len(k.Node("")):], kv, now)
@@ -62,6 +69,14 @@ func (t *tables) put(k keyspace.Keys, kv *mvccpb.KeyValue, now time.Time) {
 	}
 	if delete(t.unreadable, key); err != nil {
 		t.unreadable[key] = err
+	}
+}
+
+// note remembers what the ledger has to be told.
+func (t *tables) note(k keyspace.Keys, key string) {
+	t.membersChanged = t.membersChanged || within(key, k.Node("")) || within(key, k.Member(""))
+	if within(key, k.Day("")) {
+		t.daysChanged[key[len(k.Day("")):]] = true
 	}
 }
 
@@ -82,6 +97,7 @@ func putRow[T any](rows map[string]row[T], name string, kv *mvccpb.KeyValue, now
 
 func (t *tables) drop(k keyspace.Keys, key string) {
 	delete(t.unreadable, key)
+	t.note(k, key)
 	switch {
 	case within(key, k.Node("")):
 		delete(t.nodes, key[len(k.Node("")):])
@@ -105,6 +121,11 @@ func (t *tables) since(old *tables) {
 	keepSeen(t.members, old.members)
 	keepSeen(t.sources, old.sources)
 	keepSeen(t.days, old.days)
+	for key := range old.days {
+		if _, ok := t.days[key]; !ok {
+			t.daysChanged[key] = true // deleted meanwhile
+		}
+	}
 }
 
 func keepSeen[T any](rows, old map[string]row[T]) {
@@ -202,6 +223,7 @@ func (o *office) setTables(t *tables) {
 
 // tablesMovedLocked wakes those who wait for a revision, and the decisions.
 func (o *office) tablesMovedLocked() {
+	o.feedLocked(time.Now())
 	close(o.mu.moved)
 	o.mu.moved = make(chan struct{})
 	o.poke()

@@ -87,6 +87,7 @@ type Grant struct {
 	Demand      int64   `json:"demand,omitempty" doc:"Mail that could go but for budgets."`
 	Used        float64 `json:"used_per_second,omitempty" doc:"Messages per second under it, over the last exchange."`
 	Outstanding float64 `json:"outstanding" doc:"The percentage that the leader must count as in use, until the node has confirmed a smaller one."`
+	Waits       bool    `json:"waits,omitempty" doc:"The budget is too small for all at once, and it is another node's turn."`
 	ExpiresIn   float64 `json:"expires_in_seconds" doc:"Seconds until the grant ends if it is not renewed."`
 }
 
