@@ -220,6 +220,12 @@ func (s *stepState) judgeHeld(i int32, rec *Assigned, st *stay) {
 			s.wait(i, rec, none, "the node has started again and may not hold it any more")
 		}
 	case living:
+		if s.released(rec) {
+			// It let go by itself, as when its policy was ahead of ours for a
+			// moment, and never uses a source again under the same epoch.
+			s.wait(i, rec, none, "given back by "+rec.Node)
+			return
+		}
 		s.out.Held++
 		switch why := s.mustLeave(i, n, rec, st); {
 		case why != "":
