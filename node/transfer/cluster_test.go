@@ -69,15 +69,15 @@ func (c *cluster) advance(d time.Duration) {
 
 // node is one of them. It is its own transfer.Host.
 type node struct {
-	c      *cluster
-	name   string
-	mem    *vfs.MemFS
-	fs     vfs.FS
-	s      *spool.Store
-	t      *transfer.Transfer
-	life   int  // how often it was opened; requests of earlier lives go nowhere
-	failed bool // its spool
-	mu     struct {
+	c    *cluster
+	name string
+	mem  *vfs.MemFS
+	fs   vfs.FS
+	s    *spool.Store
+	t    *transfer.Transfer
+	life int // how often it was opened; requests of earlier lives go nowhere
+	disk *dyingFS
+	mu   struct {
 		sync.Mutex
 		busy   error
 		refuse error
@@ -116,7 +116,7 @@ func (n *node) close() {
 	if n.s == nil {
 		return
 	}
-	if err := n.s.Close(); err != nil && !n.failed {
+	if err := n.s.Close(); err != nil {
 		n.c.t.Error(err)
 	}
 	n.s = nil
@@ -130,7 +130,7 @@ func (n *node) crash(unsynced int, at *vfs.MemFS) {
 	old := n.s
 	n.mem = at
 	n.open(at)
-	if err := old.Close(); err != nil && !n.failed {
+	if err := old.Close(); err != nil {
 		n.c.t.Error(err)
 	}
 }
@@ -200,7 +200,14 @@ func (nw *network) carry(from *node, r *http.Request) (*http.Response, error) {
 	to, path := r.URL.Host, r.URL.Path
 	do := func() *http.Response { return from.c.deliver(to, path, body) }
 	if nw.fault == nil {
-		return do(), nil
+		if from.gone() || from.c.nodes[to].gone() {
+			return nil, errDead
+		}
+		r := do()
+		if from.gone() || from.c.nodes[to].gone() {
+			return nil, errDead
+		}
+		return r, nil
 	}
 	return nw.fault(from, to, path, do)
 }

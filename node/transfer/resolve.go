@@ -27,7 +27,7 @@ func (t *Transfer) Run(ctx context.Context) {
 		case <-timer.C:
 		}
 		t.Resolve(ctx)
-		t.confirm(ctx)
+		t.Confirm(ctx)
 		timer.Reset(t.o.Retry)
 	}
 }
@@ -107,8 +107,8 @@ func (t *Transfer) putOff(number uint64, err error) {
 	}
 }
 
-// confirm tells receivers up to where their receipts are needed no more.
-func (t *Transfer) confirm(ctx context.Context) {
+// Confirm tells receivers up to where their receipts are needed no more.
+func (t *Transfer) Confirm(ctx context.Context) {
 	t.mu.Lock()
 	names := make(map[string]string, len(t.mu.names))
 	for id, name := range t.mu.names {
