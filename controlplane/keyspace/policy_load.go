@@ -115,6 +115,19 @@ func (k Keys) Follow(ctx context.Context, r Reader, s *Snapshot, d *Delta) (*Sna
 
 // LoadBase reads the base of a revision.
 func (k Keys) LoadBase(ctx context.Context, r Reader, revision int64) (*Snapshot, error) {
+	b, err := k.LoadBaseMeta(ctx, r, revision)
+	if err != nil {
+		return nil, err
+	}
+	records, err := k.loadRecords(ctx, r, revision, b.BaseRef)
+	if err != nil {
+		return nil, err
+	}
+	return NewSnapshot(revision, b.Sum, records), nil
+}
+
+// LoadBaseMeta reads what a base says of itself.
+func (k Keys) LoadBaseMeta(ctx context.Context, r Reader, revision int64) (*Base, error) {
 	kvs, err := r.Range(ctx, k.PolicyBase(revision), "", 1)
 	if err != nil {
 		return nil, err
@@ -129,11 +142,7 @@ func (k Keys) LoadBase(ctx context.Context, r Reader, revision int64) (*Snapshot
 	if b.Revision != revision {
 		return nil, fmt.Errorf("%w: base %d says that it is %d", ErrDamaged, revision, b.Revision)
 	}
-	records, err := k.loadRecords(ctx, r, revision, b.BaseRef)
-	if err != nil {
-		return nil, err
-	}
-	return NewSnapshot(revision, b.Sum, records), nil
+	return &b, nil
 }
 
 func (k Keys) loadRecords(ctx context.Context, r Reader, revision int64, ref BaseRef) ([]Record, error) {
@@ -147,7 +156,7 @@ func (k Keys) loadRecords(ctx context.Context, r Reader, revision int64, ref Bas
 			return nil, err
 		}
 		if len(kvs) == 0 {
-			return nil, fmt.Errorf("%w: base %d lacks part %d of %d", ErrDamaged, revision, i+1, ref.Parts)
+			return nil, fmt.Errorf("%w: base %d lacks part %d of %d: %w", ErrDamaged, revision, i+1, ref.Parts, ErrNotInline)
 		}
 		packed = append(packed, kvs[0].Value...)
 	}

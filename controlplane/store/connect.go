@@ -27,7 +27,13 @@ type ConnectOptions struct {
 	Username, PasswordFile string
 	// DialTimeout bounds Connect. Default 5s.
 	DialTimeout time.Duration
+	// Lazy gives a client also where no endpoint answers: for a node that can
+	// start without. Its caller calls CheckVersions later.
+	Lazy bool
 }
+
+// ErrNoAnswer says that no endpoint of etcd answers.
+var ErrNoAnswer = errors.New("no endpoint of etcd answers")
 
 // Timing of a connection: a member that is gone without a word is noticed
 // within their sum.
@@ -73,10 +79,11 @@ func Connect(ctx context.Context, o ConnectOptions) (*clientv3.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to etcd at %s: %w", strings.Join(o.Endpoints, ", "), err)
 	}
-	if err := checkVersions(ctx, c, o.DialTimeout); err != nil {
-		return nil, errors.Join(err, c.Close())
+	err = CheckVersions(ctx, c, o.DialTimeout)
+	if err == nil || o.Lazy && errors.Is(err, ErrNoAnswer) {
+		return c, nil
 	}
-	return c, nil
+	return nil, errors.Join(fmt.Errorf("connect to etcd: %w", err), c.Close())
 }
 
 func (o *ConnectOptions) tls() (*tls.Config, error) {
@@ -117,8 +124,9 @@ func (o *ConnectOptions) tls() (*tls.Config, error) {
 	return cfg, nil
 }
 
-// checkVersions asks all endpoints at once.
-func checkVersions(ctx context.Context, c *clientv3.Client, timeout time.Duration) error {
+// CheckVersions asks all endpoints at once. It is ErrNoAnswer where none says
+// what it is, and an error where one is too old.
+func CheckVersions(ctx context.Context, c *clientv3.Client, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	endpoints := c.Endpoints()
@@ -141,11 +149,11 @@ func checkVersions(ctx context.Context, c *clientv3.Client, timeout time.Duratio
 		}
 		answered = true
 		if err := checkVersion(versions[i]); err != nil {
-			return fmt.Errorf("etcd at %s: %w", e, err)
+			return fmt.Errorf("%s: %w", e, err)
 		}
 	}
 	if !answered {
-		return fmt.Errorf("connect to etcd: no endpoint answers: %w", errors.Join(errs...))
+		return fmt.Errorf("%w: %w", ErrNoAnswer, errors.Join(errs...))
 	}
 	return nil
 }

@@ -51,13 +51,15 @@ type Etcd struct {
 
 	high highWater // needs the turn
 
+	auditTurn chan struct{} // as turn, for the audit log
+	tail      auditTail
+
 	mu struct {
 		sync.Mutex
 		subscribers map[int]func(*policy.Set)
 		lastID      int
 		closed      bool
 		trouble     [troubles]string // what Degraded says
-		audit       auditTail
 	}
 	failures, alarms atomic.Int64
 }
@@ -89,7 +91,10 @@ func OpenEtcd(ctx context.Context, client *clientv3.Client, o Options) (_ *Etcd,
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	e := &Etcd{client: client, o: o, log: o.Logger, turn: make(chan struct{}, 1)}
+	if o.Keep <= 0 {
+		o.Keep = keepRevisions
+	}
+	e := &Etcd{client: client, o: o, log: o.Logger, turn: make(chan struct{}, 1), auditTurn: make(chan struct{}, 1)}
 	e.mu.subscribers = map[int]func(*policy.Set){}
 	if err := e.bootstrap(ctx); err != nil {
 		return nil, fmt.Errorf("open the policy store: %w", err)
@@ -109,6 +114,7 @@ func OpenEtcd(ctx context.Context, client *clientv3.Client, o Options) (_ *Etcd,
 		return nil, fmt.Errorf("open the policy store: %w", err)
 	}
 	e.turn <- struct{}{}
+	e.auditTurn <- struct{}{}
 	e.ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	e.wg.Add(1)
 	go func() {

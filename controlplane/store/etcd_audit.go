@@ -57,7 +57,8 @@ type auditValue struct {
 	Entry json.RawMessage `json:"entry"`
 }
 
-// auditTail is the last record as it was last seen.
+// auditTail is the last record as it was last seen. It belongs to whoever has
+// the audit's turn.
 type auditTail struct {
 	seq, mod int64
 	sum      string
@@ -90,40 +91,54 @@ func auditSum(previous string, entry []byte) string {
 func (e *Etcd) AppendAudit(ctx context.Context, x Entry) error {
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
+	select {
+	case <-e.auditTurn:
+		defer func() { e.auditTurn <- struct{}{} }()
+	case <-ctx.Done():
+		return fmt.Errorf("wait for another audit record: %w", ctx.Err())
+	}
 	if x.Time.IsZero() {
 		x.Time = e.o.Now()
 	}
-	rec := auditRecord{Time: x.Time.UTC().Truncate(time.Millisecond), Author: cut(x.Author), Role: cut(x.Role), Action: cut(x.Action), Scope: cut(x.Scope), Reason: cut(x.Reason), Result: cut(x.Result), Nonce: keyspace.NewID()}
-	e.mu.Lock()
-	tail := e.mu.audit
-	e.mu.Unlock()
-	for wait := 50 * time.Millisecond; ; {
-		next, err := e.tryAppend(ctx, tail, rec)
-		if err == nil {
-			e.mu.Lock()
-			if next.seq > e.mu.audit.seq {
-				e.mu.audit = next
+	err := e.append(ctx, auditRecord{
+		Time: x.Time.UTC().Truncate(time.Millisecond), Author: cut(x.Author), Role: cut(x.Role), Action: cut(x.Action),
+		Scope: cut(x.Scope), Reason: cut(x.Reason), Result: cut(x.Result), Nonce: keyspace.NewID(),
+	})
+	if err != nil {
+		return fmt.Errorf("write to the audit log: %w", err)
+	}
+	return nil
+}
+
+// append needs the audit's turn. A record whose answer was lost is looked for
+// before it is written again.
+func (e *Etcd) append(ctx context.Context, rec auditRecord) error {
+	known := e.tail.seq > 0
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		err := errAuditMoved
+		if known {
+			if err = e.tryAppend(ctx, rec); err == nil {
+				return nil
 			}
-			e.mu.Unlock()
-			return nil
 		}
 		if !errors.Is(err, errAuditMoved) {
-			if !mayPass(err) {
-				return fmt.Errorf("write to the audit log: %w", err)
+			if !mayPass(err) && ctx.Err() == nil {
+				return err
 			}
 			select {
 			case <-time.After(wait):
-				wait = min(2*wait, time.Second)
 			case <-ctx.Done():
-				return fmt.Errorf("write to the audit log: %w", err)
+				return fmt.Errorf("it is not known whether that was done: %w", err)
 			}
 		}
 		mine := false
-		if tail, mine, err = e.auditEnd(ctx, tail.seq, rec.Nonce); err != nil && !mayPass(err) {
-			return fmt.Errorf("read the end of the audit log: %w", err)
-		}
-		if mine {
+		switch mine, err = e.readTail(ctx, known, rec.Nonce); {
+		case mine:
 			return nil
+		case err == nil:
+			known = true
+		case !mayPass(err):
+			return err
 		}
 	}
 }
@@ -138,16 +153,18 @@ func cut(s string) string {
 
 var errAuditMoved = errors.New("somebody else has written meanwhile")
 
-func (e *Etcd) tryAppend(ctx context.Context, tail auditTail, rec auditRecord) (auditTail, error) {
+// tryAppend writes a record after the last one known.
+func (e *Etcd) tryAppend(ctx context.Context, rec auditRecord) error {
+	tail := e.tail
 	rec.Seq, rec.Previous = tail.seq+1, tail.sum
 	body, err := json.Marshal(rec)
 	if err != nil {
-		return tail, err
+		return err
 	}
 	sum := auditSum(rec.Previous, body)
 	value, err := json.Marshal(auditValue{sum, body})
 	if err != nil {
-		return tail, err
+		return err
 	}
 	key := e.o.Keys.Audit(rec.Seq)
 	guard := []clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(key), "=", 0)}
@@ -156,37 +173,38 @@ func (e *Etcd) tryAppend(ctx context.Context, tail auditTail, rec auditRecord) (
 	}
 	resp, err := e.client.Txn(ctx).If(guard...).Then(clientv3.OpPut(key, string(value))).Commit()
 	if err != nil {
-		return tail, err
+		return err
 	}
 	if !resp.Succeeded {
-		return tail, errAuditMoved
+		return errAuditMoved
 	}
-	return auditTail{rec.Seq, resp.Header.Revision, sum}, nil
+	e.tail = auditTail{rec.Seq, resp.Header.Revision, sum}
+	return nil
 }
 
-// auditEnd reads the last record, and looks whether one of those after seq is
-// the writer's own: one whose answer was lost.
-func (e *Etcd) auditEnd(ctx context.Context, after int64, nonce string) (tail auditTail, mine bool, err error) {
+// readTail reads the last record. With tried it looks whether one of those since
+// the last that was known is the writer's own.
+func (e *Etcd) readTail(ctx context.Context, tried bool, nonce string) (mine bool, err error) {
 	end := clientv3.GetPrefixRangeEnd(e.o.Keys.Audit(0))
 	last, err := e.client.Get(ctx, e.o.Keys.Audit(0), clientv3.WithRange(end), clientv3.WithLimit(1), clientv3.WithSort(clientv3.SortByKey, clientv3.SortDescend))
 	if err != nil || len(last.Kvs) == 0 {
-		return auditTail{}, false, err
+		return false, err
 	}
 	rec, sum, err := decodeAudit(last.Kvs[0].Value)
 	if err != nil {
-		return auditTail{}, false, err
+		return false, err
 	}
-	tail = auditTail{rec.Seq, last.Kvs[0].ModRevision, sum}
-	if after == 0 || rec.Seq-after > auditScan {
-		// The writer knew nothing of the log, or it was away for long: it has
-		// not written yet, or only the newest can be its own.
-		return tail, rec.Nonce == nonce, nil
+	if after := e.tail.seq; tried {
+		err = e.eachAudit(ctx, rec.Seq+1, func(r *auditRecord, _ string) (bool, error) {
+			mine = mine || r.Nonce == nonce
+			return !mine && r.Seq > after, nil
+		})
+		if err != nil {
+			return false, err
+		}
 	}
-	err = e.eachAudit(ctx, rec.Seq+1, func(r *auditRecord, _ string) (bool, error) {
-		mine = mine || r.Nonce == nonce
-		return !mine && r.Seq > after, nil
-	})
-	return tail, mine, err
+	e.tail = auditTail{rec.Seq, last.Kvs[0].ModRevision, sum}
+	return mine, nil
 }
 
 // eachAudit calls fn with the records below a number (0: all), newest first,

@@ -56,11 +56,13 @@ type at struct {
 
 // sync reads the head and brings the state up to it. It needs the turn, or to
 // be alone.
-func (e *Etcd) sync(ctx context.Context) (at, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+func (e *Etcd) sync(asker context.Context) (at, error) {
+	ctx, cancel := context.WithTimeout(asker, askTimeout)
 	defer cancel()
 	found, err := e.trySync(ctx)
-	e.setTrouble(troubleSync, err)
+	if asker.Err() == nil { // else it was the asker who had no time
+		e.setTrouble(troubleSync, err)
+	}
 	return found, err
 }
 
@@ -149,6 +151,8 @@ func (e *Etcd) watch() error {
 	ch := e.client.Watch(ctx, e.o.Keys.PolicyHead(), clientv3.WithRev(found.rev+1))
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
+	tidy := time.NewTicker(tidyEvery)
+	defer tidy.Stop()
 	last := found.rev
 	for {
 		select {
@@ -165,6 +169,11 @@ func (e *Etcd) watch() error {
 				continue
 			}
 		case <-tick.C:
+		case <-tidy.C:
+			if err := e.Compact(e.ctx); err != nil {
+				e.log.Warn("old policy revisions could not be dropped", "error", err)
+			}
+			continue
 		case <-e.ctx.Done():
 			return e.ctx.Err()
 		}
@@ -197,7 +206,7 @@ const (
 // setTrouble notes what is wrong, nil when it is over, and logs the change.
 func (e *Etcd) setTrouble(which int, err error) {
 	text := ""
-	if err != nil && !errors.Is(err, context.Canceled) {
+	if err != nil {
 		text = err.Error()
 	}
 	e.mu.Lock()
@@ -208,7 +217,7 @@ func (e *Etcd) setTrouble(which int, err error) {
 	case text != "" && before == "":
 		e.alarms.Add(1)
 		e.log.Error("policy store is degraded", "error", text)
-	case text == "" && before != "" && err == nil:
+	case text == "" && before != "":
 		e.log.Info("policy store is well again")
 	}
 }

@@ -34,7 +34,8 @@ type Options struct {
 
 	Logger *slog.Logger     // default slog.Default
 	Now    func() time.Time // default time.Now
-	// Keep is how many revisions stay for history and rollback. Default 100.
+	// Keep is how many revisions can be gone back to. Default 1000 in etcd, 100
+	// in files.
 	Keep int
 
 	disk disk // tests

@@ -29,6 +29,15 @@ func open(t testing.TB, dir string, o store.Options) *store.File {
 	return f
 }
 
+// eachStore runs a test on a store of each kind.
+func eachStore(t *testing.T, test func(*testing.T, store.Store)) {
+	t.Run("files", func(t *testing.T) { test(t, open(t, t.TempDir(), store.Options{})) })
+	t.Run("etcd", func(t *testing.T) {
+		w := newWorld(t)
+		test(t, w.open(t, w.options()))
+	})
+}
+
 func route(domain, password string) *policy.Route {
 	r := &policy.Route{Domains: []string{domain}, Hosts: []string{"relay.example.net:587"}}
 	if password != "" {
@@ -84,8 +93,9 @@ func TestApplyMakesRevisionsThatLast(t *testing.T) {
 	}
 }
 
-func TestApplyIsAllOrNothing(t *testing.T) {
-	f := open(t, t.TempDir(), store.Options{})
+func TestApplyIsAllOrNothing(t *testing.T) { eachStore(t, testApplyIsAllOrNothing) }
+
+func testApplyIsAllOrNothing(t *testing.T, f store.Store) {
 	_, err := f.Apply(context.Background(), store.Batch{Changes: []store.Change{
 		{Kind: policy.KindSource, Name: "s", Spec: &policy.Source{}},
 		{Kind: policy.KindPool, Name: "p", Spec: &policy.Pool{Sources: []policy.PoolMember{{Name: "typo"}}}},
@@ -112,8 +122,9 @@ func TestApplyIsAllOrNothing(t *testing.T) {
 	}
 }
 
-func TestApplyRefuses(t *testing.T) {
-	f := open(t, t.TempDir(), store.Options{})
+func TestApplyRefuses(t *testing.T) { eachStore(t, testApplyRefuses) }
+
+func testApplyRefuses(t *testing.T, f store.Store) {
 	put(t, f, "r", route("a.jp", ""))
 	var conflict *store.ConflictError
 	var problems policy.Problems
@@ -158,8 +169,9 @@ func TestDryRunChangesNothing(t *testing.T) {
 	}
 }
 
-func TestSecretsStayWhileLeftOut(t *testing.T) {
-	f := open(t, t.TempDir(), store.Options{})
+func TestSecretsStayWhileLeftOut(t *testing.T) { eachStore(t, testSecretsStayWhileLeftOut) }
+
+func testSecretsStayWhileLeftOut(t *testing.T, f store.Store) {
 	password := func() string {
 		r, err := f.Get(context.Background(), policy.KindRoute, "r")
 		if err != nil {
@@ -275,7 +287,10 @@ func TestOpenRefuses(t *testing.T) {
 }
 
 func TestSubscribersSeeEachRevisionInOrder(t *testing.T) {
-	f := open(t, t.TempDir(), store.Options{})
+	eachStore(t, testSubscribersSeeEachRevisionInOrder)
+}
+
+func testSubscribersSeeEachRevisionInOrder(t *testing.T, f store.Store) {
 	var seen []int64
 	stop := f.Subscribe(func(s *policy.Set) { seen = append(seen, s.Revision) })
 	var wg sync.WaitGroup
@@ -298,8 +313,9 @@ func TestSubscribersSeeEachRevisionInOrder(t *testing.T) {
 	}
 }
 
-func TestSeedFillsAnEmptyStoreOnly(t *testing.T) {
-	f := open(t, t.TempDir(), store.Options{})
+func TestSeedFillsAnEmptyStoreOnly(t *testing.T) { eachStore(t, testSeedFillsAnEmptyStoreOnly) }
+
+func testSeedFillsAnEmptyStoreOnly(t *testing.T, f store.Store) {
 	seed := []policy.Resource{{Kind: "Route", Name: "r", Spec: route("a.jp", "")}}
 	if r, err := store.Seed(context.Background(), f, seed, "local", "seed"); err != nil || r.Revision != 1 {
 		t.Fatalf("%+v %v", r, err)
@@ -312,8 +328,9 @@ func TestSeedFillsAnEmptyStoreOnly(t *testing.T) {
 	}
 }
 
-func TestClosedStoreRefuses(t *testing.T) {
-	f := open(t, t.TempDir(), store.Options{})
+func TestClosedStoreRefuses(t *testing.T) { eachStore(t, testClosedStoreRefuses) }
+
+func testClosedStoreRefuses(t *testing.T, f store.Store) {
 	f.Close()
 	if _, err := f.Apply(context.Background(), store.Batch{}); err == nil {
 		t.Error("a closed store took a change")
