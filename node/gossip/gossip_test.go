@@ -63,7 +63,7 @@ func TestMembersHearOfEachOther(t *testing.T) {
 			return g.Members()[i]
 		}
 		for _, g := range gs {
-			within(t, 10*time.Second, "state of n3", func() bool { return state(g, "n3").State.Queued == 5000 })
+			within(t, time.Minute, "states", func() bool { return state(g, "n3").State.Queued == 5000 && state(g, "n4").State.Drain != "" })
 			m := state(g, "n3")
 			if m.Address != "10.0.0.3:7946" || m.Version != "1.0.3" || m.State.Load != 0.46 || m.Started.After(m.Since) || m.Heard.Before(m.Since) {
 				t.Errorf("%+v", m)
