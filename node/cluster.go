@@ -40,6 +40,7 @@ type cluster struct {
 	drain   atomic.Bool // ordered by a person
 	signals *signals    // nil: nobody asks
 	homes   atomic.Pointer[[]exchange.Home]
+	waiting atomic.Pointer[map[string]int64] // of the last report, by carrier
 
 	// grantsEnd is when the grants end, in nanoseconds since the node's start on
 	// the monotonic clock; 0: there are none. The scheduler's time is that of
@@ -190,6 +191,7 @@ func (n *Node) FillReport(r *exchange.Report) {
 		r.Stranded = int64(s.Counts().Stranded)
 		backlogs = s.SourceBacklogs(now)
 	})
+	n.noteWaiting(r.Demands)
 	if r.Stranded > 0 {
 		r.Stranded = max(r.Stranded, n.survey().stranded) // queues so far: a survey is not for nothing
 	}

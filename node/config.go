@@ -28,6 +28,8 @@ type Config struct {
 	// sources and budgets are its own.
 	Control NewControl
 
+	// Hinter spreads warnings to other nodes; nil: there are none.
+	Hinter Hinter
 	// Transfer is how deliveries get to other nodes; nil: there are none.
 	Transfer *TransferConfig
 

@@ -138,6 +138,7 @@ func (o *outbound) carry(ctx context.Context) *message.Reply {
 		return nil // that says nothing about the site
 	}
 	o.signalConnection(ended.Connected, &ended.Reply)
+	o.hint(&ended.Reply)
 	// A peer that greets and then will not take a single message is as closed
 	// as one that does not answer.
 	if ended.Connected && (ended.Transactions > 0 || ended.Reply.Code == 0) {

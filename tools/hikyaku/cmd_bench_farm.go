@@ -77,7 +77,7 @@ func (b *benchFarm) run(ctx context.Context, c *cli) error {
 	}
 	fmt.Fprintf(c.err, "resolver  %s\nport      %d\n", farm.DNS, farm.Port)
 	b.follow(ctx, c, farm)
-	return errors.Join(c.print(farm.Metrics(), func(w io.Writer) error { return b.table(c, w, farm) }), farm.Close())
+	return errors.Join(c.print(farm.Metrics(), func(w io.Writer) error { return carrierTable(c, w, farm.Metrics()) }), farm.Close())
 }
 
 // follow shows the table once a second on a terminal.
@@ -98,16 +98,17 @@ func (b *benchFarm) follow(ctx context.Context, c *cli, farm *carriers.Farm) {
 			fmt.Fprintf(c.err, "\x1b[%dA\x1b[J", shown)
 		}
 		shown = len(farm.Metrics()) + 1
-		if err := b.table(c, c.err, farm); err != nil {
+		if err := carrierTable(c, c.err, farm.Metrics()); err != nil {
 			return
 		}
 	}
 }
 
-func (b *benchFarm) table(c *cli, w io.Writer, farm *carriers.Farm) error {
+// carrierTable is what each carrier has seen.
+func carrierTable(c *cli, w io.Writer, ms []carriers.Metric) error {
 	var rows [][]string
 	n := func(v int64) string { return strconv.FormatInt(v, 10) }
-	for _, m := range farm.Metrics() {
+	for _, m := range ms {
 		allowed := n(m.Allowed)
 		if m.Unlimited {
 			allowed = "-"

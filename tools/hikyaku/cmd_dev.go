@@ -13,7 +13,7 @@ import (
 
 func newDevCmd(c *cli) *cobra.Command {
 	cmd := &cobra.Command{Use: "dev", Short: "Helpers for trying things out", GroupID: groupTools}
-	cmd.AddCommand(newDevSinkCmd(c))
+	cmd.AddCommand(newDevSinkCmd(c), newDevClusterCmd(c), newDevEtcdCmd(c))
 	return cmd
 }
 

@@ -20,7 +20,7 @@ func newSecretCmd(c *cli) *cobra.Command {
 		Short:   "Make password hashes and API keys for tenants",
 		GroupID: groupTools,
 	}
-	cmd.AddCommand(newSecretHashCmd(c), newSecretKeyCmd(c))
+	cmd.AddCommand(newSecretHashCmd(c), newSecretKeyCmd(c), newSecretAdminKeyCmd(c), newSecretClusterKeyCmd(c), newSecretAuthorityCmd(c), newSecretCertificateCmd(c))
 	return cmd
 }
 

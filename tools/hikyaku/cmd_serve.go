@@ -2,27 +2,21 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	policyapi "hikyaku/controlplane/api"
 	"hikyaku/controlplane/manifest"
 	"hikyaku/controlplane/policy"
 	"hikyaku/controlplane/store"
 	"hikyaku/node"
-	"hikyaku/node/api"
 	"hikyaku/node/delivery"
 	"hikyaku/node/events"
 	"hikyaku/node/mx"
@@ -34,28 +28,57 @@ import (
 // serveOptions are the flags of serve.
 type serveOptions struct {
 	config, policy string
-	unsafeNoSync   bool
+	roles          string
+	join           []string
+
+	ehloEpoch                                             bool
+	unsafeNoSync, unsafeTrustSession, unsafeGrantsForever bool
 }
 
 func newServeCmd(c *cli) *cobra.Command {
 	var o serveOptions
 	cmd := &cobra.Command{
-		Use: "serve", Short: "Run a node", GroupID: groupRun, Args: wantArgs(0, 0),
-		Long: `Runs a node until SIGTERM or SIGINT, which drain it: listeners close,
-transactions in hand end, what is not sent stays queued for the next start.
-SIGHUP reads certificates and key files again.
+		Use: "serve", Short: "Run a node, a control plane, or both", GroupID: groupRun, Args: wantArgs(0, 0),
+		Long: `Runs until SIGTERM or SIGINT, which drain it: listeners close, transactions in
+hand end, what is not sent stays queued for the next start. SIGHUP reads
+certificates and key files again.
 
-Without files it uses safe defaults: data in ./hikyaku-data, SMTP on
-127.0.0.1:2525, HTTP on 127.0.0.1:8025, the admin API on 127.0.0.1:8080.`,
+Without files it is a whole cluster of one, with safe defaults: data in
+./hikyaku-data, SMTP on 127.0.0.1:2525, HTTP on 127.0.0.1:8025, the admin API on
+127.0.0.1:8080, and an etcd inside the process. With etcd.endpoints, or --join, it
+is one of several (docs/cluster.md).`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.serve(cmd.Context(), o) },
 	}
-	cmd.Flags().StringVar(&o.config, "config", "", "hikyaku.yaml")
-	cmd.Flags().StringVar(&o.policy, "policy", "", "YAML resources to start with, if the node has no policy yet")
-	cmd.Flags().BoolVar(&o.unsafeNoSync, "unsafe-no-sync", false, "say 250 before the write: for the tests that prove that this loses mail")
-	if err := cmd.Flags().MarkHidden("unsafe-no-sync"); err != nil {
-		panic("BUG: " + err.Error())
+	f := cmd.Flags()
+	f.StringVar(&o.config, "config", "", "hikyaku.yaml")
+	f.StringVar(&o.policy, "policy", "", "YAML resources to start with, if the cluster has no policy yet")
+	f.StringVar(&o.roles, "roles", "", "`all`, node or control, in place of cluster.roles")
+	f.StringSliceVar(&o.join, "join", nil, "etcd `endpoints` of the cluster to join, in place of etcd.endpoints")
+	f.BoolVar(&o.ehloEpoch, "ehlo-epoch", false, "say node and epoch in EHLO: for tests, whose receivers tell holders of a source apart")
+	f.BoolVar(&o.unsafeNoSync, "unsafe-no-sync", false, "say 250 before the write: for the tests that prove that this loses mail")
+	f.BoolVar(&o.unsafeTrustSession, "unsafe-trust-session", false, "believe etcd's client that a lease holds: for the tests that prove that two nodes send from one source then")
+	f.BoolVar(&o.unsafeGrantsForever, "unsafe-grants-forever", false, "let no grant run out: for the tests that prove that budgets break then")
+	for _, name := range []string{"ehlo-epoch", "unsafe-no-sync", "unsafe-trust-session", "unsafe-grants-forever"} {
+		if err := f.MarkHidden(name); err != nil {
+			panic("BUG: " + err.Error())
+		}
 	}
 	return cmd
+}
+
+// unsafe lists the protections that were switched off.
+func (o *serveOptions) unsafe() []string {
+	var ws []string
+	for text, on := range map[string]bool{
+		"mail is acknowledged before it is written: this loses mail":                               o.unsafeNoSync,
+		"a lease is believed until etcd's client says otherwise: two nodes may send from a source": o.unsafeTrustSession,
+		"grants never run out: budgets may break":                                                  o.unsafeGrantsForever,
+	} {
+		if on {
+			ws = append(ws, text)
+		}
+	}
+	return ws
 }
 
 func (c *cli) serve(ctx context.Context, o serveOptions) (err error) {
@@ -63,12 +86,12 @@ func (c *cli) serve(ctx context.Context, o serveOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	log := newLogger(c, cfg)
-	for _, w := range cfg.Warnings() {
-		log.Warn(w)
+	if err := cfg.Override(o.roles, o.join); err != nil {
+		return err
 	}
-	if o.unsafeNoSync {
-		log.Warn("mail is acknowledged before it is written: this loses mail")
+	log := newLogger(c, cfg)
+	for _, w := range append(cfg.Warnings(), o.unsafe()...) {
+		log.Warn(w)
 	}
 	// Most of the heap is Pebble's buffers: large, without pointers, cheap to
 	// keep and never scanned. Collecting at half as much growth as usual costs
@@ -76,29 +99,19 @@ func (c *cli) serve(ctx context.Context, o serveOptions) (err error) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
 	}
-	if err := os.MkdirAll(cfg.Node.DataDir, 0o700); err != nil {
-		return fmt.Errorf("data directory: %w", err)
+	if err := dataDir(cfg); err != nil {
+		return err
 	}
-	policies, err := store.OpenFile(cfg.Path("policy"), store.Options{Logger: log})
+	// The control plane ends after the node, which gives its sources back by it.
+	beside, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	p, err := newProcess(beside, cfg, o, log)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, policies.Close()) }()
-	if err := seed(ctx, policies, o.policy, log); err != nil {
-		return err
-	}
-	n, err := node.New(nodeConfig(cfg, policies, log, o))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, n.Close()) }()
-	stopAdmin, err := serveAdmin(cfg, n, policies, log)
-	if err != nil {
-		return err
-	}
-	defer stopAdmin()
-	log.Info("starting", "version", thisBuild().Version, "smtp", strings.Join(smtpAddresses(cfg), " "), "http", cfg.Ingest.HTTP.Listen,
-		"admin", cfg.Admin.Listen, "data", cfg.Node.DataDir)
+	defer func() { end(); err = errors.Join(err, p.close()) }()
+	log.Info("starting", "version", thisBuild().Version, "as", roleName(cfg), "smtp", strings.Join(smtpAddresses(cfg), " "),
+		"admin", cfg.Admin.Listen, "peers", p.advertise, "data", cfg.Node.DataDir)
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -108,7 +121,7 @@ func (c *cli) serve(ctx context.Context, o serveOptions) (err error) {
 			case <-ctx.Done():
 				return
 			case <-hup:
-				if err := n.Reload(); err != nil {
+				if err := p.reload(); err != nil {
 					log.Error("reload", "error", err)
 				} else {
 					log.Info("certificates and key files read again")
@@ -116,7 +129,7 @@ func (c *cli) serve(ctx context.Context, o serveOptions) (err error) {
 			}
 		}
 	}()
-	return n.Run(ctx)
+	return p.run(ctx)
 }
 
 func smtpAddresses(cfg *config.Config) []string {
@@ -127,7 +140,11 @@ func smtpAddresses(cfg *config.Config) []string {
 	return as
 }
 
+// newLogger writes to standard error; without a configuration, text from info on.
 func newLogger(c *cli, cfg *config.Config) *slog.Logger {
+	if cfg == nil {
+		return slog.New(slog.NewTextHandler(c.err, nil))
+	}
 	o := &slog.HandlerOptions{Level: cfg.LogLevel()}
 	if cfg.Log.Format == "json" {
 		return slog.New(slog.NewJSONHandler(c.err, o))
@@ -159,11 +176,11 @@ func seed(ctx context.Context, s store.Store, path string, log *slog.Logger) err
 	return err
 }
 
-func nodeConfig(cfg *config.Config, policies store.Store, log *slog.Logger, o serveOptions) node.Config {
+func nodeConfig(cfg *config.Config, policies node.PolicySource, log *slog.Logger, o serveOptions) node.Config {
 	nc := node.Config{
 		Name: cfg.Node.Name, Hostname: cfg.Node.Hostname, DataDir: cfg.Node.DataDir, Version: thisBuild().Version, Logger: log, Policy: policies,
 		SMTP: cfg.Ingest.SMTP, HTTP: cfg.Ingest.HTTP, MaxContentMemory: cfg.Ingest.MaxContentMemory, DrainTimeout: cfg.Node.DrainTimeout.D(),
-		Delivery: node.DeliveryConfig{Port: cfg.Delivery.Port, AllowNetworks: cfg.Delivery.AllowNetworks,
+		Delivery: node.DeliveryConfig{Port: cfg.Delivery.Port, AllowNetworks: cfg.Delivery.AllowNetworks, EHLOEpoch: o.ehloEpoch,
 			Client: delivery.Options{DeadFor: cfg.Delivery.DeadHostTime.D(), BrokenTLSFor: cfg.Delivery.BrokenTLSTime.D()}},
 		Spool: spool.Options{FreeBytesMin: cfg.Spool.MinFreeBytes, FreePercentMin: cfg.Spool.MinFreePercent, StatusRetention: cfg.Spool.StatusRetention.D(),
 			JobRetention: cfg.Spool.JobRetention.D(), CacheSize: cfg.Spool.CacheBytes, MemTableSize: cfg.Spool.MemTableBytes, UnsafeNoSync: o.unsafeNoSync},
@@ -175,43 +192,4 @@ func nodeConfig(cfg *config.Config, policies store.Store, log *slog.Logger, o se
 		nc.Resolver.Servers = []string{cfg.Resolver().String()}
 	}
 	return nc
-}
-
-// serveAdmin starts the admin API: the node's own part and policy, on one
-// address.
-func serveAdmin(cfg *config.Config, n *node.Node, policies store.Store, log *slog.Logger) (stop func(), err error) {
-	token, err := cfg.Token()
-	if err != nil {
-		return nil, err
-	}
-	cert, err := cfg.Certificate()
-	if err != nil {
-		return nil, err
-	}
-	mux := http.NewServeMux()
-	registerAdmin(mux, &api.Options{Node: n, Version: thisBuild().Version, Pprof: cfg.Admin.Pprof, Logger: log},
-		&policyapi.Options{Store: policies, Version: thisBuild().Version, Logger: log})
-	l, err := net.Listen("tcp", cfg.Admin.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("admin API: %w", err)
-	}
-	if cert != nil {
-		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{*cert}, MinVersion: tls.VersionTLS12})
-	}
-	srv := api.NewServer(api.Guard(mux, api.GuardOptions{Token: token, Policy: policies.Snapshot, Hosts: cfg.Admin.Hosts, MaxBody: policyapi.MaxBody, Logger: log}))
-	done := make(chan struct{})
-	go func() { // ended and waited for by stop
-		defer close(done)
-		if err := srv.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
-			log.Error("admin API", "error", err)
-		}
-	}()
-	return func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		if srv.Shutdown(ctx) != nil {
-			_ = srv.Close() // streams do not end by themselves
-		}
-		<-done
-	}, nil
 }

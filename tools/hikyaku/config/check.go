@@ -88,7 +88,9 @@ func (k *check) listeners(c *Config) {
 	}
 	claim("admin", c.Admin.Listen)
 	claim("cluster", c.Cluster.Listen)
-	claim("etcd", c.Etcd.Listen)
+	if c.Etcd.Listen != "" {
+		claim("etcd", c.Etcd.Listen)
+	}
 	if c.Gossip.Listen != Off {
 		claim("gossip", c.Gossip.Listen)
 	}
@@ -123,6 +125,13 @@ func (k *check) admin(c *Config) {
 	if !isLoopback(host) && a.TokenFile == "" {
 		k.bad("admin.listen", "%s can be reached from the network, and whoever reaches it can read and stop mail: set admin.token_file (and cert_file, key_file), or listen on 127.0.0.1", a.Listen)
 	}
+}
+
+// IsLoopback reports whether an address with a port can be reached from this
+// machine only.
+func IsLoopback(listen string) bool {
+	host, err := splitListen(listen)
+	return err == nil && isLoopback(host)
 }
 
 func isLoopback(host string) bool {

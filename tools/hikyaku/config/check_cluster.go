@@ -94,6 +94,9 @@ func (k *check) etcd(e *Etcd) {
 		k.bad("etcd.username", "username and password_file: give both or none")
 	}
 	host, err := splitListen(e.Listen)
+	if e.Listen == "" {
+		return
+	}
 	if err != nil {
 		k.bad("etcd.listen", "%.80q: %v", e.Listen, err)
 	} else if !isLoopback(host) {

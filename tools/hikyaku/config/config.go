@@ -151,7 +151,7 @@ type Etcd struct {
 	Username string `json:"username"`
 	// PasswordFile holds the password of the login.
 	PasswordFile string `json:"password_file"`
-	// Listen is the client address and port of the etcd inside this process. Default 127.0.0.1 with a free port.
+	// Listen is the client address and port, on loopback, of the etcd inside this process, for tools like etcdctl. Default: a socket below the data directory, which only its owner may open.
 	Listen string `json:"listen"`
 }
 

@@ -117,7 +117,6 @@ func (c *Config) fillCluster() {
 	orDefault(&c.Cluster.LeaseMargin, policy.Duration(2*time.Second))
 	orDefault(&c.Cluster.Quarantine, policy.Duration(10*time.Second))
 	orDefault(&c.Etcd.Prefix, keyspace.DefaultPrefix)
-	orDefault(&c.Etcd.Listen, "127.0.0.1:0")
 	if c.Gossip.Listen == "" {
 		if c.Gossip.Listen = Off; len(c.Etcd.Endpoints) > 0 {
 			c.Gossip.Listen = "127.0.0.1:7946"
