@@ -57,11 +57,12 @@ type warned struct {
 var ErrTooMany = errors.New("gossip: too many warnings")
 
 // Warn tells all nodes. A warning that was sent within the last second is not
-// sent again. Until is cut to MaxWarning from now.
+// sent again. Until is cut to MaxWarning from now, and Pattern, which is a
+// stranger's text, to what can be sent.
 func (g *Gossip) Warn(w Warning) error {
 	now := time.Now()
 	left := min(w.Until.Sub(now), MaxWarning)
-	t := warningText{From: g.name, Boot: g.boot, Seq: 1, Carrier: w.Carrier, Source: w.Source, Pattern: w.Pattern, Left: left.Milliseconds()}
+	t := warningText{From: g.name, Boot: g.boot, Seq: 1, Carrier: w.Carrier, Source: w.Source, Pattern: shorten(w.Pattern), Left: left.Milliseconds()}
 	if err := t.check(); err != nil {
 		return fmt.Errorf("gossip: warn: %w", err)
 	}
@@ -94,6 +95,17 @@ func (g *Gossip) Warn(w Warning) error {
 	g.warningQueue.QueueBroadcast(&broadcast{key.String(), b})
 	g.sendAtOnce(b)
 	return nil
+}
+
+// shorten makes a text fit to be sent and shown.
+func shorten(s string) string {
+	s = strings.ToValidUTF8(s[:min(len(s), maxText)], "")
+	return strings.Map(func(r rune) rune {
+		if !plain(string(r)) {
+			return ' '
+		}
+		return r
+	}, s)
 }
 
 // sendAtOnce spares up to toldAtOnce members the rounds of gossip. It is one

@@ -71,13 +71,21 @@ func TestWarnRefuses(t *testing.T) {
 			"no carrier": {Until: time.Now().Add(time.Minute)},
 			"over":       {Carrier: "c", Until: time.Now()},
 			"long":       {Carrier: strings.Repeat("c", 129), Until: time.Now().Add(time.Minute)},
-			"control":    {Carrier: "c", Pattern: "a\nb", Until: time.Now().Add(time.Minute)},
+			"control":    {Carrier: "c", Source: "a\nb", Until: time.Now().Add(time.Minute)},
 			"not UTF-8":  {Carrier: "c\xff", Until: time.Now().Add(time.Minute)},
 		} {
 			if err := g.Warn(w); err == nil {
 				t.Errorf("%s: it was sent", name)
 			}
 		}
+		w := gossip.Warning{Carrier: "c", Pattern: "421 Réessayez\r\nplus \xfftard " + strings.Repeat("あ", 100), Until: time.Now().Add(time.Minute)}
+		if err := g.Warn(w); err != nil {
+			t.Error(err)
+		}
+		if got := g.Warnings()[0].Pattern; !strings.HasPrefix(got, "421 Réessayez  plus tard ああ") || len(got) > 128 {
+			t.Errorf("a stranger's text became %q", got)
+		}
+		time.Sleep(time.Minute)
 		many := 0
 		for i := range 100 {
 			if err := g.Warn(minute(fmt.Sprint(i))); errors.Is(err, gossip.ErrTooMany) {
