@@ -10,7 +10,7 @@ import (
 // check recounts everything that the scheduler keeps a count or a place of,
 // and returns the first thing that is wrong.
 func (s *Scheduler) check(now instant) error {
-	for _, fn := range []func(instant) error{s.checkQueues, s.checkRings, s.checkSessions, s.checkFifos, s.checkTimers} {
+	for _, fn := range []func(instant) error{s.checkQueues, s.checkRings, s.checkSessions, s.checkFifos, s.checkTimers, s.checkCluster} {
 		if err := fn(now); err != nil {
 			return err
 		}
@@ -137,15 +137,24 @@ func (s *Scheduler) checkClass(g *group, c *class, p message.Priority) (backlog,
 }
 
 func (s *Scheduler) checkSessions(instant) error {
-	open, doubtful, leaving, conns := 0, 0, 0, map[*links]int{}
+	open, doubtful, leaving, conns, told := 0, 0, 0, map[*links]int{}, map[*links]int{}
 	for key, l := range s.lanes {
 		if l.key != key || s.sites[key.Site] != l.site || l.open < 0 || l.opening < 0 || l.idle < 0 || l.idle > l.open || l.leaving > l.open+l.opening {
 			return fmt.Errorf("lane %v: open %d, opening %d, idle %d", key, l.open, l.opening, l.idle)
 		}
 		doubtful += l.doubtful
 		leaving += l.leaving
-		conns[l.own] += l.open + l.opening
-		conns[l.all] += l.open + l.opening
+		of := []*links{l.own, l.all}
+		for _, p := range l.pools {
+			of = append(of, p.links)
+		}
+		for _, k := range of {
+			conns[k] += l.open + l.opening
+			told[k] += l.leaving
+		}
+		if l.away == s.usable(key.Source) {
+			return fmt.Errorf("lane %v: its source is away: %v", key, l.away)
+		}
 		if l.all != l.site.all {
 			return fmt.Errorf("lane %v spends from another budget than its site", key)
 		}
@@ -179,8 +188,11 @@ func (s *Scheduler) checkSessions(instant) error {
 		}
 	}
 	for key, l := range s.limits.links {
-		if l.conns != conns[l] {
-			return fmt.Errorf("links %v: %d connections, counted %d", key, conns[l], l.conns)
+		if l.conns != conns[l] || l.leaving != told[l] {
+			return fmt.Errorf("links %v: %d connections, counted %d; %d leave, counted %d", key, conns[l], l.conns, told[l], l.leaving)
+		}
+		if l.eased {
+			return fmt.Errorf("links %v are still to be looked at", key)
 		}
 	}
 	if doubtful != s.doubtful || leaving != s.leaving {
@@ -304,7 +316,7 @@ func (s *Scheduler) mailFor(g *group, l *lane, now instant) (could bool) {
 		for _, t := range g.classes[i].line.members {
 			tt := t.owner.(*tenantTurn)
 			for _, t := range tt.flows.members {
-				if f := t.owner.(*flow); tt.may(tt.limits, now) && f.short(now) == nil {
+				if f := t.owner.(*flow); tt.short(now) == nil && f.short(now) == nil {
 					f.queues.each(func(q *queue) bool { could = could || !s.heldHere(q, l); return true })
 				}
 			}

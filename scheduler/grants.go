@@ -136,6 +136,7 @@ func (s *Scheduler) SetGrants(now time.Time, g Grants) {
 		nt.permits = map[exchange.Scope]*permits{}
 	}
 	nt.Grants.Grants = nil
+	moved := map[exchange.Scope]bool{} // permits have come where there were none
 	for i := range g.Grants {
 		gr := &g.Grants[i]
 		is := &grant{Holding: gr.Holding, of: wholesOf(lt.limitsOf(t, &gr.Scope))}
@@ -146,12 +147,16 @@ func (s *Scheduler) SetGrants(now time.Time, g Grants) {
 			nt.inOrder = append(nt.inOrder, gr.Scope)
 		}
 		nt.by[gr.Scope] = is
-		nt.tell(t, gr)
+		if nt.tell(t, gr) {
+			moved[gr.Scope] = true
+		}
 	}
+	gone := slices.DeleteFunc(old.inOrder, func(x exchange.Scope) bool { return nt.by[x] != nil })
+	lapsed := func(x *exchange.Scope) bool { return moved[*x] || t >= old.until && old.by[*x] != nil }
 	if old.Spanning != g.Spanning || old.Floor != g.Floor || old.Rank != g.Rank || old.Lease != g.Lease {
-		s.regrantAll(t)
+		s.regrantAll(t, lapsed)
 	} else {
-		s.regrant(t, old.inOrder, nt.inOrder)
+		s.regrant(t, slices.Concat(nt.inOrder, gone), lapsed)
 	}
 	s.setTimer(&s.lapse, lapseTimer{}, never)
 	if g.Spanning && len(nt.by) > 0 && nt.until > t {
@@ -165,18 +170,17 @@ func (s *Scheduler) SetGrants(now time.Time, g Grants) {
 // lapseTimer fires when the grants end.
 type lapseTimer struct{}
 
-func (lapseTimer) fire(s *Scheduler, now instant) { s.regrant(now, nil, s.limits.grants.inOrder) }
+func (lapseTimer) fire(s *Scheduler, now instant) {
+	s.regrant(now, s.limits.grants.inOrder, func(*exchange.Scope) bool { return true })
+}
 
-// regrant brings the budgets that were granted, or are, to what holds now.
-func (s *Scheduler) regrant(now instant, were, are []exchange.Scope) {
+// regrant brings budgets to what holds now. Of those that have lapsed meanwhile
+// nobody knows any more how they stood before: a grant can be less than the
+// floor, and then more is there than those who wait were told.
+func (s *Scheduler) regrant(now instant, xs []exchange.Scope, lapsed func(*exchange.Scope) bool) {
 	eased := false
-	for _, x := range are {
-		eased = s.bring(now, &x) || eased
-	}
-	for _, x := range were {
-		if s.limits.grants.by[x] == nil {
-			eased = s.bring(now, &x) || eased
-		}
+	for i := range xs {
+		eased = s.bring(now, &xs[i], lapsed(&xs[i])) || eased
 	}
 	if eased {
 		s.lookAround()
@@ -184,26 +188,32 @@ func (s *Scheduler) regrant(now instant, were, are []exchange.Scope) {
 }
 
 // regrantAll brings every budget to what holds now.
-func (s *Scheduler) regrantAll(now instant) {
+func (s *Scheduler) regrantAll(now instant, lapsed func(*exchange.Scope) bool) {
 	var all []exchange.Scope
 	s.limits.each(func(x exchange.Scope, _ *scope, _ *links) { all = append(all, x) })
 	slices.SortFunc(all, compareScopes)
-	s.regrant(now, nil, all)
+	s.regrant(now, all, lapsed)
 }
 
 // bring brings one budget to what holds now, and tells whether sites need look.
-func (s *Scheduler) bring(now instant, x *exchange.Scope) (eased bool) {
+func (s *Scheduler) bring(now instant, x *exchange.Scope, lapsed bool) (eased bool) {
 	c, l := s.limits.find(x)
 	switch {
 	case c == nil:
 		return false
 	case l == nil:
 		before := c.ready(now)
+		if lapsed {
+			before = never
+		}
 		s.limits.setScope(now, *x, c)
 		s.rearm(c, before, now)
 		return false
 	}
 	before, room := max(l.ready(now), l.connRate.ready(now)), l.maxConns-l.conns
+	if lapsed {
+		before = never
+	}
 	s.limits.setLinks(now, *x, l)
 	l.eased = max(l.ready(now), l.connRate.ready(now)) < before || l.maxConns-l.conns > room || l.excess() > 0
 	return l.eased
@@ -229,6 +239,7 @@ func (s *Scheduler) lookAround() {
 	s.around.each(func(st *site) bool {
 		look := st.all.eased
 		for _, l := range st.lanes {
+			look = look || l.own.eased
 			for _, p := range l.pools {
 				look = look || p.eased
 			}

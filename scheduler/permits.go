@@ -18,21 +18,23 @@ type permits struct {
 // permitsOutlive is how much longer permits hold than the grants they came with.
 const permitsOutlive = instant(exchange.PermitTTL - exchange.GrantTTL)
 
-// tell takes over what a grant says of permits.
-func (g *grantTable) tell(now instant, gr *exchange.Grant) {
+// tell takes over what a grant says of permits, and says whether there are some
+// where there were none.
+func (g *grantTable) tell(now instant, gr *exchange.Grant) bool {
 	p := g.permits[gr.Scope]
 	if p == nil {
 		if gr.Issued <= 0 || len(g.permits) >= maxPermitScopes {
-			return
+			return false
 		}
 		p = &permits{since: now}
 		g.permits[gr.Scope] = p
 	}
-	p.left(now) // ends those that are dead
+	none := p.left(now) == 0 // and those that are dead have ended
 	p.issued = max(p.issued, gr.Issued)
 	p.void = min(max(p.void, gr.Void), p.issued)
 	p.dies = g.until + permitsOutlive
 	p.settle()
+	return none && p.left(now) > 0
 }
 
 // left is how many may be used.

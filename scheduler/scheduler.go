@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"hikyaku/controlplane/exchange"
 	"hikyaku/controlplane/policy"
 	"hikyaku/spool/message"
 )
@@ -271,7 +272,7 @@ func (s *Scheduler) SetPolicy(now time.Time, set *policy.Set) {
 type expiryTimer struct{}
 
 func (expiryTimer) fire(s *Scheduler, now instant) {
-	s.regrantAll(now)
+	s.regrantAll(now, func(*exchange.Scope) bool { return false })
 	s.setExpiry(now.time())
 }
 

@@ -29,15 +29,17 @@ func (m *sim) randomPolicy() *policy.Set {
 		}
 		return s + "}"
 	}
-	lines := []string{"Source ip1 {}", "Source ip2 {}", "Source ip3 {}", "Source off {\"disabled\":true}"}
+	lines := []string{`Source ip1 {"address":"192.0.2.1"}`, `Source ip2 {"address":"192.0.2.2"}`, `Source ip3 {"address":"192.0.2.3","node":"here"}`, "Source off {\"disabled\":true}"}
 	lines = append(lines, fmt.Sprintf(`Pool two {"sources":[{"name":"ip1","weight":%d},{"name":"ip2","weight":%d},{"name":"off"}]}`, 1+r.IntN(5), 1+r.IntN(5)))
 	lines = append(lines, pick(r, `Pool empty {"sources":[{"name":"off"}]}`, `Pool empty {"sources":[{"name":"ip3"},{"name":"off"}]}`))
-	lines = append(lines, `Carrier big {"mx":["mx.big.example"],"limits":`+limits()+`,"per_source":`+limits()+`}`)
+	lines = append(lines, `Carrier big {"mx":["mx.big.example"],"limits":`+limits()+`,"per_source":`+limits()+pick(r, "", `,"per_pool":{"two":`+limits()+`}`)+`}`)
 	if r.IntN(2) == 0 {
 		lines = append(lines, `Carrier default {"limits":`+limits()+`}`)
 	}
 	if r.IntN(2) == 0 {
-		lines = append(lines, `Tenant red {"weight":3,`+rate("rate")+`}`, `Tenant blue {"per_day":60,`+rate("rate")+`}`)
+		lines = append(lines, `Tenant red {"weight":3,`+rate("rate")+pick(r, "", `,"carriers":{"big":{`+rate("rate")+`,"per_day":50},"default":{`+rate("rate")+`}}`)+`}`, `Tenant blue {"per_day":60,`+rate("rate")+`}`)
+	} else {
+		lines = append(lines, `Tenant red {}`, `Tenant blue {}`)
 	}
 	if r.IntN(2) == 0 {
 		lines = append(lines, `Stream bulk {"weight":2,`+rate("rate")+`}`)
@@ -45,6 +47,12 @@ func (m *sim) randomPolicy() *policy.Set {
 		lines = append(lines, `Stream bulk {}`)
 	}
 	lines = append(lines, `Stream day {"windows":[{"start":"08:00","end":"20:00"}]}`)
+	for i, on := range []string{`"carrier":"big"`, `"carrier":"big","pool":"default"`, `"tenant":"red","job":"j1"`, `"tenant":"blue","carrier":"big"`, `"carrier":"default","source":"ip2"`} {
+		if r.IntN(5) == 0 {
+			until := m.now.Add(time.Duration(r.IntN(900)) * time.Second).UTC().Format(time.RFC3339)
+			lines = append(lines, fmt.Sprintf(`Throttle t%d {%s,%s,"expires":"%s"}`, i, on, rate("rate"), until))
+		}
+	}
 	return policyOf(m.t, lines...)
 }
 
@@ -146,7 +154,23 @@ func (m *sim) advance() {
 			m.handOver(i)
 		}
 	}
-	m.now = m.now.Add(d)
+	m.pass(m.now.Add(d))
+	if m.grants.Spanning && m.chance(40) {
+		m.setGrants(m.randomGrants()) // the next answer of the leader
+	}
+}
+
+// pass lets time pass. When a throttle ends, the scheduler is told at once, as
+// its own timer would tell it.
+func (m *sim) pass(to time.Time) {
+	next := m.s.set.NextExpiry(m.now)
+	m.now = to
+	if !next.IsZero() && !next.After(to) {
+		for _, a := range m.s.Actions(m.now, 20) {
+			m.act(a)
+		}
+		m.watch.limits(m)
+	}
 	m.awaken()
 }
 
@@ -162,6 +186,10 @@ func (m *sim) awaken() {
 // operator does what an operator might.
 func (m *sim) operator() {
 	r := m.rnd
+	if m.chance(30) {
+		m.cluster()
+		return
+	}
 	switch r.IntN(12) {
 	case 0, 1:
 		m.made++
@@ -186,13 +214,13 @@ func (m *sim) operator() {
 		}
 		tenant, job := pick(r, "red", "blue", "default"), pick(r, "j1", "j2")
 		m.note("job %s %s %+v", tenant, job, c)
-		m.watch.job(jobKey{tenant, job}, c.Rate)
-		m.s.SetJob(m.now, tenant, job, c)
+		m.setJob(jobKey{tenant, job}, c)
 	case 6:
 		if m.chance(30) {
 			m.note("policy")
+			m.watch.limits(m)
 			m.s.SetPolicy(m.now, m.randomPolicy())
-			m.watch.policy(m)
+			m.watch.limits(m)
 		}
 	default:
 		// Cancel or retry something that is on disk, or was.
@@ -216,6 +244,12 @@ func (m *sim) someDelivery() *message.Delivery {
 	return m.disk.byID[id]
 }
 
+func (m *sim) setJob(key jobKey, c JobControl) {
+	m.jobs[key] = c
+	m.s.SetJob(m.now, key.tenant, key.job, c)
+	m.watch.limits(m)
+}
+
 // handed reports whether the scheduler may know of d.
 func (m *sim) handed(d *message.Delivery) bool {
 	for _, h := range m.handovers {
@@ -224,6 +258,15 @@ func (m *sim) handed(d *message.Delivery) bool {
 		}
 	}
 	return true
+}
+
+// restless is how long the cluster goes on moving while the mail goes.
+const restless = 300
+
+// calm gives the node all sources and budgets for itself.
+func (m *sim) calm() {
+	m.setSources(nil)
+	m.setGrants(Grants{})
 }
 
 // finish takes away all that stands in the way and lets all mail go, as fast
@@ -235,10 +278,15 @@ func (m *sim) finish() {
 		m.s.Release(m.now, id)
 	}
 	for _, key := range []jobKey{{"red", "j1"}, {"red", "j2"}, {"blue", "j1"}, {"blue", "j2"}, {"default", "j1"}, {"default", "j2"}} {
-		m.watch.job(key, nil)
-		m.s.SetJob(m.now, key.tenant, key.job, JobControl{})
+		m.setJob(key, JobControl{})
 	}
 	for m.steps = range 60_000 {
+		switch {
+		case m.steps == restless:
+			m.calm()
+		case m.steps < restless && m.chance(20):
+			m.cluster()
+		}
 		for len(m.handovers) > 0 {
 			m.handOver(0)
 		}
@@ -308,6 +356,10 @@ func (m *sim) sleep() {
 			}
 		}
 	}
+	if next.IsZero() && (m.held != nil || m.grants.Spanning) {
+		m.calm() // it has no source, or no part of a budget, and no grant will come
+		return
+	}
 	if next.IsZero() {
 		for _, w := range m.s.WhyScope(m.now, message.Scope{}, 50) {
 			m.note("%v: %+v", w.Key, w.Reasons)
@@ -325,8 +377,7 @@ func (m *sim) sleep() {
 		return
 	}
 	m.stalls = 0
-	m.now = next
-	m.awaken()
+	m.pass(next)
 }
 
 // forget lets time pass until nothing need be remembered.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"hikyaku/controlplane/exchange"
 	"hikyaku/spool/message"
 )
 
@@ -30,13 +31,22 @@ type sim struct {
 	work      []func() // what runs elsewhere; each call is its next step
 	sessions  []*simSession
 	holds     []string
+	jobs      map[jobKey]JobControl
+	grants    Grants
+	issued    map[exchange.Scope]int64 // permits ever
+	voided    map[exchange.Scope]int64
+	held      map[string]bool // sources; nil: all
+	brakes    map[linkKey]time.Time
+	seen      simSeen
 	made      int // holds so far
-	further   int // transactions of a delivery after its first
 	ending    bool
 	stalls    int
 	watch     *watch // of budgets; may be nil
 	log       []string
 }
+
+// simSeen counts what a run should have come across.
+type simSeen struct{ further, granted, permits, stranded, ended int }
 
 type simSession struct {
 	lane    Lane
@@ -50,7 +60,8 @@ type simSession struct {
 }
 
 func newSim(t *testing.T, seed uint64) *sim {
-	m := &sim{t: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 7)), disk: newDisk(), now: worldStart, out: map[message.DeliveryID]*message.Delivery{}}
+	m := &sim{t: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 7)), disk: newDisk(), now: worldStart, out: map[message.DeliveryID]*message.Delivery{},
+		jobs: map[jobKey]JobControl{}, issued: map[exchange.Scope]int64{}, voided: map[exchange.Scope]int64{}, brakes: map[linkKey]time.Time{}}
 	cfg := Config{MaxLoaded: 1 + m.rnd.IntN(200), Page: 1 + m.rnd.IntN(20), MaxPaging: 1 + m.rnd.IntN(4), MaxResolving: 1 + m.rnd.IntN(4), MaxSessions: 1 + m.rnd.IntN(20)}
 	m.s = New(m.now, cfg, m.randomPolicy())
 	m.manyKeys = pick(m.rnd, 3, 20, 1000)
@@ -285,6 +296,7 @@ func (m *sim) pull(ss *simSession) {
 	v, retry, ok := m.s.Next(m.now, ss.lane)
 	if !ok && m.s.Crowded(m.now, ss.lane) {
 		m.note("crowded %v", ss.lane)
+		m.seen.ended++
 		ss.leaving = true
 		m.later(func() { m.close(slices.Index(m.sessions, ss), nil) })
 		return
@@ -310,7 +322,7 @@ func (m *sim) goOn(ss *simSession, d *message.Delivery) bool {
 		return false
 	}
 	m.note("again %s", d.ID)
-	m.further++
+	m.seen.further++
 	m.allowed(ss, &Dispatch{Delivery: d, Carrier: m.s.sites[ss.lane.Site].carrier})
 	m.watch.sent(m, ss.lane, d)
 	return true
@@ -362,6 +374,7 @@ func (m *sim) allowed(ss *simSession, v *Dispatch) {
 	for _, mem := range m.s.set.Pools[q.Pool].Sources {
 		member = member || mem.Name == ss.lane.Source && !m.s.set.Sources[mem.Name].Disabled
 	}
+	m.allowedHere(ss.lane, v)
 	if !member {
 		m.fail("%s of pool %s went from %s", v.Delivery.ID, q.Pool, ss.lane.Source)
 	}
@@ -426,7 +439,7 @@ func simSeeds() (first, n uint64) {
 
 func TestSimulation(t *testing.T) {
 	first, n := simSeeds()
-	further := 0
+	var seen simSeen
 	for seed := first; seed < first+n; seed++ {
 		m := newSim(t, seed)
 		m.watch = newWatch()
@@ -437,9 +450,14 @@ func TestSimulation(t *testing.T) {
 		m.finish()
 		m.watch.check(m)
 		m.forget()
-		further += m.further
+		seen.further += m.seen.further
+		seen.granted += m.seen.granted
+		seen.permits += m.seen.permits
+		seen.stranded += m.seen.stranded
+		seen.ended += m.seen.ended
 	}
-	if further == 0 {
-		t.Error("no delivery ever got a further transaction")
+	t.Logf("%+v", seen)
+	if seen.further == 0 || seen.granted == 0 || seen.permits == 0 || seen.stranded == 0 || seen.ended == 0 {
+		t.Errorf("some of this never happened: %+v", seen)
 	}
 }

@@ -2,8 +2,10 @@ package scheduler
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
+	"hikyaku/controlplane/exchange"
 	"hikyaku/controlplane/policy"
 	"hikyaku/spool/message"
 )
@@ -25,7 +27,8 @@ type spending struct {
 type epoch struct {
 	from instant
 	rate *policy.Rate // nil: no limit
-	day  int64        // 0: no limit
+	part portion      // of it, this node's
+	day  int64        // never: no limit
 }
 
 func newWatch() *watch { return &watch{spent: map[string]*spending{}} }
@@ -38,7 +41,7 @@ func (w *watch) on(name string, limit func() epoch) *spending {
 		w.spent[name] = sp
 	}
 	e := limit()
-	if n := len(sp.epochs); n == 0 || !sameRate(sp.epochs[n-1].rate, e.rate) || sp.epochs[n-1].day != e.day {
+	if n := len(sp.epochs); n == 0 || !sameRate(sp.epochs[n-1].rate, e.rate) || sp.epochs[n-1].part != e.part || sp.epochs[n-1].day != e.day {
 		sp.epochs = append(sp.epochs, e)
 	}
 	return sp
@@ -48,43 +51,96 @@ func sameRate(a, b *policy.Rate) bool {
 	return a == nil && b == nil || a != nil && b != nil && *a == *b
 }
 
-// budgets names every budget that a dispatch by the lane spends, and its limit
-// as policy has it, found without the scheduler's own tables.
-func (m *sim) budgets(l Lane, q *message.QueueKey) map[string]epoch {
-	st := m.s.sites[l.Site]
-	c := m.s.set.Carriers[st.carrier]
-	at := st.carrier
-	if at == policy.DefaultName {
-		at += " " + st.name
+// budgets are every budget that a dispatch by the lane spends, and its limit as
+// policy and grants have it, found without the scheduler's own tables. Without
+// a queue they are those of the lane's connections.
+func (m *sim) budgets(l Lane, q *message.QueueKey) map[exchange.Scope]epoch {
+	carrier, site := m.s.sites[l.Site].carrier, ""
+	if carrier == policy.DefaultName {
+		site = l.Site
 	}
-	now := m.instant()
-	b := map[string]epoch{
-		"carrier " + at:                     {now, c.Limits.Rate, c.Limits.PerDay},
-		"carrier " + at + "\x00" + l.Source: {now, c.PerSource.Rate, c.PerSource.PerDay},
+	xs := []exchange.Scope{{Kind: exchange.Carrier, Carrier: carrier, Site: site}, {Kind: exchange.CarrierSource, Carrier: carrier, Site: site, Source: l.Source}}
+	for name, p := range m.s.set.Pools {
+		if slices.ContainsFunc(p.Sources, func(m policy.PoolMember) bool { return m.Name == l.Source }) {
+			xs = append(xs, exchange.Scope{Kind: exchange.CarrierPool, Carrier: carrier, Site: site, Pool: name})
+		}
 	}
-	if q == nil {
-		return b
+	if q != nil {
+		xs = append(xs, exchange.Scope{Kind: exchange.Tenant, Tenant: q.Tenant}, exchange.Scope{Kind: exchange.TenantCarrier, Tenant: q.Tenant, Carrier: carrier},
+			exchange.Scope{Kind: exchange.Stream, Tenant: q.Tenant, Stream: q.Stream})
+		if q.Job != "" {
+			xs = append(xs, exchange.Scope{Kind: exchange.Job, Tenant: q.Tenant, Job: q.Job})
+		}
 	}
-	b["tenant "+q.Tenant] = epoch{from: now}
-	if t := m.s.set.Tenants[q.Tenant]; t != nil {
-		b["tenant "+q.Tenant] = epoch{now, t.Rate, t.PerDay}
+	out := map[exchange.Scope]epoch{}
+	for _, x := range xs {
+		out[x] = m.limit(x, q == nil)
 	}
-	if t, _ := m.s.set.StreamOf(q.Tenant, q.Stream); t != nil {
-		b["stream "+q.Tenant+"/"+q.Stream] = epoch{now, t.Rate, t.PerDay}
+	return out
+}
+
+// limit is what stands on a scope now: for connections, or for messages.
+func (m *sim) limit(x exchange.Scope, connections bool) epoch {
+	p := m.s.set.LimitsAt(m.now, policy.Selector{Carrier: x.Carrier, Pool: x.Pool, Source: x.Source, Tenant: x.Tenant, Stream: x.Stream, Job: x.Job})
+	if x.Kind == exchange.Job && p.Rate == nil {
+		p.Rate = m.jobs[jobKey{x.Tenant, x.Job}].Rate
 	}
-	return b
+	e := epoch{from: m.instant(), rate: p.Rate, day: int64(never)}
+	if connections {
+		e.rate = p.ConnectionRate
+	} else if p.PerDay > 0 {
+		e.day = m.dayLimit(x, p.PerDay)
+	}
+	if e.rate == nil {
+		return e
+	}
+	whole := e.rate.BurstOrDefault()
+	if e.part = (portion{exchange.FullShare, whole}); !m.grants.Spanning || x.Kind == exchange.CarrierSource {
+		return e
+	}
+	e.part = portion{m.grants.Floor, exchange.FloorOf(whole, m.grants.Floor, m.grants.Rank)}
+	if h, ok := m.granted(x); ok {
+		// The part is of the burst that was when it was granted, so it can be
+		// less; the other way round it is never more than the whole.
+		part := h.Burst
+		if connections {
+			part = h.LinkBurst
+		}
+		e.part = portion{h.Share, min(part, whole)}
+	}
+	return e
+}
+
+// granted is what the last grants say of a scope and still holds.
+func (m *sim) granted(x exchange.Scope) (h exchange.Holding, ok bool) {
+	if m.now.Before(m.grants.Until) {
+		for _, g := range m.grants.Grants {
+			if g.Scope == x {
+				h, ok = g.Holding, true
+			}
+		}
+	}
+	return h, ok
+}
+
+// dayLimit is what may be counted of a daily limit, with the permits ever given.
+func (m *sim) dayLimit(x exchange.Scope, perDay int64) int64 {
+	switch {
+	case !m.grants.Spanning:
+		return perDay + m.issued[x]
+	case x.Kind != exchange.CarrierSource:
+		return exchange.PartOf(perDay, m.grants.Floor) + m.issued[x]
+	case m.s.set.Sources[x.Source].Movable():
+		return m.issued[x]
+	}
+	return perDay + m.issued[x]
 }
 
 func (m *sim) instant() instant { return at(m.now) }
 
 func (w *watch) sent(m *sim, l Lane, d *message.Delivery) {
-	for name, e := range m.budgets(l, &d.Queue) {
-		w.on(name, func() epoch { return e }).add(m.instant(), d.ID)
-	}
-	if q := &d.Queue; q.Job != "" {
-		if sp := w.spent["job "+q.Tenant+"/"+q.Job]; sp != nil {
-			sp.add(m.instant(), d.ID)
-		}
+	for x, e := range m.budgets(l, &d.Queue) {
+		w.on(fmt.Sprint(x), func() epoch { return e }).add(m.instant(), d.ID)
 	}
 }
 
@@ -93,23 +149,9 @@ func (sp *spending) add(t instant, id message.DeliveryID) {
 	sp.ids = append(sp.ids, id)
 }
 
-// connections are the records of a lane's new connections.
-func (w *watch) connections(m *sim, l Lane) [2]*spending {
-	st := m.s.sites[l.Site]
-	c := m.s.set.Carriers[st.carrier]
-	at := st.carrier
-	if at == policy.DefaultName {
-		at += " " + st.name
-	}
-	return [2]*spending{
-		w.on("connections "+at, func() epoch { return epoch{m.instant(), c.Limits.ConnectionRate, 0} }),
-		w.on("connections "+at+"\x00"+l.Source, func() epoch { return epoch{m.instant(), c.PerSource.ConnectionRate, 0} }),
-	}
-}
-
 func (w *watch) opened(m *sim, l Lane) {
-	for _, sp := range w.connections(m, l) {
-		sp.add(m.instant(), message.DeliveryID{})
+	for x, e := range m.budgets(l, nil) {
+		w.on("connections "+fmt.Sprint(x), func() epoch { return e }).add(m.instant(), message.DeliveryID{})
 	}
 }
 
@@ -127,30 +169,29 @@ func (w *watch) putBack(d *message.Delivery) {
 	}
 }
 
-// policy begins new epochs where limits have changed.
-func (w *watch) policy(m *sim) {
+// limits begins new epochs where limits have changed.
+func (w *watch) limits(m *sim) {
 	for _, st := range m.s.sites {
 		for _, l := range st.lanes {
 			for _, tenant := range []string{"red", "blue", "default"} {
 				for _, stream := range []string{"", "bulk", "day"} {
-					for name, e := range m.budgets(l.key, &message.QueueKey{Tenant: tenant, Stream: stream}) {
-						if w.spent[name] != nil {
-							w.on(name, func() epoch { return e })
+					for _, job := range []string{"", "j1", "j2"} {
+						for x, e := range m.budgets(l.key, &message.QueueKey{Tenant: tenant, Stream: stream, Job: job}) {
+							w.again(fmt.Sprint(x), e)
 						}
 					}
 				}
 			}
-			w.connections(m, l.key)
+			for x, e := range m.budgets(l.key, nil) {
+				w.again("connections "+fmt.Sprint(x), e)
+			}
 		}
 	}
 }
 
-// job begins a new epoch of a job's rate; without any it is not watched.
-func (w *watch) job(key jobKey, r *policy.Rate) {
-	name := "job " + key.tenant + "/" + key.job
-	delete(w.spent, name)
-	if r != nil {
-		w.spent[name] = &spending{epochs: []epoch{{rate: r}}}
+func (w *watch) again(name string, e epoch) {
+	if w.spent[name] != nil {
+		w.on(name, func() epoch { return e })
 	}
 }
 
@@ -180,9 +221,9 @@ func (sp *spending) bound(i, j int) error {
 		if e.rate == nil {
 			limited = false
 		} else {
-			perNano, burst = max(perNano, float64(e.rate.N)/float64(e.rate.Per)), max(burst, e.rate.BurstOrDefault())
+			perNano, burst = max(perNano, float64(e.rate.N)/float64(e.rate.Per)*float64(e.part.share)/exchange.FullShare), max(burst, e.part.burst)
 		}
-		limitedDay = limitedDay && e.day > 0
+		limitedDay = limitedDay && e.day < int64(never)
 		day = max(day, e.day)
 	}
 	if most := perNano*float64(to-from) + float64(burst); limited && float64(n) > most+1e-6 {
