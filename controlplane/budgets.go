@@ -139,6 +139,9 @@ func (o *office) dueLocked(now time.Time, members map[string]keyspace.Member, wh
 		}
 		reason := "its part of the floors is free"
 		if f.Floor < m.Floor {
+			if n := o.mu.nodes[f.Name]; n == nil || n.told > f.Floor {
+				continue // the higher one may have reached its disk since it spoke
+			}
 			reason = "the node has confirmed its lower floor"
 		}
 		m.Floor = f.Floor

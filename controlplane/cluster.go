@@ -90,9 +90,11 @@ func (o *office) nodes() ([]state.Node, error) {
 	}
 	defer o.mu.Unlock()
 	out := make([]state.Node, 0, len(o.mu.tables.members))
-	now := time.Now()
+	now, holds := time.Now(), o.mu.tables.holds()
 	for _, name := range slices.Sorted(maps.Keys(o.mu.tables.members)) {
-		out = append(out, o.nodeLocked(name, now))
+		v := o.nodeLocked(name, now)
+		v.SourcesLeft = holds[name]
+		out = append(out, v)
 	}
 	return out, nil
 }
@@ -101,7 +103,7 @@ func (o *office) nodeLocked(name string, now time.Time) state.Node {
 	m := o.mu.tables.members[name].value
 	v := state.Node{
 		Name: name, NodeID: m.NodeID, Joined: m.Joined, Drain: m.Drain, DrainAt: m.DrainAt,
-		Rank: m.Rank, Floor: percent(m.Floor), SourcesLeft: o.mu.tables.holds(name),
+		Rank: m.Rank, Floor: percent(m.Floor),
 		Alarms: slices.Clone(o.mu.alarms[name]),
 	}
 	reg, live := o.mu.tables.live(name)
@@ -220,7 +222,7 @@ func (o *office) self() (state.Leader, error) {
 	v := state.Leader{
 		Name: o.leader.Name, Address: o.leader.Address, Since: o.leader.Since, Version: o.leader.Version, Term: o.term,
 		Revision: o.mu.policy.Revision, Members: len(o.mu.tables.members), Scopes: o.mu.account.Scopes(),
-		LastDecision: time.Duration(m.lastDecision.Load()).Seconds(), EtcdWrites: m.txns.Load(), Conflicts: m.conflicts.Load(),
+		LastDecision: time.Duration(m.lastDecision.Load()).Seconds(), EtcdWrites: m.txns.Load() - o.txnsBefore, Conflicts: m.conflicts.Load() - o.conflictsBefore,
 	}
 	now := time.Now()
 	for name := range o.mu.tables.members {

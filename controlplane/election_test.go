@@ -196,6 +196,55 @@ func TestLeaderThatIsNotInEtcdEnds(t *testing.T) {
 	}
 }
 
+// etcd is gone for a while: the only control plane stops answering with its
+// lease, and takes the office up again when etcd is back.
+func TestLossOfEtcd(t *testing.T) {
+	c := newCluster(t, budgetPolicy)
+	a := c.lead("c1")
+	n := c.join("n1").joined(a)
+	a.wire.hold(true)
+	a.wire.cut()
+	c.eventually("it stops answering", func() bool { return n.exchange(a) == http.StatusServiceUnavailable })
+	if _, err := a.Nodes(t.Context()); !errors.Is(err, state.ErrNoLeader) {
+		t.Errorf("nodes: %v", err)
+	}
+	a.wire.hold(false)
+	n.joined(a)
+	if m := a.Metrics(); m.Elections != 2 || m.EtcdErrors == 0 {
+		t.Errorf("%+v", m)
+	}
+}
+
+// The connection to etcd breaks, and what happened meanwhile has been compacted
+// away when it is back: everything is read again, in the same term.
+func TestCompactionWhileTheWatchIsAway(t *testing.T) {
+	c := newCluster(t, sourcesPolicy(1))
+	a := c.lead("c1", func(o *controlplane.Options) {
+		o.Timing.LeaderTTL, o.Timing.Quarantine = 60*time.Second, time.Millisecond
+	})
+	n := c.join("n1").joined(a)
+	c.eventually("on n1", func() bool { return c.holders(a)["n1"] == 1 })
+	a.wire.hold(true)
+	a.wire.cut()
+	n.crash()
+	if _, err := c.client.Revoke(t.Context(), n.lease); err != nil {
+		t.Fatal(err)
+	}
+	c.join("n2")
+	put, err := c.client.Put(t.Context(), c.keys.Day("carrier/docomo/"), `{"slots":[]}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.client.Compact(t.Context(), put.Header.Revision); err != nil {
+		t.Fatal(err)
+	}
+	a.wire.hold(false)
+	c.eventually("on n2", func() bool { return c.holders(a)["n2"] == 1 })
+	if m := a.Metrics(); m.Elections != 1 || m.Members != 2 || m.Live != 1 {
+		t.Errorf("%+v", m)
+	}
+}
+
 // etcd takes the leader's lease away.
 func TestLeaderWhoseLeaseIsGoneStandsAgain(t *testing.T) {
 	c := newCluster(t, "")

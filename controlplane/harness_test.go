@@ -127,13 +127,14 @@ func (c *cluster) apply(yaml string) {
 // wire is a connection that can be held up: what is sent meanwhile arrives
 // later. It is how a process that is stopped, or cut off, looks to others.
 type wire struct {
-	mu   sync.Mutex
-	cond *sync.Cond
-	held bool
+	mu    sync.Mutex
+	cond  *sync.Cond
+	held  bool
+	conns map[net.Conn]bool
 }
 
 func newWire() *wire {
-	w := new(wire)
+	w := &wire{conns: map[net.Conn]bool{}}
 	w.cond = sync.NewCond(&w.mu)
 	return w
 }
@@ -157,7 +158,23 @@ func (w *wire) dial(ctx context.Context, addr string) (net.Conn, error) {
 	w.wait()
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", addr)
-	return &wireConn{conn, w}, err
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.conns[conn] = true
+	return &wireConn{conn, w}, nil
+}
+
+// cut closes all connections; new ones wait while the wire is held.
+func (w *wire) cut() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for conn := range w.conns {
+		conn.Close()
+	}
+	clear(w.conns)
 }
 
 type wireConn struct {

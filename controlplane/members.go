@@ -60,8 +60,9 @@ func (o *office) decideMembers() (members, days []write) {
 		o.admitLocked(name, next, why)
 	}
 	days = o.dueLocked(time.Now(), next, why)
+	holds := t.holds()
 	for _, name := range slices.Sorted(maps.Keys(next)) {
-		o.endDrainLocked(name, next, why)
+		o.endDrainLocked(name, holds[name], next, why)
 	}
 	for _, name := range slices.Sorted(maps.Keys(why)) {
 		w := putRecord(o.c.opt.Keys.Member(name), t.members[name].mod, next[name])
@@ -117,23 +118,23 @@ func orWhy(have, why string) string {
 
 // endDrainLocked notes that a drain is over: the node holds no source that can
 // move and has no mail left.
-func (o *office) endDrainLocked(name string, next map[string]keyspace.Member, why map[string]string) {
+func (o *office) endDrainLocked(name string, holds int, next map[string]keyspace.Member, why map[string]string) {
 	m := next[name]
 	r := o.freshLocked(name)
-	if m.Drain != keyspace.Draining || r == nil || !r.Draining || r.Queued > 0 || o.mu.tables.holds(name) > 0 {
+	if m.Drain != keyspace.Draining || r == nil || !r.Draining || r.Queued > 0 || holds > 0 {
 		return
 	}
 	m.Drain = keyspace.Drained
 	next[name], why[name] = m, orWhy(why[name], "the drain is over: no source, no mail")
 }
 
-// holds counts the movable sources that a node has, may have, or must let go.
-func (t *tables) holds(node string) int {
-	n := 0
+// holds counts the movable sources that each node has, may have, or must let go.
+func (t *tables) holds() map[string]int {
+	count := map[string]int{}
 	for _, a := range t.sources {
-		if a.value.Node == node && a.value.State != keyspace.Free {
-			n++
+		if a.value.State != keyspace.Free {
+			count[a.value.Node]++
 		}
 	}
-	return n
+	return count
 }

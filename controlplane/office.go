@@ -28,6 +28,8 @@ type office struct {
 	lost    chan struct{} // closed by depose
 	depose  func()        // ends the term: etcd has shown that another one has begun
 
+	txnsBefore, conflictsBefore int64 // of this process before the term
+
 	// allocator is touched by the goroutine of decide alone.
 	allocator *sources.Allocator
 
@@ -49,11 +51,11 @@ type office struct {
 
 // nodeState is what a node has said in this term.
 type nodeState struct {
-	name    string
-	report  *exchange.Report // the last one that was taken
-	at      time.Time        // when it arrived
-	before  time.Duration    // from the one before it
-	answers uint64
+	name   string
+	report *exchange.Report // the last one that was taken
+	at     time.Time        // when it arrived
+	before time.Duration    // from the one before it
+	told   int64            // the floor in the answer to it
 }
 
 func newOffice(c *Control, l keyspace.Leader, term int64, id clientv3.LeaseID, k *lease.Keeper) *office {
@@ -62,6 +64,7 @@ func newOffice(c *Control, l keyspace.Leader, term int64, id clientv3.LeaseID, k
 		c: c, leader: l, term: term, leaseID: id, keeper: k, began: now, wake: make(chan struct{}, 1),
 		allocator: sources.New(now, sources.Config{TTL: c.opt.Timing.NodeTTL, Quarantine: c.opt.Timing.Quarantine, Settle: c.opt.Timing.Settle, MinHold: c.opt.Timing.MinHold}),
 	}
+	o.txnsBefore, o.conflictsBefore = c.metrics.txns.Load(), c.metrics.conflicts.Load()
 	o.lost = make(chan struct{})
 	o.depose = sync.OnceFunc(func() {
 		o.keeper.GiveUp()

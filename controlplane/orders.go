@@ -109,7 +109,7 @@ func (o *office) remove(ctx context.Context, order state.Order) error {
 		if _, live := t.live(order.Node); live {
 			return nil, state.Refuse("node %s is live: drain it and stop it first", order.Node)
 		}
-		if n := t.holds(order.Node); n > 0 {
+		if n := t.holds()[order.Node]; n > 0 {
 			return nil, state.Refuse("%d sources of node %s are not free yet: wait out the quarantine", n, order.Node)
 		}
 		// What this leader or the one before has granted it must have run out.

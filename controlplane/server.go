@@ -188,7 +188,7 @@ func (o *office) take(b *exchangeBuffer) (*exchange.Answer, *problem) {
 	if !n.at.IsZero() {
 		n.before = now.Sub(n.at)
 	}
-	n.at, n.answers = now, n.answers+1
+	n.at, n.told = now, a.Floor
 	n.report, b.report = r, n.report
 	if news(r, &m, a) {
 		o.poke()
