@@ -118,16 +118,16 @@ func merge[T any](c cursor, pages map[string]page[T], order []string, limit int,
 				best, head = name, x
 			}
 		}
-		// A node whose page is used up but goes on must be asked before more can
-		// be put in order.
-		if head == nil || stuck(pages, at, order) && len(out) > 0 {
+		if head == nil {
 			break
 		}
 		if n := len(out); n > 0 && join != nil && join(&out[n-1], head) {
 			at[best]++
 			continue
 		}
-		if len(out) >= limit {
+		// A node whose page is used up but goes on must be asked before more can
+		// be put in order.
+		if len(out) >= limit || len(out) > 0 && stuck(pages, at, order) {
 			break
 		}
 		out = append(out, *head)
