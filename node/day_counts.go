@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"hikyaku/controlplane/policy"
+	"hikyaku/controlplane/exchange"
 	"hikyaku/scheduler"
 )
 
@@ -21,21 +21,6 @@ import (
 // by the time somebody reads it. A dispatch within that allowance costs
 // nothing; the next one after it waits for the next write. After a crash the
 // whole allowance counts as used, which is at most a hundredth of the limit.
-
-// dayKey names a scope with a daily limit, as scheduler.ScopeDay does.
-type dayKey struct {
-	tenant, stream        string
-	carrier, site, source string
-	kind                  dayKind
-}
-
-type dayKind uint8
-
-const (
-	dayTenant dayKind = iota
-	dayStream
-	dayCarrier
-)
 
 const (
 	dayCountsFile = "daily-counts.json"
@@ -66,8 +51,7 @@ type dayCounts struct {
 	wake chan struct{} // capacity 1: an allowance runs low
 	mu   struct {
 		sync.Mutex
-		limited *policy.Set // nil: no daily limit in this policy or the last
-		scopes  map[dayKey]*spending
+		scopes  map[exchange.Scope]*spending
 		until   time.Time     // no allowance holds longer
 		changed chan struct{} // closed and replaced with each try to write
 	}
@@ -75,7 +59,7 @@ type dayCounts struct {
 
 func newDayCounts(n *Node) *dayCounts {
 	c := &dayCounts{n: n, path: filepath.Join(n.cfg.DataDir, dayCountsFile), wake: make(chan struct{}, 1)}
-	c.mu.scopes = map[dayKey]*spending{}
+	c.mu.scopes = map[exchange.Scope]*spending{}
 	c.mu.changed = make(chan struct{})
 	return c
 }
@@ -102,26 +86,6 @@ func (c *dayCounts) load() error {
 	return nil
 }
 
-// usePolicy notes whether there is any daily limit: without one, a dispatch
-// looks for none.
-func (c *dayCounts) usePolicy(set *policy.Set) {
-	limited := false
-	for _, t := range set.Tenants {
-		limited = limited || t.PerDay > 0
-	}
-	for _, s := range set.Streams {
-		limited = limited || s.PerDay > 0
-	}
-	for _, r := range set.Carriers {
-		limited = limited || r.Limits.PerDay > 0 || r.PerSource.PerDay > 0
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.mu.limited = nil; limited {
-		c.mu.limited = set
-	}
-}
-
 // ticket is what one dispatch takes from each daily limit over it.
 type ticket []spent
 
@@ -130,52 +94,31 @@ type spent struct {
 	at    int64 // its number
 }
 
-// take notes a dispatch; nil is that nothing limits it. The dispatcher's lock is held, so that what is taken
-// here and in the scheduler is always the same.
-func (c *dayCounts) take(d *scheduler.Dispatch, lane scheduler.Lane, now time.Time) ticket {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	set := c.mu.limited
-	if set == nil {
+// take notes what the scheduler has just counted for a dispatch; nil is that
+// nothing limits it, or that it went by permits, which the leader has written
+// down. The dispatcher's lock is held, so that what is taken here and in the
+// scheduler is always the same.
+func (c *dayCounts) take(uses []scheduler.DayUse, now time.Time) ticket {
+	if len(uses) == 0 {
 		return nil
 	}
-	t := make(ticket, 0, 4)
-	q := &d.Delivery.Queue
-	if p := set.Tenants[q.Tenant]; p != nil {
-		c.takeLocked(&t, dayKey{kind: dayTenant, tenant: q.Tenant}, p.PerDay, now)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := make(ticket, 0, len(uses))
+	for _, u := range uses {
+		s := c.mu.scopes[u.Scope]
+		if s == nil {
+			s = &spending{}
+			c.mu.scopes[u.Scope] = s
+		}
+		s.limit, s.last = u.Keeps, now
+		s.taken++
+		t = append(t, spent{s, s.taken})
+		if s.granted-s.taken <= allowanceOf(s.limit)/2 || !now.Before(c.mu.until) {
+			c.ask()
+		}
 	}
-	if p, _ := set.StreamOf(q.Tenant, q.Stream); p != nil {
-		c.takeLocked(&t, dayKey{kind: dayStream, tenant: q.Tenant, stream: q.Stream}, p.PerDay, now)
-	}
-	p := set.Carriers[d.Carrier]
-	if p == nil {
-		p = set.Carriers[policy.DefaultName]
-	}
-	k := dayKey{kind: dayCarrier, carrier: d.Carrier}
-	if d.Carrier == policy.DefaultName {
-		k.site = lane.Site
-	}
-	c.takeLocked(&t, k, p.Limits.PerDay, now)
-	k.source = lane.Source
-	c.takeLocked(&t, k, p.PerSource.PerDay, now)
 	return t
-}
-
-func (c *dayCounts) takeLocked(t *ticket, k dayKey, limit int64, now time.Time) {
-	if limit <= 0 {
-		return
-	}
-	s := c.mu.scopes[k]
-	if s == nil {
-		s = &spending{}
-		c.mu.scopes[k] = s
-	}
-	s.limit, s.last = limit, now
-	s.taken++
-	*t = append(*t, spent{s, s.taken})
-	if s.granted-s.taken <= allowanceOf(limit)/2 || !now.Before(c.mu.until) {
-		c.ask()
-	}
 }
 
 func (c *dayCounts) ask() {
@@ -253,7 +196,7 @@ func (c *dayCounts) save(ahead bool) error {
 			}
 			if ahead {
 				grants = append(grants, grant{sp, sp.taken + allowanceOf(sp.limit)})
-				counts.Scopes = append(counts.Scopes, k.scopeDay(scheduler.DaySlot{Start: until, N: allowanceOf(sp.limit)}))
+				counts.Scopes = append(counts.Scopes, scheduler.ScopeDayOf(k, scheduler.DaySlot{Start: until, N: allowanceOf(sp.limit)}))
 			}
 		}
 	})
@@ -275,14 +218,6 @@ func (c *dayCounts) save(ahead bool) error {
 	close(c.mu.changed)
 	c.mu.changed = make(chan struct{})
 	return err
-}
-
-func (k *dayKey) scopeDay(slots ...scheduler.DaySlot) scheduler.ScopeDay {
-	d := scheduler.ScopeDay{Tenant: k.tenant, Carrier: k.carrier, Site: k.site, Source: k.source, Slots: slots}
-	if k.kind == dayStream {
-		d.Stream = &k.stream
-	}
-	return d
 }
 
 // writeAtomically replaces a file so that a reader finds the old or the new

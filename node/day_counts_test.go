@@ -34,6 +34,9 @@ func TestDailyLimitHoldsOverARestart(t *testing.T) {
 		"of the carrier":               {resource("c", &policy.Carrier{Domains: []string{"d.test"}, Limits: policy.Limits{PerDay: 7}})},
 		"of the carrier's source":      {resource("c", &policy.Carrier{Domains: []string{"d.test"}, PerSource: policy.Limits{PerDay: 7}}), source},
 		"of a site of no carrier":      {resource("default", &policy.Carrier{Limits: policy.Limits{PerDay: 7}})},
+		"of the tenant at the carrier": {resource("c", &policy.Carrier{Domains: []string{"d.test"}}), resource("default", &policy.Tenant{Carriers: map[string]policy.Quota{"c": {PerDay: 7}}})},
+		"of the carrier's pool":        {resource("c", &policy.Carrier{Domains: []string{"d.test"}, PerPool: map[string]policy.Limits{"default": {PerDay: 7}}})},
+		"of a throttle":                {resource("less", &policy.Throttle{Tenant: "default", PerDay: 7})},
 		"of tenant and stream, nested": {resource("default", &policy.Tenant{PerDay: 9}), resource("default", &policy.Stream{PerDay: 7})},
 	} {
 		t.Run(name, func(t *testing.T) {

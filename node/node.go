@@ -203,7 +203,6 @@ func (n *Node) usePolicy(set *policy.Set) {
 	}
 	n.signers.Store(signers)
 	n.access.SetPolicy(set)
-	n.days.usePolicy(set)
 	n.policy.Store(set)
 	n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) { s.SetPolicy(now, set) })
 	if c := n.cluster.control; c != nil {

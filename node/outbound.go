@@ -245,7 +245,7 @@ func (o *outbound) pull(wait bool) (*delivery.Job, got, time.Time) {
 	disp, retry, ok := s.Next(now, o.lane)
 	switch {
 	case ok:
-		day = d.n.days.take(&disp, o.lane, now)
+		day = d.n.days.take(s.DayUses(), now)
 	case wait && s.Crowded(now, o.lane):
 		// Other sites have mail and no session to carry it: this one leaves
 		// rather than wait out its idle time.

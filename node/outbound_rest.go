@@ -75,7 +75,7 @@ func (o *outbound) Again(job *delivery.Job) bool {
 	// Of a delivery that was cancelled nothing more is sent.
 	ok := !d.mu.closing && d.verdictLocked(del, disp.Carrier) == nil && d.mu.sched.Again(now, o.lane, del.ID)
 	if ok {
-		day = d.n.days.take(&disp, o.lane, now)
+		day = d.n.days.take(d.mu.sched.DayUses(), now)
 	}
 	d.unlock(now)
 	return ok && d.n.days.wait(d.n.root, day)
