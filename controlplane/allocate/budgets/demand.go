@@ -23,8 +23,12 @@ type level struct {
 	single       part  // stakes that need one of each thing, since their floor has none
 }
 
-// levelAge is how old a level may be.
-const levelAge = 250 * time.Millisecond
+// levelAge is how old a level may be, and fewStakes how many there may be for it
+// to be worked out more often.
+const (
+	levelAge  = 500 * time.Millisecond
+	fewStakes = 32
+)
 
 // spareKept is the part of what nobody wants that stays free for newcomers.
 const spareKept = 8
@@ -73,36 +77,37 @@ func (k *stake) shareWanted() int64 {
 func (k *stake) recent(now time.Time) bool { return now.Sub(k.seen) < Recently }
 
 // relevel works the level out, unless it is fresh enough.
-func (s *scope) relevel(now time.Time) {
+func (l *Ledger) relevel(now time.Time, s *scope) {
 	fresh := !s.levelAt.IsZero() && now.Sub(s.levelAt) < levelAge
-	if fresh && s.since*8 <= len(s.stakes) {
+	if fresh && (s.since*8 <= len(s.stakes) || len(s.stakes) > fewStakes) {
 		return
 	}
 	s.levelAt, s.since = now, 0
-	free := s.whole.sub(s.floors)
-	var sharers, recents, singleBurst, singleLink, singleConns int64
+	var recents int64
+	s.single = part{}
+	l.shares, l.conns = l.shares[:0], l.conns[:0]
 	for _, k := range s.stakes {
-		if !k.sends() || !k.recent(now) {
+		if !k.sends() {
 			continue
 		}
-		recents++
 		if k.want.share > 0 {
-			sharers++
+			l.shares = append(l.shares, k.want.share)
 		}
-		singleBurst += one(k.floor.burst == 0)
-		singleLink += one(k.floor.link == 0)
-		singleConns += one(k.floor.conns == 0)
+		if k.want.conns > 0 {
+			l.conns = append(l.conns, k.want.conns)
+		}
+		if k.recent(now) {
+			recents++
+			s.single = s.single.add(part{0, one(k.floor.burst == 0), one(k.floor.link == 0), one(k.floor.conns == 0)})
+		}
 	}
-	s.single = part{0, singleBurst, singleLink, singleConns}
+	free := s.whole.sub(s.floors)
 	var left int64
-	s.share, left = s.water(free.share, func(k *stake) int64 { return k.want.share })
+	s.share, left = water(free.share, l.shares)
 	s.spareShare = spare(left, recents)
-	s.conns, left = s.water(free.conns, func(k *stake) int64 { return k.want.conns })
+	s.total = max(free.share-left, 0) + s.spareShare*recents
+	s.conns, left = water(free.conns, l.conns)
 	s.spareConns = spare(left, recents)
-	s.total = 0
-	for _, k := range s.stakes {
-		s.total += k.targetShare(now)
-	}
 }
 
 func one(yes bool) int64 {
@@ -122,49 +127,25 @@ func spare(left, among int64) int64 {
 
 // water is the level up to which wants can be met: the sum over all of
 // min(want, level) is at most free. left is what stays over when all are met;
-// the level is then no bound.
-func (s *scope) water(free int64, want func(*stake) int64) (upTo, left int64) {
+// the level is then no bound. It changes the order of wants.
+func water(free int64, wants []int64) (level, left int64) {
 	free = max(free, 0)
-	met := int64(-1) // wants up to here are met
-	for {
-		var n, sum int64 // of those above
-		below := int64(0)
-		for _, k := range s.stakes {
-			if !k.sends() {
-				continue
-			}
-			switch w := want(k); {
-			case w <= met || w == 0:
-				below += w
-			default:
-				n++
-				sum += w
+	for len(wants) > 0 {
+		even := free / int64(len(wants))
+		above := wants[:0]
+		for _, w := range wants {
+			if w <= even {
+				free -= w
+			} else {
+				above = append(above, w)
 			}
 		}
-		rest := free - below
-		if n == 0 {
-			return math.MaxInt64, max(rest, 0)
+		if len(above) == len(wants) {
+			return even, 0
 		}
-		next := rest / n
-		if next*n >= sum {
-			return math.MaxInt64, rest - sum
-		}
-		// All that want no more than the even part are met; if there is none,
-		// the even part is the level.
-		if next <= met || !s.anyBetween(met, next, want) {
-			return next, 0
-		}
-		met = next
+		wants = above
 	}
-}
-
-func (s *scope) anyBetween(over, upTo int64, want func(*stake) int64) bool {
-	for _, k := range s.stakes {
-		if w := want(k); w > max(over, 0) && w <= upTo && k.sends() {
-			return true
-		}
-	}
-	return false
+	return math.MaxInt64, free
 }
 
 // targetShare is what a stake should have above its floor.
@@ -195,9 +176,9 @@ func (l *Ledger) grant(now time.Time, k *stake) part {
 	room := k.room()
 	if !l.settled {
 		// Nobody gets more than it has.
-		return k.floor.add(k.held.max(k.cur).sub(k.floor).within(room))
+		return k.atLeastSure(k.floor.add(k.held.max(k.cur).sub(k.floor).within(room)))
 	}
-	k.relevel(now)
+	l.relevel(now, k.scope)
 	t := part{share: k.targetShare(now), conns: k.targetConns(now)}
 	if k.sends() && (k.recent(now) || t.share > 0) {
 		// One of each thing that its floor lacks, and of the rest as of shares.
@@ -212,8 +193,23 @@ func (l *Ledger) grant(now time.Time, k *stake) part {
 			t.conns = max(t.conns, one(k.floor.conns == 0))
 		}
 	}
-	g := k.floor.add(t.within(room))
-	return k.useful(now, g)
+	return k.useful(now, k.atLeastSure(k.floor.add(t.within(room))))
+}
+
+// within is p bounded by what there is. That may be less than nothing, where
+// policy has lowered the limit or somebody's floor is to be raised.
+func (p part) within(room part) part { return p.max(part{}).min(room) }
+
+// atLeastSure is g, or what the node has without asking anybody.
+func (k *stake) atLeastSure(g part) part {
+	if g == g.max(k.floor) {
+		return g // the usual case
+	}
+	return g.max(k.sure())
+}
+
+func (p part) min(o part) part {
+	return part{min(p.share, o.share), min(p.burst, o.burst), min(p.link, o.link), min(p.conns, o.conns)}
 }
 
 // portion is the part of free that belongs to a share of all shares.
@@ -224,19 +220,11 @@ func portion(free, share, of int64) int64 {
 	return int64(float64(free) * (float64(min(share, of)) / float64(of)))
 }
 
-// within is p bounded by what there is, and never negative.
-func (p part) within(room part) part {
-	return part{
-		max(min(p.share, room.share), 0), max(min(p.burst, room.burst), 0),
-		max(min(p.link, room.link), 0), max(min(p.conns, room.conns), 0),
-	}
-}
-
 // useful takes back a grant with which nothing could be sent, since something
 // that is needed is still with another node.
 func (k *stake) useful(now time.Time, g part) part {
 	if k.whole.burst > 0 && g.burst == 0 || k.whole.link > 0 && g.link == 0 || k.whole.conns > 0 && g.conns == 0 {
-		return k.floor
+		return k.floor.min(g)
 	}
 	if k.turn == holding && k.turnSince.IsZero() {
 		k.turnSince = now

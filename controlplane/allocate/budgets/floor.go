@@ -82,8 +82,24 @@ func (l *Ledger) fairFloor() int64 {
 	return exchange.FullShare
 }
 
-// floorFor is the floor that a node is told: never more than etcd has for it.
-func (l *Ledger) floorFor(m *member) int64 { return min(m.recorded, l.fairFloor()) }
+// floorFor is the floor that a node is told: never more than etcd has for it,
+// and no more than it has before nobody else has a grant for it any more.
+func (l *Ledger) floorFor(now time.Time, m *member) int64 {
+	floor := min(m.recorded, l.fairFloor())
+	if floor > m.said && !l.fits(now) {
+		floor = min(m.said, m.recorded)
+	}
+	m.told = floor
+	return floor
+}
+
+// sure is the part of a floor that the node may have on its disk. What is
+// counted for it may be more: it is to be raised.
+func (k *stake) sure() part {
+	has := k.m.Member
+	has.Floor = min(has.Floor, max(k.m.said, k.m.told))
+	return k.floorOf(&has)
+}
 
 // beginFloors sets the bound of all floors for the beginning. A member that was
 // removed yesterday may have counted against daily limits what is its floor's

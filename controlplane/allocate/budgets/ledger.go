@@ -97,6 +97,8 @@ type Ledger struct {
 	ticked time.Time
 
 	metrics Metrics
+
+	shares, conns []int64 // wants, while a level is worked out
 }
 
 // Metrics count what happened since the ledger began.

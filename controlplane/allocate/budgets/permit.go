@@ -23,9 +23,6 @@ const (
 	maxPermits  = 10_000 // unused, of one node
 	// permitAge is when unused permits are called back.
 	permitAge = exchange.PermitTTL / 2
-	// stockPart is the part of a day that may be in the leader's hand: it is
-	// lost for a day if the leader dies.
-	stockPart = 100
 )
 
 // day is a scope's daily count.
@@ -177,9 +174,9 @@ func (l *Ledger) givePermits(now time.Time, k *stake) bool {
 		usable = target
 	}
 	if want := target - usable; want > 0 && k.sends() {
-		give := min(want, max(s.stock/2, 1), s.stock)
-		if len(s.stakes) == 1 {
-			give = min(want, s.stock)
+		give := min(want, s.stock)
+		if want > s.stock {
+			give = min(give, max(s.stock/s.wanting(), 1)) // others want some too
 		}
 		k.issued += give
 		s.stock -= give
@@ -188,6 +185,14 @@ func (l *Ledger) givePermits(now time.Time, k *stake) bool {
 		s.missed += want - give
 	}
 	return k.unspent() > 0
+}
+
+// wanting counts the stakes that use the scope or want to.
+func (s *scope) wanting() (n int64) {
+	for _, k := range s.stakes {
+		n += one(k.backlog > 0 || k.used > 0)
+	}
+	return max(n, 1)
 }
 
 // propose makes the record that etcd should have, if it should have another one.
@@ -233,18 +238,28 @@ func (l *Ledger) propose(now time.Time, s *scope) {
 	s.pending, s.pendingStock, s.stockSlot, s.missed = next, add, at, 0
 }
 
-// refill is how many permits the leader should have in hand beyond those it has.
+// refill is how many permits the leader should take in hand beyond those it has:
+// none before half of them are gone, so that a record serves for a while.
 func (s *scope) refill(wall int64) int64 {
 	var rate float64
 	for _, k := range s.stakes {
 		rate += k.used
 	}
-	if s.missed == 0 && (rate == 0 || float64(s.stock) > rate*PermitAhead.Seconds()/2) {
+	if rate == 0 && s.missed == 0 {
 		return 0
 	}
-	ahead := min(rate*PermitAhead.Seconds(), float64(s.limit.PerDay))
-	target := min(max(int64(ahead), s.missed, 1), max(s.limit.PerDay/stockPart, 1))
+	ahead := int64(min(rate*PermitAhead.Seconds(), float64(s.limit.PerDay)))
+	target := min(max(ahead, s.missed, 1), s.stockMost())
+	if 2*s.stock > target {
+		return 0
+	}
 	return max(min(target-s.stock, s.dayFree(wall)), 0)
+}
+
+// stockMost is how many permits may be in hand: they are lost for a day if the
+// leader dies. It is a hundredth of the day, or ten of a small one.
+func (s *scope) stockMost() int64 {
+	return max(s.limit.PerDay/100, min(s.limit.PerDay/10, 10), 1)
 }
 
 // imports is what members have counted beyond what is their floor's: before it

@@ -136,7 +136,7 @@ func (k *stake) hear(l *Ledger, now time.Time, d *exchange.Demand, gap time.Dura
 func (l *Ledger) answer(now time.Time, m *member, r *exchange.Report, a *exchange.Answer) {
 	*a = exchange.Answer{
 		Leader: l.cfg.Leader, Term: l.cfg.Term, Serial: r.Serial, TTL: exchange.GrantTTL,
-		Floor: l.floorFor(m), Rank: m.Rank, Members: int64(len(l.members)), Revision: l.policy.Revision,
+		Floor: l.floorFor(now, m), Rank: m.Rank, Members: int64(len(l.members)), Revision: l.policy.Revision,
 		Drain: m.Drain, Grants: a.Grants[:0],
 	}
 	// One that does not confirm may not even hear: what it was given must run

@@ -82,6 +82,7 @@ type member struct {
 	recorded int64 // in etcd
 	said     int64 // Report.Floor: what its disk has
 	hasSaid  bool
+	told     int64 // Answer.Floor
 
 	at      time.Time // of the last report
 	serial  uint64
@@ -113,7 +114,7 @@ func (m *member) newLease(lease int64) {
 	}
 	m.Lease = lease
 	m.serial, m.last, m.before = 0, 0, 0
-	m.adopted, m.hasSaid = false, false
+	m.adopted, m.hasSaid, m.told = false, false, 0
 }
 
 // floorOf is a member's own part of a scope. A share without any burst to send

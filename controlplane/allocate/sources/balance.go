@@ -12,11 +12,11 @@ type pace struct {
 }
 
 // allow is how many moves may be asked for now, at the given number a minute.
-// A tenth of a minute's worth is saved up at most, and at least one.
+// A tenth of a minute's worth is saved up at most, and at least two: an exchange.
 func (p *pace) allow(now time.Time, perMinute int) int {
 	cost := int64(time.Minute) / int64(perMinute)
 	p.nanos += max(int64(now.Sub(p.last)), 0)
-	p.nanos = min(p.nanos, max(cost, int64(time.Minute)/10))
+	p.nanos = min(p.nanos, max(2*cost, int64(time.Minute)/10))
 	p.last = now
 	return int(p.nanos / cost)
 }
@@ -57,7 +57,7 @@ func (s *stepState) askAgain() (repeated int) {
 		if !s.firm[i] {
 			continue
 		}
-		st := s.a.stays[s.a.sources[i].Name]
+		st := &s.a.sources[i].stay
 		if st.target == "" {
 			continue
 		}
@@ -74,19 +74,19 @@ func (s *stepState) askAgain() (repeated int) {
 
 // mayMove reports whether a source may be moved for balance.
 func (s *stepState) mayMove(i int32) bool {
-	return s.firm[i] && s.now.Sub(s.a.stays[s.a.sources[i].Name].since) >= s.a.cfg.MinHold
+	return s.firm[i] && s.now.Sub(s.a.sources[i].since) >= s.a.cfg.MinHold
 }
 
 // mayTake reports whether a node may be given this source for balance.
 func (s *stepState) mayTake(i, n int32) bool {
-	st := s.a.stays[s.a.sources[i].Name]
+	st := &s.a.sources[i].stay
 	return s.nodes[n].settled && s.mayHold(i, n) && (st.bad != s.nodes[n].Name || !s.now.Before(st.badUntil))
 }
 
 // move asks the holder of a source to let it go for another node.
 func (s *stepState) move(i, to int32) {
 	rec := s.recs[i]
-	st := s.a.stays[rec.Source]
+	st := &s.a.sources[i].stay
 	st.target, st.asked = s.nodes[to].Name, rec.Revision
 	s.release(rec, "moved to "+st.target+" for balance", true)
 	s.firm[i] = false
@@ -104,7 +104,7 @@ func (s *stepState) evenOut(c int32) bool {
 	to := none
 	for _, n := range s.eligible[c] {
 		nd := &s.nodes[n]
-		if nd.settled && (to == none || (2*nd.load+1)*s.nodes[to].cap < (2*s.nodes[to].load+1)*nd.cap) {
+		if nd.settled && (to == none || s.weight[n] < s.weight[to]) {
 			to = n
 		}
 	}

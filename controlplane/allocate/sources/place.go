@@ -2,17 +2,16 @@ package sources
 
 import (
 	"cmp"
-	"container/heap"
+	"math"
 	"slices"
 
 	"hikyaku/controlplane/keyspace"
 )
 
-// place gives every source that nobody holds to a node. Sources of one group
-// (same labels, same pools) see the same nodes in the same order, so each group
-// has one heap of them: with 10,000 sources and 1,000 nodes this is what keeps a
-// full decision far below 100 ms.
+// place gives every source that nobody holds to a node.
 func (s *stepState) place() {
+	// Sources of the same pools come one after another, so that they go to
+	// different nodes.
 	slices.SortStableFunc(s.free, func(x, y waiting) int {
 		return cmp.Compare(s.a.sources[x.source].group, s.a.sources[y.source].group)
 	})
@@ -20,65 +19,86 @@ func (s *stepState) place() {
 	// the others are spread knowing it.
 	rest := s.free[:0]
 	for _, w := range s.free {
-		if w.prefer != none && !s.barred(w, w.prefer) {
+		if w.prefer != none && !s.barred(w.source, w.prefer) {
 			s.give(w, w.prefer)
 		} else {
 			rest = append(rest, w)
 		}
 	}
-	for len(rest) > 0 {
-		group := s.a.sources[rest[0].source].group
-		n := 1
-		for n < len(rest) && s.a.sources[rest[n].source].group == group {
-			n++
+	for _, w := range rest {
+		if n := s.best(w.source); n != none {
+			s.give(w, n)
+		} else {
+			s.homeless(w)
 		}
-		s.placeGroup(rest[:n])
-		rest = rest[n:]
 	}
 }
 
-func (s *stepState) placeGroup(list []waiting) {
-	src := &s.a.sources[list[0].source]
-	h := nodeHeap{s: s, nodes: slices.Clone(s.eligible[src.class]), rank: make([]ranked, len(s.nodes))}
-	for _, n := range h.nodes {
-		h.rank[n] = s.rankOf(src, n)
+// barred reports whether a node could not use this source just now, and another
+// may.
+func (s *stepState) barred(i, n int32) bool {
+	src := &s.a.sources[i]
+	return src.bad != "" && src.bad == s.nodes[n].Name && s.now.Before(src.badUntil) && len(s.eligible[src.class]) > 1
+}
+
+// best is the node that suits a source best; none if no node may hold it. It
+// looks at the weight of every node for every source, 10,000,000 times in the
+// largest cluster that we plan for, and at little else.
+func (s *stepState) best(i int32) int32 {
+	eligible := s.eligible[s.a.sources[i].class]
+	least := int64(math.MaxInt64)
+	for _, n := range eligible {
+		least = min(least, s.weight[n])
 	}
-	heap.Init(&h)
-	for _, w := range list {
-		n := h.best()
-		if n != none && s.barred(w, n) {
-			n = s.secondBest(w)
-		}
-		if n == none {
-			s.homeless(w)
+	best, same, mail := none, int64(0), int64(0)
+	for _, n := range eligible {
+		if s.weight[n] != least {
 			continue
 		}
-		s.give(w, n)
-		h.rank[n] = s.rankOf(src, n)
-		if h.nodes[0] == n {
-			heap.Fix(&h, 0)
-		} else {
-			heap.Init(&h)
+		if s.barred(i, n) {
+			return s.secondBest(i)
 		}
-	}
-}
-
-// barred reports whether a node could not use this source just now.
-func (s *stepState) barred(w waiting, n int32) bool {
-	st := s.a.stays[s.a.sources[w.source].Name]
-	return st != nil && st.bad == s.nodes[n].Name && s.now.Before(st.badUntil) && len(s.eligible[s.a.sources[w.source].class]) > 1
-}
-
-// secondBest is for the source that the best node cannot use.
-func (s *stepState) secondBest(w waiting) int32 {
-	src := &s.a.sources[w.source]
-	best, rank := none, ranked{}
-	for _, n := range s.eligible[src.class] {
-		if r := s.rankOf(src, n); !s.barred(w, n) && (best == none || r.before(rank)) {
-			best, rank = n, r
+		c, b := s.same(i, n), s.mail(i, n)
+		if best == none || s.closer(n, c, b, best, same, mail) {
+			best, same, mail = n, c, b
+		}
+		if same == 0 && len(s.backlog) == 0 {
+			break // none is better
 		}
 	}
 	return best
+}
+
+// secondBest is for the source that one of the lightest nodes cannot use.
+func (s *stepState) secondBest(i int32) int32 {
+	best := none
+	for _, n := range s.eligible[s.a.sources[i].class] {
+		if !s.barred(i, n) && (best == none || s.weight[n] < s.weight[best]) {
+			best = n
+		}
+	}
+	return best
+}
+
+// closer reports whether node x suits better than y, where one source more
+// weighs the same on both: fewer sources of the same pools, or more mail for
+// them. Else the first one stays, in the order of names.
+func (s *stepState) closer(x int32, same, mail int64, y int32, sameY, mailY int64) bool {
+	if a, b := same*s.nodes[y].cap, sameY*s.nodes[x].cap; a != b {
+		return a < b
+	}
+	return mail > mailY
+}
+
+// mail counts what waits on a node for a source's pools.
+func (s *stepState) mail(i, n int32) (count int64) {
+	if len(s.backlog) == 0 {
+		return 0
+	}
+	for _, p := range s.a.sources[i].pools {
+		count += s.backlog[int(p)*len(s.nodes)+int(n)]
+	}
+	return count
 }
 
 // homeless leaves a source without a holder, and says so in its record once.
@@ -87,63 +107,4 @@ func (s *stepState) homeless(w waiting) {
 	if w.rec != nil && w.rec.State != keyspace.Free {
 		s.set(w.rec, keyspace.Free, "no live node may hold it")
 	}
-}
-
-// ranked is how well a node suits a source.
-type ranked struct {
-	load, cap int64 // of the node
-	same      int64 // sources of the same pools
-	backlog   int64 // mail of these pools
-	node      int32 // its place in the order of names
-}
-
-func (s *stepState) rankOf(src *source, n int32) ranked {
-	nd := &s.nodes[n]
-	r := ranked{load: nd.load, cap: nd.cap, node: n}
-	for _, p := range src.pools {
-		r.same += int64(s.count[int(p)*len(s.nodes)+int(n)])
-		if len(nd.Backlog) > 0 {
-			r.backlog += nd.Backlog[s.a.pools[p]]
-		}
-	}
-	return r
-}
-
-// before orders nodes: where one more source weighs least, then where the pool
-// has fewest, then where its mail is.
-func (r ranked) before(o ranked) bool {
-	if x, y := (2*r.load+1)*o.cap, (2*o.load+1)*r.cap; x != y {
-		return x < y
-	}
-	if x, y := r.same*o.cap, o.same*r.cap; x != y {
-		return x < y
-	}
-	if r.backlog != o.backlog {
-		return r.backlog > o.backlog
-	}
-	return r.node < o.node
-}
-
-// nodeHeap has the node that suits best on top.
-type nodeHeap struct {
-	s     *stepState
-	nodes []int32
-	rank  []ranked // by node
-}
-
-func (h *nodeHeap) best() int32 {
-	if len(h.nodes) == 0 {
-		return none
-	}
-	return h.nodes[0]
-}
-
-func (h *nodeHeap) Len() int           { return len(h.nodes) }
-func (h *nodeHeap) Less(i, j int) bool { return h.rank[h.nodes[i]].before(h.rank[h.nodes[j]]) }
-func (h *nodeHeap) Swap(i, j int)      { h.nodes[i], h.nodes[j] = h.nodes[j], h.nodes[i] }
-func (h *nodeHeap) Push(x any)         { h.nodes = append(h.nodes, x.(int32)) }
-func (h *nodeHeap) Pop() any {
-	last := h.nodes[len(h.nodes)-1]
-	h.nodes = h.nodes[:len(h.nodes)-1]
-	return last
 }

@@ -130,7 +130,6 @@ type Allocator struct {
 	groups  int
 
 	leases map[int64]*leaseMemory
-	stays  map[string]*stay
 	pace   pace
 
 	step stepState
@@ -153,14 +152,13 @@ type stay struct {
 	// bad is a node that could not use it, until when.
 	bad      string
 	badUntil time.Time
-	mark     bool
 }
 
 // New is the allocator of a leader elected at now.
 func New(now time.Time, cfg Config) *Allocator {
 	return &Allocator{
 		cfg: cfg.withDefaults(), start: now, policy: -1,
-		leases: map[int64]*leaseMemory{}, stays: map[string]*stay{}, pace: pace{last: now},
+		leases: map[int64]*leaseMemory{}, pace: pace{last: now},
 	}
 }
 
@@ -170,6 +168,7 @@ type source struct {
 	class int32   // of its labels
 	group int32   // of class and pools
 	pools []int32 // indices
+	stay
 }
 
 // class is one set of labels that sources ask for.
@@ -184,6 +183,7 @@ func (a *Allocator) learn(in *Input) {
 		return
 	}
 	a.policy = in.Policy
+	old, oldNames := a.sources, a.byName
 	a.sources = make([]source, 0, len(in.Sources))
 	a.byName = make(map[string]int32, len(in.Sources))
 	a.pools, a.classes = nil, nil
@@ -195,6 +195,9 @@ func (a *Allocator) learn(in *Input) {
 	for i := range a.sources {
 		s := &a.sources[i]
 		a.byName[s.Name] = int32(i)
+		if o, ok := oldNames[s.Name]; ok {
+			s.stay = old[o].stay
+		}
 		key := labelKey(s.Labels)
 		if s.class = intern(classes, key); int(s.class) == len(a.classes) {
 			a.classes = append(a.classes, class{key, s.Labels})

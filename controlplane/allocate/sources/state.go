@@ -19,18 +19,23 @@ type stepState struct {
 	in  *Input
 	out Decision
 
-	nodes   []node
-	byNode  map[string]int32
-	records map[string]*Assigned
-	words   map[string]*Word
+	nodes  []node
+	byNode map[string]int32
+	weight []int64 // by node: see weigh
+	// strangers are records of sources that the policy does not have.
+	strangers []*Assigned
 
-	// count is sources by pool and node: held, or on their way there.
-	count []int32
-	// By source: its record, where it is or will be (none if nowhere), and
-	// whether it is held there and nothing is to happen to it.
-	recs []*Assigned
-	at   []int32
-	firm []bool
+	// By pool and node: sources that are held or on their way there, and mail
+	// that waits; the latter is empty if none does.
+	count   []int32
+	backlog []int64
+	// By source: its record, what a node said of it, where it is or will be
+	// (none if nowhere), and whether it is held there and nothing is to happen
+	// to it.
+	recs  []*Assigned
+	words []*Word
+	at    []int32
+	firm  []bool
 	// free are the sources to place, by group when sorted.
 	free []waiting
 	// eligible nodes by class, and the same as a bit by class and node.
@@ -46,6 +51,12 @@ type node struct {
 	settled bool
 }
 
+// weigh works out what one source more would weigh on a node: the growth of load
+// squared, for each part of the capacity. Fine enough to tell any two loads apart.
+func (s *stepState) weigh(n int32) {
+	s.weight[n] = ((2*s.nodes[n].load + 1) << 20) / s.nodes[n].cap
+}
+
 // waiting is a source that may be placed.
 type waiting struct {
 	source int32
@@ -56,43 +67,60 @@ type waiting struct {
 
 func (s *stepState) begin(a *Allocator, now time.Time, in *Input) {
 	*s = stepState{
-		a: a, now: now, in: in,
-		nodes: s.nodes[:0], free: s.free[:0], count: s.count[:0], at: s.at[:0], recs: s.recs[:0], firm: s.firm[:0], may: s.may[:0], eligible: s.eligible[:0],
-		byNode: s.byNode, records: s.records, words: s.words,
+		a: a, now: now, in: in, nodes: s.nodes[:0], byNode: s.byNode, weight: s.weight[:0], strangers: s.strangers[:0],
+		count: s.count[:0], backlog: s.backlog[:0], recs: s.recs[:0], words: s.words[:0], at: s.at[:0], firm: s.firm[:0],
+		free: s.free[:0], eligible: s.eligible[:0], may: s.may[:0],
 	}
+	for range a.sources {
+		s.at, s.recs, s.words, s.firm = append(s.at, none), append(s.recs, nil), append(s.words, nil), append(s.firm, false)
+	}
+	for i := range in.Assigned {
+		if n, ok := a.byName[in.Assigned[i].Source]; ok {
+			s.recs[n] = &in.Assigned[i]
+		} else {
+			s.strangers = append(s.strangers, &in.Assigned[i])
+		}
+	}
+	for i := range in.Words {
+		// Several nodes may speak of a source; the newest epoch counts.
+		w := &in.Words[i]
+		if n, ok := a.byName[w.Source]; ok && (s.words[n] == nil || w.Epoch > s.words[n].Epoch) {
+			s.words[n] = w
+		}
+	}
+	s.beginNodes(in)
+}
+
+func (s *stepState) beginNodes(in *Input) {
 	if s.byNode == nil {
-		s.byNode, s.records, s.words = map[string]int32{}, map[string]*Assigned{}, map[string]*Word{}
+		s.byNode = map[string]int32{}
 	}
 	clear(s.byNode)
-	clear(s.records)
-	clear(s.words)
+	waiting := false
 	for i := range in.Nodes {
 		n := &in.Nodes[i]
 		s.nodes = append(s.nodes, node{Node: n, cap: int64(max(n.Capacity, 1))})
+		waiting = waiting || len(n.Backlog) > 0
 	}
 	slices.SortFunc(s.nodes, func(x, y node) int { return cmp.Compare(x.Name, y.Name) })
 	for i := range s.nodes {
+		s.weight = append(s.weight, 0)
+		s.weigh(int32(i))
 		s.byNode[s.nodes[i].Name] = int32(i)
 	}
-	for i := range in.Assigned {
-		s.records[in.Assigned[i].Source] = &in.Assigned[i]
-	}
-	for i := range in.Words {
-		w := &in.Words[i]
-		// Several nodes may speak of a source; the newest epoch counts.
-		if old := s.words[w.Source]; old == nil || w.Epoch > old.Epoch {
-			s.words[w.Source] = w
+	s.count = append(s.count, make([]int32, len(s.a.pools)*len(s.nodes))...)
+	if waiting {
+		for _, p := range s.a.pools {
+			for i := range s.nodes {
+				s.backlog = append(s.backlog, s.nodes[i].Backlog[p])
+			}
 		}
 	}
-	s.count = append(s.count, make([]int32, len(a.pools)*len(s.nodes))...)
-	s.may = append(s.may, make([]bool, len(a.classes)*len(s.nodes))...)
-	for range a.sources {
-		s.at, s.recs, s.firm = append(s.at, none), append(s.recs, nil), append(s.firm, false)
-	}
-	for c := range a.classes {
+	s.may = append(s.may, make([]bool, len(s.a.classes)*len(s.nodes))...)
+	for c := range s.a.classes {
 		var list []int32
 		for n := range s.nodes {
-			if !s.nodes[n].Drain && fits(s.nodes[n].Labels, a.classes[c].labels) {
+			if !s.nodes[n].Drain && fits(s.nodes[n].Labels, s.a.classes[c].labels) {
 				list = append(list, int32(n))
 				s.may[c*len(s.nodes)+n] = true
 			}
@@ -179,12 +207,10 @@ func (s *stepState) holderOf(r *Assigned) (int32, holder) {
 // judge decides on one source of the policy.
 func (s *stepState) judge(i int32) {
 	src := &s.a.sources[i]
-	rec := s.records[src.Name]
-	delete(s.records, src.Name) // what is left belongs to no source
-	s.recs[i] = rec
+	rec := s.recs[i]
 	if !src.Movable {
 		if rec != nil {
-			s.letGo(rec, "the source is disabled, pinned or has no address")
+			s.letGo(rec, s.words[i], "the source is disabled, pinned or has no address")
 		}
 		return
 	}
@@ -192,7 +218,7 @@ func (s *stepState) judge(i int32) {
 		s.wait(i, nil, none, "new source")
 		return
 	}
-	st := s.stayOf(rec)
+	st := src.stayUnder(rec.Epoch, s.now)
 	switch rec.State {
 	case keyspace.Held:
 		s.judgeHeld(i, rec, st)
@@ -220,7 +246,7 @@ func (s *stepState) judgeHeld(i int32, rec *Assigned, st *stay) {
 			s.wait(i, rec, none, "the node has started again and may not hold it any more")
 		}
 	case living:
-		if s.released(rec) {
+		if s.released(rec, s.words[i]) {
 			// It let go by itself, as when its policy was ahead of ours for a
 			// moment, and never uses a source again under the same epoch.
 			s.wait(i, rec, none, "given back by "+rec.Node)
@@ -245,7 +271,7 @@ func (s *stepState) mustLeave(i, n int32, rec *Assigned, st *stay) string {
 	if !s.mayHold(i, n) {
 		return "the node's labels are not those that the source asks for"
 	}
-	w := s.words[rec.Source]
+	w := s.words[i]
 	if w == nil || w.Fault == "" || w.Node != rec.Node || w.Lease != rec.Lease || w.Epoch != rec.Epoch {
 		return ""
 	}
@@ -260,7 +286,7 @@ func (s *stepState) judgeReleasing(i int32, rec *Assigned, st *stay) {
 	switch n, h := s.holderOf(rec); {
 	case h == missing:
 		s.quarantine(rec)
-	case h == replaced || s.released(rec):
+	case h == replaced || s.released(rec, s.words[i]):
 		target := none
 		if t, ok := s.byNode[st.target]; ok && st.target != "" && s.mayHold(i, t) {
 			target = t
@@ -278,8 +304,7 @@ func (s *stepState) judgeReleasing(i int32, rec *Assigned, st *stay) {
 }
 
 // released reports whether the holder has said that it let go.
-func (s *stepState) released(rec *Assigned) bool {
-	w := s.words[rec.Source]
+func (s *stepState) released(rec *Assigned, w *Word) bool {
 	return w != nil && w.Released && w.Node == rec.Node && w.Lease == rec.Lease && w.Epoch == rec.Epoch
 }
 
@@ -315,18 +340,22 @@ func (s *stepState) over(rec *Assigned) bool {
 
 // letStrangersGo takes back what belongs to no source of the policy.
 func (s *stepState) letStrangersGo() {
-	if len(s.records) == 0 {
+	if len(s.strangers) == 0 {
 		return
 	}
-	for i := range s.in.Assigned {
-		if rec := &s.in.Assigned[i]; s.records[rec.Source] == rec {
-			s.letGo(rec, "the source is not in the policy")
+	words := map[string]*Word{}
+	for i := range s.in.Words {
+		if w := &s.in.Words[i]; words[w.Source] == nil || w.Epoch > words[w.Source].Epoch {
+			words[w.Source] = w
 		}
+	}
+	for _, rec := range s.strangers {
+		s.letGo(rec, words[rec.Source], "the source is not in the policy")
 	}
 }
 
 // letGo brings a record to Free, by the way of its state.
-func (s *stepState) letGo(rec *Assigned, why string) {
+func (s *stepState) letGo(rec *Assigned, word *Word, why string) {
 	_, h := s.holderOf(rec)
 	switch rec.State {
 	case keyspace.Held:
@@ -340,7 +369,7 @@ func (s *stepState) letGo(rec *Assigned, why string) {
 		}
 	case keyspace.Releasing:
 		switch {
-		case h == replaced || h == living && s.released(rec):
+		case h == replaced || h == living && s.released(rec, word):
 			s.set(rec, keyspace.Free, why)
 		case h == missing:
 			s.quarantine(rec)
@@ -398,6 +427,7 @@ func (s *stepState) settle(i, n int32) {
 
 func (s *stepState) shift(i, n int32, by int32) {
 	s.nodes[n].load += int64(by)
+	s.weigh(n)
 	for _, p := range s.a.sources[i].pools {
 		s.count[int(p)*len(s.nodes)+int(n)] += by
 	}
@@ -408,18 +438,12 @@ func (s *stepState) wait(i int32, rec *Assigned, prefer int32, why string) {
 	s.free = append(s.free, waiting{i, rec, prefer, why})
 }
 
-// stayOf is what is remembered of a record's source.
-func (s *stepState) stayOf(rec *Assigned) *stay {
-	st := s.a.stays[rec.Source]
-	if st == nil {
-		st = &stay{epoch: rec.Epoch, since: s.now}
-		s.a.stays[rec.Source] = st
+// stayUnder is what is remembered of a source that stands under this epoch.
+func (s *source) stayUnder(epoch int64, now time.Time) *stay {
+	if s.stay.epoch != epoch {
+		s.stay.epoch, s.since, s.target = epoch, now, ""
 	}
-	if st.epoch != rec.Epoch {
-		st.epoch, st.since, st.target = rec.Epoch, s.now, ""
-	}
-	st.mark = true
-	return st
+	return &s.stay
 }
 
 // remembered is how long a lease that has gone is remembered though no record
@@ -432,15 +456,5 @@ func (s *stepState) forget() {
 		if !m.mark && s.now.Sub(m.gone) >= remembered {
 			delete(s.a.leases, lease)
 		}
-	}
-	if len(s.a.stays) > len(s.a.sources) {
-		for name, st := range s.a.stays {
-			if !st.mark {
-				delete(s.a.stays, name)
-			}
-		}
-	}
-	for _, st := range s.a.stays {
-		st.mark = false
 	}
 }
