@@ -185,6 +185,7 @@ func (f *Follower) take(next *keyspace.Snapshot, known *policyInForce, forked bo
 	if len(p.opened.Later) > 0 {
 		f.log.Warn("policy has settings of a later version, which this node does not heed", "revision", next.Revision, "resources", p.opened.Later[:min(len(p.opened.Later), 20)])
 	}
+	f.setAlarm(alarmEtcd, nil) // whoever hears of the revision finds all well
 	f.publish(p)
 	return nil
 }
