@@ -98,7 +98,25 @@ func StartCluster(ctx context.Context, o Options) (_ *Cluster, err error) {
 			return nil, fmt.Errorf("node %d: %w", i+1, err)
 		}
 	}
-	return c, nil
+	return c, c.apply(ctx)
+}
+
+// apply gives the cluster its policy once all nodes are there, so that the
+// sources are spread over them at once; the first node alone would get them all,
+// and give them away only slowly.
+func (c *Cluster) apply(ctx context.Context) error {
+	if c.o.Policy == "" {
+		return nil
+	}
+	path := filepath.Join(c.o.Dir, "policy.yaml")
+	if err := os.WriteFile(path, []byte(c.o.Policy), 0o600); err != nil {
+		return err
+	}
+	out, err := c.Nodes[0].CLI(ctx, "apply", "-f", path)
+	if err != nil {
+		return fmt.Errorf("apply the policy: %w\n%s", err, out)
+	}
+	return nil
 }
 
 func (c *Cluster) secret() string { return filepath.Join(c.o.Dir, "cluster.key") }
@@ -129,7 +147,7 @@ etcd: {endpoints: ["%s"]}
 gossip: {listen: %q}
 `, n.peer, advertise, c.secret(), c.o.LeaseTTL, c.o.LeaseMargin, c.o.Quarantine, strings.Join(ways, `", "`), gossip)
 	n.Hikyaku, err = candidate.StartHikyaku(ctx, candidate.HikyakuOptions{
-		Binary: c.o.Binary, Name: n.ID, Dir: dir, Resolver: c.o.Resolver, Port: c.o.Port, Policy: c.o.Policy, Config: config,
+		Binary: c.o.Binary, Name: n.ID, Dir: dir, Resolver: c.o.Resolver, Port: c.o.Port, Config: config,
 		Args: c.o.Args, NodeKeys: "drain_timeout: 5s",
 	})
 	return n, err

@@ -38,7 +38,7 @@ func (p *process) openDecider(ctx context.Context) (_ *decider, err error) {
 	d.control, err = controlplane.New(controlplane.Options{
 		Client: p.etcd.client, Keys: p.etcd.keys, Key: p.etcd.key, Name: p.cfg.Node.Name, Address: p.advertise, Version: thisBuild().Version,
 		Store: d.store, Peer: p.peers.Client(), Scheme: p.peers.Scheme(), Logger: p.log,
-		Timing: controlplane.Timing{NodeTTL: p.cfg.Cluster.LeaseTTL.D(), Quarantine: p.cfg.Cluster.Quarantine.D()},
+		Timing: controlplane.Timing{NodeTTL: p.cfg.Cluster.LeaseTTL.D(), Quarantine: p.cfg.Cluster.Quarantine.D(), Settle: settle, MinHold: minHold},
 	})
 	if err != nil {
 		return nil, errors.Join(err, d.store.Close())
@@ -59,6 +59,14 @@ func (d *decider) close() error {
 	<-d.done
 	return errors.Join(d.control.Close(), d.store.Close())
 }
+
+// Balance: a node that has come gets its part of the sources soon, since a
+// source that is given back moves within a second; one that comes and goes costs
+// each source a move a minute at most.
+const (
+	settle  = 15 * time.Second
+	minHold = time.Minute
+)
 
 // Patience with an etcd that does not answer.
 const (

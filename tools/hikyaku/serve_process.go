@@ -9,12 +9,14 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 
 	"hikyaku/controlplane/policy"
 	"hikyaku/node"
 	"hikyaku/node/api"
+	"hikyaku/node/attach"
 	"hikyaku/node/control"
 	"hikyaku/node/control/follow"
 	"hikyaku/tools/hikyaku/config"
@@ -134,10 +136,18 @@ func (p *process) openNode(ctx context.Context) (err error) {
 // newControl is the node's side of the control plane.
 func (p *process) newControl(n control.Node, spoolID string) (node.Control, error) {
 	c := &p.cfg.Cluster
+	file, err := filepath.Abs(p.cfg.Path("attached.json"))
+	if err != nil {
+		return nil, err
+	}
+	addresses, err := attach.Open(attach.Options{File: file, Programs: c.Programs, Logger: p.log})
+	if err != nil {
+		return nil, err
+	}
 	return control.New(control.Options{
 		Client: p.etcd.client, Keys: p.etcd.keys, Key: p.etcd.key, Name: p.cfg.Node.Name, NodeID: spoolID, DataDir: p.cfg.Node.DataDir, Version: thisBuild().Version,
 		Peer: p.advertise, Gossip: p.rumours.address(), Labels: c.Labels, Capacity: c.Capacity, TTL: c.LeaseTTL.D(), Margin: c.LeaseMargin.D(), Quarantine: c.Quarantine.D(),
-		Alone: p.etcd.server != nil, HTTP: p.peers.Client(), Scheme: p.peers.Scheme(), Node: n, Logger: p.log,
+		Alone: p.etcd.server != nil, HTTP: p.peers.Client(), Scheme: p.peers.Scheme(), Node: n, Attach: addresses, Logger: p.log,
 		Unsafe: control.Unsafe{TrustSession: p.o.unsafeTrustSession, GrantsForever: p.o.unsafeGrantsForever},
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -36,6 +37,11 @@ func (k *check) cluster(c *Config) {
 		k.bad("cluster.listen", "%s can be reached from the network: set cert_file, key_file and ca_file, by which nodes know each other, or listen on 127.0.0.1", l.Listen)
 	}
 	k.labels(l.Labels)
+	for i, p := range l.Programs {
+		if !filepath.IsAbs(p) {
+			k.bad(fmt.Sprintf("cluster.programs[%d]", i), "%.80q: want an absolute path", p)
+		}
+	}
 	number(k, "cluster.capacity", l.Capacity, 1, 1000)
 	span(k, "cluster.lease_ttl", l.LeaseTTL, 2*time.Second, 10*time.Minute)
 	span(k, "cluster.quarantine", l.Quarantine, time.Second, time.Hour)

@@ -127,6 +127,8 @@ type Cluster struct {
 	Labels map[string]string `json:"labels"`
 	// Capacity is how large a part of the sources this node takes beside others, 1 to 1000. Default 100.
 	Capacity int `json:"capacity"`
+	// Programs are the absolute paths of those that the attach and detach commands of sources may run on this machine. Default none.
+	Programs []string `json:"programs"`
 	// LeaseTTL is how long a node counts as alive without a sign. Default 10s. The sources of a node that has died are elsewhere after lease_ttl and quarantine.
 	LeaseTTL policy.Duration `json:"lease_ttl"`
 	// LeaseMargin is how much earlier a node stops by itself, for clocks that run apart. Default 2s.
