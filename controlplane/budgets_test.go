@@ -1,6 +1,7 @@
 package controlplane_test
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"testing"
@@ -77,6 +78,12 @@ func (s *sender) use() {
 // whole checks that what nodes have in force is no more than there is.
 func whole(t *testing.T, senders []*sender, when string) {
 	t.Helper()
+	if err := within(senders); err != nil {
+		t.Fatalf("%s: %v", when, err)
+	}
+}
+
+func within(senders []*sender) error {
 	for scope, most := range map[exchange.Scope]exchange.Holding{
 		docomo: {Share: exchange.FullShare, Burst: 60, Connections: 30},
 		acme:   {Share: exchange.FullShare, Burst: 9},
@@ -87,9 +94,40 @@ func whole(t *testing.T, senders []*sender, when string) {
 			sum.Share, sum.Burst, sum.Connections = sum.Share+h.Share, sum.Burst+h.Burst, sum.Connections+h.Connections
 		}
 		if sum.Share > most.Share || sum.Burst > most.Burst || sum.Connections > most.Connections {
-			t.Fatalf("%s: of %+v nodes have %+v together", when, scope, sum)
+			return fmt.Errorf("of %+v nodes have %+v together", scope, sum)
 		}
 	}
+	return nil
+}
+
+// The negative control of TestGrantsAreWithinBudgets: a node that says that it
+// has taken over each answer, and keeps the first large grant, is seen.
+func TestNodeThatKeepsItsGrantIsSeen(t *testing.T) {
+	c := newCluster(t, budgetPolicy)
+	p := c.lead("c1")
+	a, b := c.sender("n1"), c.sender("n2")
+	senders := []*sender{a, b}
+	for _, s := range senders {
+		s.joined(p)
+		s.backlog[acme] = 1000
+	}
+	c.eventually("both have grants", func() bool {
+		a.exchange(p)
+		b.exchange(p)
+		whole(t, senders, "as it should be")
+		return a.inForce(acme).Share > exchange.FullShare/4 && b.inForce(acme).Share > exchange.FullShare/4
+	})
+	a.backlog[acme] = 0
+	kept := a.answer.Grants
+	c.eventually("the checker sees it", func() bool {
+		a.exchange(p)
+		b.exchange(p)
+		told := a.answer.Grants
+		a.answer.Grants = kept
+		err := within(senders)
+		a.answer.Grants = told // in its report it says what it was told
+		return err != nil
+	})
 }
 
 // Random demand, exchanges in any order, a resignation and a crash of the leader

@@ -224,6 +224,10 @@ func (o *office) self() (state.Leader, error) {
 		Revision: o.mu.policy.Revision, Members: len(o.mu.tables.members), Scopes: o.mu.account.Scopes(),
 		LastDecision: time.Duration(m.lastDecision.Load()).Seconds(), EtcdWrites: m.txns.Load() - o.txnsBefore, Conflicts: m.conflicts.Load() - o.conflictsBefore,
 	}
+	v.Alarms = slices.Clone(o.mu.alarms[""])
+	if n := m.homeless.Load(); n > 0 {
+		v.Alarms = append(v.Alarms, fmt.Sprintf("%d sources have no live node that may hold them", n))
+	}
 	now := time.Now()
 	for name := range o.mu.tables.members {
 		if _, ok := o.mu.tables.live(name); ok {

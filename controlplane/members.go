@@ -37,6 +37,9 @@ func (o *office) freshLocked(name string) *exchange.Report {
 	return n.report
 }
 
+// maxAlarms bounds what is said of the cluster as a whole.
+const maxAlarms = 20
+
 // decideMembers takes in nodes that have registered, moves floors, and ends
 // drains.
 //
@@ -48,8 +51,10 @@ func (o *office) decideMembers() (members, days []write) {
 	defer o.mu.Unlock()
 	t := o.mu.tables
 	clear(o.mu.alarms)
-	for key, err := range t.unreadable {
-		o.mu.alarms[""] = append(o.mu.alarms[""], fmt.Sprintf("%s cannot be read: %v", key, err))
+	for _, key := range slices.Sorted(maps.Keys(t.unreadable)) {
+		if len(o.mu.alarms[""]) < maxAlarms {
+			o.alarmLocked("", "%s cannot be read and is left alone: %v", key, t.unreadable[key])
+		}
 	}
 	next := map[string]keyspace.Member{}
 	why := map[string]string{}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 
 	"hikyaku/controlplane/exchange"
 	"hikyaku/controlplane/state"
@@ -22,6 +23,8 @@ const (
 	// would be more, and are then an error.
 	maxPicture = 256 << 20
 	maxOrder   = 64 << 10
+	// leaderTimeout bounds one question to the leader.
+	leaderTimeout = 10 * time.Second
 )
 
 func (c *Control) leaderRoutes(mux *http.ServeMux) {
@@ -113,6 +116,8 @@ func askLeader[T any](ctx context.Context, c *Control, path string, body any) (o
 	if l.term == 0 || l.Address == c.opt.Address {
 		return out, state.ErrNoLeader
 	}
+	ctx, cancel := context.WithTimeout(ctx, leaderTimeout)
+	defer cancel()
 	method, content := http.MethodGet, io.Reader(http.NoBody)
 	if body != nil {
 		b, err := json.Marshal(body)

@@ -18,6 +18,10 @@ import (
 // Each may have exchange.MaxWire bytes.
 const maxReading = 32
 
+// readTimeout is how long a report may take to arrive, so that slow nodes do not
+// keep the others waiting: its grants would be half over by then.
+const readTimeout = exchange.GrantTTL / 2
+
 // problem is an error as the peers see it (RFC 9457). It carries no detail that
 // a peer of this cluster may not know.
 type problem struct {
@@ -68,7 +72,7 @@ func (s *exchangeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		b = &exchangeBuffer{report: new(exchange.Report)}
 	}
-	if p := s.exchange(b, r); p != nil {
+	if p := s.exchange(b, w, r); p != nil {
 		s.c.metrics.refused.Add(1)
 		if p.status == http.StatusMisdirectedRequest {
 			w.Header().Set(exchange.LeaderHeader, s.c.seen().Address)
@@ -86,7 +90,7 @@ func (s *exchangeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // exchange reads a report into b and leaves the answer in b.out.
-func (s *exchangeServer) exchange(b *exchangeBuffer, r *http.Request) *problem {
+func (s *exchangeServer) exchange(b *exchangeBuffer, w http.ResponseWriter, r *http.Request) *problem {
 	o := s.c.lead()
 	if o == nil {
 		return s.c.notLeading()
@@ -96,8 +100,13 @@ func (s *exchangeServer) exchange(b *exchangeBuffer, r *http.Request) *problem {
 	case <-r.Context().Done():
 		return refuse(http.StatusServiceUnavailable, "too many reports at once")
 	}
+	deadline := http.NewResponseController(w)
+	limited := deadline.SetReadDeadline(time.Now().Add(readTimeout)) == nil // a recorder in a test has none
 	err := s.read(b, r)
 	<-s.reading
+	if limited {
+		_ = deadline.SetReadDeadline(time.Time{}) // the connection has ended if this fails
+	}
 	if err != nil {
 		return err
 	}

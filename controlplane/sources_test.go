@@ -338,4 +338,7 @@ func TestUnreadableRecordIsLeftAlone(t *testing.T) {
 	if n := p.Metrics().Unreadable; n != 1 {
 		t.Errorf("%d unreadable records counted", n)
 	}
+	if l, err := p.Leader(t.Context()); err != nil || len(l.Alarms) != 1 || !strings.Contains(l.Alarms[0], c.keys.Source("m1")) {
+		t.Errorf("alarms %q, %v", l.Alarms, err)
+	}
 }

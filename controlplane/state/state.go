@@ -117,6 +117,7 @@ type Leader struct {
 	LastDecision float64   `json:"last_decision_seconds" doc:"How long the last look at all assignments took."`
 	EtcdWrites   int64     `json:"etcd_writes" doc:"Since it became leader."`
 	Conflicts    int64     `json:"conflicts" doc:"Transactions refused since something had changed meanwhile."`
+	Alarms       []string  `json:"alarms,omitempty" doc:"What wants a person's eye and is no one node's."`
 }
 
 // Applied says which nodes have a revision of policy.
