@@ -9,7 +9,8 @@
 //
 //	cluster                  Cluster: written once; who it is, so that a node cannot join the wrong one
 //	policy/head              Head: the revision in force
-//	policy/base/<rev 20>     a whole policy, from time to time
+//	policy/base/<rev 20>     Base: where a whole policy lies, from time to time
+//	policy/base/<rev 20>/<id>-<part>  its packed records, in parts of 1 MiB
 //	policy/delta/<rev 20>    what one revision changed, with author and reason: history and audit
 //	audit/<seq 20>           what was ordered beside policy: holds, cancels, drains, keys rotated
 //	leader                   Leader: bound to the leader's lease

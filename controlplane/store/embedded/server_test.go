@@ -197,7 +197,7 @@ func TestIdleCostsNothing(t *testing.T) {
 	<-time.After(2 * time.Second)
 	used := float64(cpu()-before) / float64(2*time.Second)
 	t.Logf("%.2f %% of a core", 100*used)
-	if used > 0.05 {
+	if used > 0.1 {
 		t.Errorf("an idle member takes %.1f %% of a core", 100*used)
 	}
 }
