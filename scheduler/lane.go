@@ -111,7 +111,7 @@ func (s *Scheduler) dispatch(l *lane, q *queue, now instant, spend bool) Dispatc
 	d := Dispatch{Delivery: it.d, Carrier: l.site.carrier, MaxRecipients: carrier.RecipientsPerTransaction}
 	if spend {
 		it.lane = l
-		it.permits = s.limits.spend(now, l, &q.key, [...]*scope{f.tenant.limits, f.tenant.atOne, f.stream, f.job})
+		it.days = s.limits.spend(now, l, &q.key, [...]*scope{f.tenant.limits, f.tenant.atOne, f.stream, f.job})
 		f.tenant.group.charge(l)
 	}
 	g := f.tenant.group

@@ -57,28 +57,39 @@ func (c *scope) dayAvailable(now instant) int64 {
 	return n
 }
 
-// take spends one; permit says that a permit of the day was used for it.
-func (c *scope) take(now instant) (permit bool) {
+// dayPart says what of the day's limit was used for one message.
+type dayPart uint8
+
+const (
+	byNone   dayPart = iota // there was no limit
+	byCount                 // the 24 hours' count
+	byPermit                // a permit
+)
+
+// take spends one.
+func (c *scope) take(now instant) dayPart {
 	c.rate.take(now)
 	c.used++
-	if c.perDay > 0 {
-		if permit = c.permits != nil && c.permits.left(now) > 0; permit {
-			c.permits.spent++
-		} else {
-			c.day.take(now)
-		}
+	switch {
+	case c.perDay == 0:
+		return byNone
+	case c.permits != nil && c.permits.left(now) > 0:
+		c.permits.spent++
+		return byPermit
 	}
-	return permit
+	c.day.take(now)
+	return byCount
 }
 
-// giveBack undoes the take of an instant. What was a permit then is one again.
-func (c *scope) giveBack(now, taken instant, permit bool) {
+// giveBack undoes the take of an instant: what was a permit then is one again,
+// and what was not counted does not make others uncounted.
+func (c *scope) giveBack(now, taken instant, by dayPart) {
 	c.rate.giveBack(now, taken)
 	c.used--
 	switch {
-	case permit && c.permits != nil:
+	case by == byPermit && c.permits != nil:
 		c.permits.giveBack(now, taken)
-	case !permit && c.perDay > 0:
+	case by == byCount:
 		c.day.giveBack(now, taken)
 	}
 }
@@ -469,7 +480,12 @@ func (l *links) count(conns, leaving int) {
 	l.leaving += leaving
 }
 
-// The budgets of a dispatch, by the bits of item.permits.
+// dayParts says it for all budgets of a dispatch, in two bits for each.
+type dayParts uint64
+
+func (p dayParts) of(which int) dayPart { return dayPart(p >> (2 * which) & 3) }
+
+// The budgets of a dispatch, in the order of dayParts.
 const (
 	ofSource = iota
 	ofCarrier
@@ -481,31 +497,28 @@ const (
 )
 
 // spend takes one from every budget in the way of a dispatch: those of the lane,
-// and what of tenant, tenant at carrier, stream and job there is. It says for
-// which a permit of the day was used.
-func (t *limitTable) spend(now instant, l *lane, k *message.QueueKey, of [4]*scope) (permits uint32) {
+// and what of tenant, tenant at carrier, stream and job there is.
+func (t *limitTable) spend(now instant, l *lane, k *message.QueueKey, of [4]*scope) (days dayParts) {
 	t.days = t.days[:0]
-	permits |= t.take(now, &l.own.scope, ofSource, l, k)
-	permits |= t.take(now, &l.all.scope, ofCarrier, l, k)
+	days |= t.take(now, &l.own.scope, ofSource, l, k)
+	days |= t.take(now, &l.all.scope, ofCarrier, l, k)
 	for i, c := range of {
 		if c != nil {
-			permits |= t.take(now, c, ofTenant+i, l, k)
+			days |= t.take(now, c, ofTenant+i, l, k)
 		}
 	}
 	for i, p := range l.pools {
-		permits |= t.take(now, &p.scope, ofPools+i, l, k)
+		days |= t.take(now, &p.scope, ofPools+i, l, k)
 	}
-	return permits
+	return days
 }
 
-func (t *limitTable) take(now instant, c *scope, which int, l *lane, k *message.QueueKey) (permit uint32) {
-	switch {
-	case c.take(now):
-		return 1 << which
-	case c.perDay > 0:
+func (t *limitTable) take(now instant, c *scope, which int, l *lane, k *message.QueueKey) dayParts {
+	by := c.take(now)
+	if by == byCount {
 		t.days = append(t.days, DayUse{scopeAt(which, l, k), c.keeps})
 	}
-	return 0
+	return dayParts(by) << (2 * which)
 }
 
 // scopeAt names one of the budgets of a dispatch.
@@ -539,7 +552,7 @@ func (t *limitTable) others(l *lane, k *message.QueueKey) (of [4]*scope) {
 // giveBack returns the tokens of a dispatch that was not attempted.
 func (t *limitTable) giveBack(now instant, it *item) {
 	l := it.lane
-	back := func(c *scope, which int) { c.giveBack(now, it.taken, it.permits&(1<<which) != 0) }
+	back := func(c *scope, which int) { c.giveBack(now, it.taken, it.days.of(which)) }
 	back(&l.own.scope, ofSource)
 	back(&l.all.scope, ofCarrier)
 	for i, c := range t.others(l, &it.d.Queue) {

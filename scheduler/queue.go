@@ -44,7 +44,7 @@ type item struct {
 	flight bool
 	paged  bool // read from disk: whoever accepted it may still hand it over
 
-	permits uint32 // which of its budgets gave a permit of the day, by ofSource and on
+	days dayParts // what of the daily limits it took
 }
 
 // queue is the deliveries of one flow for one destination.

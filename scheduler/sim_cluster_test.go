@@ -62,7 +62,7 @@ func (m *sim) setGrants(g Grants) {
 func (m *sim) randomGrants() Grants {
 	r := m.rnd
 	if m.chance(15) {
-		return Grants{}
+		return Grants{Lease: 1}
 	}
 	g := Grants{Spanning: true, Floor: pick[int64](r, 0, 1000, 20_000, exchange.FullShare), Rank: int64(r.IntN(3)), Lease: 1, Revision: int64(r.IntN(3))}
 	g.Until = m.now.Add(time.Duration(r.IntN(pick(r, 8_000, 600_000))) * time.Millisecond)
@@ -102,8 +102,10 @@ func (m *sim) allowedHere(l Lane, v *Dispatch) {
 	if m.grants.Spanning && len(m.grants.Grants) > 0 && m.now.Before(m.grants.Until) {
 		m.seen.granted++
 	}
-	if it := m.s.items[v.Delivery.ID]; it.permits != 0 {
-		m.seen.permits++
+	for i := range 32 {
+		if m.s.items[v.Delivery.ID].days.of(i) == byPermit {
+			m.seen.permits++
+		}
 	}
 }
 

@@ -266,7 +266,7 @@ const restless = 300
 // calm gives the node all sources and budgets for itself.
 func (m *sim) calm() {
 	m.setSources(nil)
-	m.setGrants(Grants{})
+	m.setGrants(Grants{Lease: 1})
 }
 
 // finish takes away all that stands in the way and lets all mail go, as fast

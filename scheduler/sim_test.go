@@ -457,7 +457,7 @@ func TestSimulation(t *testing.T) {
 		seen.ended += m.seen.ended
 	}
 	t.Logf("%+v", seen)
-	if seen.further == 0 || seen.granted == 0 || seen.permits == 0 || seen.stranded == 0 || seen.ended == 0 {
+	if n >= 10 && (seen.further == 0 || seen.granted == 0 || seen.permits == 0 || seen.stranded == 0 || seen.ended == 0) {
 		t.Errorf("some of this never happened: %+v", seen)
 	}
 }

@@ -126,10 +126,15 @@ func (st *story) play(until time.Duration) {
 		if !st.now.Before(end) {
 			return
 		}
-		for len(st.events) > 0 && !st.events[0].at.After(st.now) {
-			heap.Pop(&st.events).(event).fn()
-			st.settle()
-		}
+		st.due()
+	}
+}
+
+// due lets happen what has come due.
+func (st *story) due() {
+	for len(st.events) > 0 && !st.events[0].at.After(st.now) {
+		heap.Pop(&st.events).(event).fn()
+		st.settle()
 	}
 }
 
