@@ -147,6 +147,7 @@ func (n *Node) Why(_ context.Context, sc api.Scope) (*api.WhyAnswer, error) {
 			}
 		}
 	})
+	out.Reasons = append(out.Reasons, n.whyMoving(sc.Message())...)
 	return out, nil
 }
 
@@ -185,7 +186,13 @@ func (n *Node) apiDelivery(st *spool.Status, sender string) api.Delivery {
 	}
 	d := st.Queued
 	if d == nil {
+		if st.Gone != nil {
+			out.MovedTo = st.Gone.To.Name
+		}
 		return out
+	}
+	if t, ok := n.spool.Moving(st.ID); ok {
+		out.MovingTo = t.To.Name
 	}
 	out.Accepted, out.Due, out.Expires, out.Attempts, out.Size, out.Last = d.Accepted, &d.Due, &d.Expires, int(d.Attempts), int64(d.Size), apiLast(d.Last)
 	for i := range d.Recipients {

@@ -29,6 +29,7 @@ func (n *Node) Metrics() *api.Metrics {
 	n.signingMetrics(&m.Signing)
 	n.dnsMetrics(&m.DNS)
 	n.eventMetrics(&m.Events)
+	n.transferMetrics(&m.Transfer)
 	return m
 }
 

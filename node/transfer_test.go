@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -149,6 +150,9 @@ func TestCancelReachesMailThatMoved(t *testing.T) {
 	id := p.waiting(1, mail{})[0]
 	p.a.Drain(true)
 	p.empty(p.a)
+	if m, err := p.a.Message(t.Context(), id.String(), api.MessageOptions{Limit: 10}); err != nil || len(m.Deliveries) != 2 || m.Deliveries[0].MovedTo != "b" {
+		t.Errorf("the message at a: %+v, %v", m, err)
+	}
 	res := p.a.act(api.ActionRequest{Verb: api.VerbCancel, Message: id.String(), Reason: "no"})
 	if res.TooLate != 2 || len(res.TooLateIDs) != 2 {
 		t.Errorf("the answer does not name what has gone: %+v", res)
@@ -239,8 +243,16 @@ func TestOfferedMailIsTooLate(t *testing.T) {
 	if p.b.spool.Stats().Deliveries != 2 || p.a.spool.Stats().Deliveries != 2 {
 		t.Error("it is not offered by a and stored at b")
 	}
-	if m := p.a.TransferMetrics(); m.Open != 1 || m.Moving != 2 {
+	if m := p.a.Metrics().Transfer; m.Open != 1 || m.Moving != 2 {
 		t.Errorf("metrics %+v", m)
+	}
+	why, err := p.a.Why(t.Context(), api.Scope{Tenant: policy.DefaultName})
+	if err != nil || !slices.ContainsFunc(why.Reasons, func(r api.Reason) bool { return r.Limit == "transfer" && r.Scope == "node b" }) {
+		t.Errorf("why: %+v, %v", why, err)
+	}
+	list, err := p.a.Deliveries(t.Context(), api.DeliveryFilter{Limit: 10})
+	if err != nil || len(list.Deliveries) != 2 || list.Deliveries[0].MovingTo != "b" {
+		t.Errorf("listing: %+v, %v", list, err)
 	}
 	res := p.a.act(api.ActionRequest{Verb: api.VerbCancel, Message: id.String()})
 	if res.TooLate != 2 || len(res.TooLateIDs) != 2 || res.Affected != 0 {

@@ -105,16 +105,18 @@ func TestParcelOfVersion1IsRead(t *testing.T) {
 func TestParcelRefusesWhatIsNotWellFormed(t *testing.T) {
 	type change func(p *Parcel, m *message.Message, d *message.Delivery)
 	for name, fn := range map[string]change{
-		"sender's spool":           func(p *Parcel, _ *message.Message, _ *message.Delivery) { p.From.Spool = "0123" },
-		"sender's name":            func(p *Parcel, _ *message.Message, _ *message.Delivery) { p.From.Name = "A B" },
-		"receiver":                 func(p *Parcel, _ *message.Message, _ *message.Delivery) { p.To = strings.Repeat("z", 16) },
-		"number 0":                 func(p *Parcel, _ *message.Message, _ *message.Delivery) { p.Number, p.Floor = 0, 0 },
-		"a huge number":            func(p *Parcel, _ *message.Message, _ *message.Delivery) { p.Number = 1 << 63 },
-		"floor above the number":   func(p *Parcel, _ *message.Message, _ *message.Delivery) { p.Floor = 8 },
-		"hold on everything":       func(p *Parcel, _ *message.Message, _ *message.Delivery) { p.Holds[0] = message.Scope{} },
-		"job state":                func(p *Parcel, _ *message.Message, _ *message.Delivery) { p.Jobs[0].State = "x" },
-		"job name":                 func(p *Parcel, _ *message.Message, _ *message.Delivery) { p.Jobs[0].Job = "a b" },
-		"no id":                    func(_ *Parcel, m *message.Message, d *message.Delivery) { m.ID, d.ID.Message = message.ID{}, message.ID{} },
+		"sender's spool":         func(p *Parcel, _ *message.Message, _ *message.Delivery) { p.From.Spool = "0123" },
+		"sender's name":          func(p *Parcel, _ *message.Message, _ *message.Delivery) { p.From.Name = "A B" },
+		"receiver":               func(p *Parcel, _ *message.Message, _ *message.Delivery) { p.To = strings.Repeat("z", 16) },
+		"number 0":               func(p *Parcel, _ *message.Message, _ *message.Delivery) { p.Number, p.Floor = 0, 0 },
+		"a huge number":          func(p *Parcel, _ *message.Message, _ *message.Delivery) { p.Number = 1 << 63 },
+		"floor above the number": func(p *Parcel, _ *message.Message, _ *message.Delivery) { p.Floor = 8 },
+		"hold on everything":     func(p *Parcel, _ *message.Message, _ *message.Delivery) { p.Holds[0] = message.Scope{} },
+		"job state":              func(p *Parcel, _ *message.Message, _ *message.Delivery) { p.Jobs[0].State = "x" },
+		"job name":               func(p *Parcel, _ *message.Message, _ *message.Delivery) { p.Jobs[0].Job = "a b" },
+		"no id": func(_ *Parcel, m *message.Message, d *message.Delivery) {
+			m.ID, d.ID.Message = message.ID{}, message.ID{}
+		},
 		"tenant":                   func(_ *Parcel, m *message.Message, d *message.Delivery) { m.Tenant, d.Queue.Tenant = "A", "A" },
 		"no tenant":                func(_ *Parcel, m *message.Message, d *message.Delivery) { m.Tenant, d.Queue.Tenant = "", "" },
 		"another tenant":           func(_ *Parcel, _ *message.Message, d *message.Delivery) { d.Queue.Tenant = "other" },
@@ -135,12 +137,14 @@ func TestParcelRefusesWhatIsNotWellFormed(t *testing.T) {
 		"CR at the end":            func(_ *Parcel, m *message.Message, _ *message.Delivery) { m.Raw = []byte("a: b\r\n\r\nc\r") },
 		"NUL":                      func(_ *Parcel, m *message.Message, _ *message.Delivery) { m.Raw = []byte("a: b\r\n\r\n\x00\r\n") },
 		"recipient":                func(_ *Parcel, _ *message.Message, d *message.Delivery) { d.Recipients[0].Address = "u\n@x.example" },
-		"recipient with a bracket": func(_ *Parcel, _ *message.Message, d *message.Delivery) { d.Recipients[0].Address = "u@x> NOTIFY=NEVER" },
-		"recipient's name":         func(_ *Parcel, _ *message.Message, d *message.Delivery) { d.Recipients[0].Name = "a\r\nBcc: x" },
-		"original recipient":       func(_ *Parcel, _ *message.Message, d *message.Delivery) { d.Recipients[0].ORcpt = "\x7f" },
-		"variables":                func(_ *Parcel, _ *message.Message, d *message.Delivery) { d.Recipients[0].Vars = []byte("{") },
-		"no recipient":             func(_ *Parcel, _ *message.Message, d *message.Delivery) { d.Recipients = nil },
-		"the same number twice":    func(_ *Parcel, _ *message.Message, d *message.Delivery) { d.ID.Index = 0 },
+		"recipient with a bracket": func(_ *Parcel, _ *message.Message, d *message.Delivery) {
+			d.Recipients[0].Address = "u@x> NOTIFY=NEVER"
+		},
+		"recipient's name":      func(_ *Parcel, _ *message.Message, d *message.Delivery) { d.Recipients[0].Name = "a\r\nBcc: x" },
+		"original recipient":    func(_ *Parcel, _ *message.Message, d *message.Delivery) { d.Recipients[0].ORcpt = "\x7f" },
+		"variables":             func(_ *Parcel, _ *message.Message, d *message.Delivery) { d.Recipients[0].Vars = []byte("{") },
+		"no recipient":          func(_ *Parcel, _ *message.Message, d *message.Delivery) { d.Recipients = nil },
+		"the same number twice": func(_ *Parcel, _ *message.Message, d *message.Delivery) { d.ID.Index = 0 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := goodParcel()

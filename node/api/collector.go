@@ -30,6 +30,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	p.signing(&m.Signing)
 	p.dns(&m.DNS)
 	p.events(&m.Events)
+	p.transfer(&m.Transfer)
 }
 
 // printer turns numbers into metrics.
@@ -144,6 +145,22 @@ func (p printer) spool(m *SpoolMetrics) {
 	counter(p, "pebble_write_stalls_total", "Times writes had to wait for compaction.", m.WriteStalls)
 	counter(p, "pebble_cache_hits_total", "Block cache hits.", m.CacheHits)
 	counter(p, "pebble_cache_misses_total", "Block cache misses.", m.CacheMisses)
+}
+
+func (p printer) transfer(m *TransferMetrics) {
+	counter(p, "transfer_sent_total", "Deliveries handed over to other nodes.", m.Sent)
+	counter(p, "transfer_received_total", "Deliveries taken from other nodes.", m.Received)
+	counter(p, "transfer_returned_total", "Deliveries that were offered and came back.", m.Returned)
+	counter(p, "transfer_sent_bytes_total", "Bytes of parcels sent.", m.SentBytes)
+	counter(p, "transfer_received_bytes_total", "Bytes of parcels taken.", m.ReceivedBytes)
+	counter(p, "transfer_refused_total", "Requests of other nodes refused.", m.Refused)
+	counter(p, "transfer_reclaimed_total", "Deliveries that an operator took back without an answer.", m.Reclaimed)
+	gauge(p, "transfer_open", "Transfers of which it is not known yet who has the deliveries.", m.Open)
+	gauge(p, "transfer_stuck", "Of these, those that need an operator.", m.Stuck)
+	gauge(p, "transfer_moving", "Deliveries in open transfers; they wait.", m.Moving)
+	gauge(p, "transfer_oldest_seconds", "How long the oldest transfer has been open.", m.OldestSeconds)
+	gauge(p, "transfer_receiving_bytes", "Bytes of parcels in memory.", m.ReceivingBytes)
+	gauge(p, "transfer_receiving_bytes_max", "Bound on these.", m.ReceivingMax)
 }
 
 func (p printer) scheduler(m *SchedulerMetrics) {

@@ -21,6 +21,7 @@ type Metrics struct {
 	Signing   SigningMetrics
 	DNS       DNSMetrics
 	Events    EventMetrics
+	Transfer  TransferMetrics
 }
 
 // Histogram is counts by upper bound in seconds; the last count is for values
@@ -69,6 +70,19 @@ type SpoolMetrics struct {
 	WriteStalls    uint64
 	CacheHits      uint64
 	CacheMisses    uint64
+}
+
+// TransferMetrics is what goes to other nodes and comes from them.
+type TransferMetrics struct {
+	Sent, Received, Returned uint64 // deliveries
+	SentBytes, ReceivedBytes uint64
+	Refused                  uint64 // requests of other nodes
+	Reclaimed                uint64 // deliveries, by an operator
+	Open, Stuck              int64  // transfers of which it is not known who has them
+	Moving                   int64  // deliveries in them
+	OldestSeconds            float64
+	ReceivingBytes           int64 // of parcels in memory
+	ReceivingMax             int64
 }
 
 // SchedulerMetrics is what is held in memory.

@@ -113,6 +113,8 @@ type Delivery struct {
 	Size        int64        `json:"size"`
 	InFlight    bool         `json:"in_flight"`
 	Held        bool         `json:"held"`
+	MovingTo    string       `json:"moving_to,omitempty" doc:"the node that it is offered to; it waits until it is known who has it"`
+	MovedTo     string       `json:"moved_to,omitempty" doc:"the node that it was handed over to; ask that one"`
 	Recipients  []Recipient  `json:"recipients"`
 	Last        *LastAttempt `json:"last,omitempty"`
 }
