@@ -6,7 +6,7 @@ COMMIT  := $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 FUZZTIME ?= 20s
 
-.PHONY: help build build-static demo test test-deps test-long check vet lint golangci docs bench bench-quick fuzz clean
+.PHONY: help build build-static demo cluster test test-deps test-long check vet lint golangci docs bench bench-quick fuzz clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ build-static: ## build bin/hikyaku for Alpine and empty containers; RSA signatur
 
 demo: build ## start a node and a receiving MTA, send by SMTP and HTTP, balance the ledger
 	$(BIN) demo
+
+cluster: build ## run three nodes, three etcd members and simulated carriers on loopback, until Ctrl-C
+	$(BIN) dev cluster
 
 test-deps: .peers/ready ## install the real peers that the tests talk to (Debian; elsewhere says what to install)
 	@sh tools/test-deps.sh
