@@ -10,15 +10,24 @@ import (
 	"hikyaku/controlplane/keyspace"
 )
 
-// live is the registration of a member, if it has one: of its name, with its
-// node id, and of a version that is understood.
-func (t *tables) live(name string) (*keyspace.Registration, bool) {
+// registered is the registration of a member, if it has one: of its name, with
+// its node id.
+func (t *tables) registered(name string) (*keyspace.Registration, bool) {
 	r, ok := t.nodes[name]
 	m, known := t.members[name]
-	if !ok || !known || r.value.NodeID != m.value.NodeID || !understood(&r.value) {
+	if !ok || !known || r.value.NodeID != m.value.NodeID {
 		return nil, false
 	}
 	return &r.value, true
+}
+
+// live is that, if the node's version is understood too.
+func (t *tables) live(name string) (*keyspace.Registration, bool) {
+	r, ok := t.registered(name)
+	if !ok || !understood(r) {
+		return nil, false
+	}
+	return r, true
 }
 
 // understood reports whether the versions of the node and of this build meet.

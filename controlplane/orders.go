@@ -106,7 +106,7 @@ func (o *office) remove(ctx context.Context, order state.Order) error {
 		if !ok {
 			return nil, fmt.Errorf("node %s: %w", order.Node, state.ErrNotFound)
 		}
-		if _, live := t.live(order.Node); live {
+		if _, live := t.registered(order.Node); live || !t.readable(o.c.opt.Keys.Node(order.Node)) {
 			return nil, state.Refuse("node %s is live: drain it and stop it first", order.Node)
 		}
 		if n := t.holds()[order.Node]; n > 0 {

@@ -3,6 +3,7 @@ package controlplane
 import (
 	"cmp"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -50,7 +51,7 @@ func (o *office) inputLocked(set *policy.Set) (in sources.Input, changed map[str
 	pools := poolsOf(set)
 	changed = map[string]bool{}
 	for name, a := range t.sources {
-		if s := set.Sources[name]; s != nil && a.value.State != keyspace.Free && a.value.Address != "" && a.value.Address != s.Address {
+		if s := set.Sources[name]; s != nil && a.value.State != keyspace.Free && a.value.Address != "" && address(a.value.Address) != address(s.Address) {
 			changed[name] = true
 		}
 		in.Assigned = append(in.Assigned, sources.Assigned{Revision: a.mod, Assignment: a.value})
@@ -69,13 +70,15 @@ func (o *office) inputLocked(set *policy.Set) (in sources.Input, changed map[str
 		})
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.members)) {
-		r, ok := t.live(name)
+		r, ok := t.registered(name)
 		if !ok {
 			continue
 		}
+		// One whose version is not understood is given nothing, but it lives: what
+		// it holds is its own until its lease ends.
 		n := sources.Node{
 			Name: name, Lease: r.Lease, Replaces: r.Replaces, Labels: r.Labels, Capacity: r.Capacity,
-			Drain: t.members[name].value.Drain != keyspace.DrainNone, Backlog: map[string]int64{},
+			Drain: t.members[name].value.Drain != keyspace.DrainNone || !understood(r), Backlog: map[string]int64{},
 		}
 		if report := o.freshLocked(name); report != nil {
 			n.Drain = n.Drain || report.Draining // it ends, or is about to
@@ -103,33 +106,52 @@ func poolsOf(set *policy.Set) map[string][]string {
 }
 
 // addresses says which source stands on each address that is not free.
-func (t *tables) addresses() map[string]string {
-	taken := map[string]string{}
+func (t *tables) addresses() map[netip.Addr]string {
+	taken := map[netip.Addr]string{}
 	for name, a := range t.sources {
 		if a.value.State != keyspace.Free && a.value.Address != "" {
-			taken[a.value.Address] = name
+			taken[address(a.value.Address)] = name
 		}
 	}
 	return taken
 }
 
+// address is a text of policy as an address, so that one written in two ways is
+// one. Policy has checked it.
+func address(text string) netip.Addr {
+	a, err := netip.ParseAddr(text)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return a.Unmap()
+}
+
+// silencedLocked reports whether a node may well live, and hold what it holds, though
+// its records cannot be read.
+func (o *office) silencedLocked(node string) bool {
+	return node != "" && !(o.mu.tables.readable(o.c.opt.Keys.Node(node)) && o.mu.tables.readable(o.c.opt.Keys.Member(node)))
+}
+
 // changeLocked turns what the allocator wants into a write, if it may be.
-func (o *office) changeLocked(set *policy.Set, c *sources.Change, taken map[string]string, changed map[string]bool) (write, bool) {
+func (o *office) changeLocked(set *policy.Set, c *sources.Change, taken map[netip.Addr]string, changed map[string]bool) (write, bool) {
 	a := c.New
 	a.Since = o.c.opt.Now().UTC()
 	old := o.mu.tables.sources[a.Source]
+	if o.silencedLocked(old.value.Node) {
+		return write{}, false
+	}
 	switch a.State {
 	case keyspace.Held:
 		s := set.Sources[a.Source]
 		if s == nil {
 			return write{}, false // policy has changed since; the next decision is on the new one
 		}
-		if by, ok := taken[s.Address]; ok && by != a.Source {
+		if by, ok := taken[address(s.Address)]; ok && by != a.Source {
 			return write{}, false // the address is still with the holder of another name
 		}
 		o.obeyMoveLocked(set, &a, old.value.To)
 		a.Address = s.Address
-		taken[s.Address] = a.Source
+		taken[address(s.Address)] = a.Source
 	case keyspace.Free:
 		a.Address, a.To = "", ""
 	default:

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"hikyaku/controlplane"
 	"hikyaku/controlplane/exchange"
 	"hikyaku/controlplane/keyspace"
@@ -340,5 +342,40 @@ func TestUnreadableRecordIsLeftAlone(t *testing.T) {
 	}
 	if l, err := p.Leader(t.Context()); err != nil || len(l.Alarms) != 1 || !strings.Contains(l.Alarms[0], c.keys.Source("m1")) {
 		t.Errorf("alarms %q, %v", l.Alarms, err)
+	}
+}
+
+// A node that lives keeps what it holds, though this control plane cannot make
+// sense of it: its lease is not gone.
+func TestNodeThatIsNotUnderstoodKeepsItsSources(t *testing.T) {
+	for name, tt := range map[string]struct {
+		record string // of the registration; %d is the lease
+		want   string
+	}{
+		"a newer version": {`{"name":"n1","node_id":"id-n1","lease":%d,"protocol":[98,99]}`, keyspace.Releasing},
+		"garbage":         {`garbage %d`, keyspace.Held},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t, sourcesPolicy(1))
+			a := c.join("n1")
+			p := c.lead("c1")
+			c.eventually("on n1", func() bool { return c.holders(p)["n1"] == 1 })
+			c.join("n2").joined(p)
+			if _, err := c.client.Put(t.Context(), c.keys.Node("n1"), fmt.Sprintf(tt.record, a.lease), clientv3.WithLease(a.lease)); err != nil {
+				t.Fatal(err)
+			}
+			// Longer than a quarantine, and many decisions.
+			until := time.Now().Add(2 * fast.Quarantine)
+			decisions := p.Metrics().Decisions
+			c.eventually("time has passed", func() bool { return time.Now().After(until) && p.Metrics().Decisions > decisions+5 })
+			if s := c.assignment("m1"); s.State != tt.want || s.Node != "n1" || s.Epoch != 1 {
+				t.Errorf("%+v", s)
+			}
+			if err := p.Remove(t.Context(), state.Order{Node: "n1", Author: "test"}); !errors.Is(err, state.ErrRefused) {
+				t.Errorf("removed while it lives: %v", err)
+			}
+			a.crash()
+			c.eventually("on n2", func() bool { return c.holders(p)["n2"] == 1 })
+		})
 	}
 }
