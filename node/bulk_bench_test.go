@@ -7,8 +7,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"hikyaku/bench/sink"
+	"hikyaku/controlplane/exchange"
+	"hikyaku/controlplane/lease"
+	"hikyaku/node/control"
 )
 
 // jobPage is a page of a newsletter job: 4.6 KiB when rendered.
@@ -46,8 +50,12 @@ const pageOfJob = 5000
 
 // pausedJob is a node with a job that takes mail and sends none.
 func pausedJob(b *testing.B, received *atomic.Int64) *world {
+	return pausedJobUnder(b, received, nil)
+}
+
+func pausedJobUnder(b *testing.B, received *atomic.Int64, change func(*Config)) *world {
 	r := receive(b, sink.Options{Message: func(*sink.Received) string { received.Add(1); return "" }})
-	w := newWorld(b, nil, toSink(r.Addr))
+	w := newWorld(b, change, toSink(r.Addr))
 	w.hand(b, jobPage("big", 0, 1))
 	w.patch(b, `{"state":"paused"}`)
 	return w
@@ -77,6 +85,28 @@ func BenchmarkBulkAccept(b *testing.B) {
 func BenchmarkBulkDrain(b *testing.B) {
 	var received atomic.Int64
 	w := pausedJob(b, &received)
+	w.drainJob(b, &received)
+}
+
+// BenchmarkBulkDrainRuled is that on a node of a cluster: what each message pays
+// for its source's fence, for the end of the grants, and for the signals.
+func BenchmarkBulkDrainRuled(b *testing.B) {
+	var received atomic.Int64
+	r := &ruler{}
+	w := pausedJobUnder(b, &received, func(c *Config) {
+		c.Control = func(n control.Node, _ string) (Control, error) { r.node = n; return r, nil }
+	})
+	k, err := lease.New(time.Now(), time.Hour, time.Second)
+	if err != nil {
+		b.Fatal(err)
+	}
+	r.give("default", 1, k)
+	grant := exchange.Grant{Scope: exchange.Scope{Kind: exchange.Tenant, Tenant: "default"}, Holding: exchange.Holding{Share: exchange.FullShare}}
+	r.node.UseGrants(control.Grants{Floor: exchange.FullShare, Until: time.Now().Add(time.Hour), List: []exchange.Grant{grant}})
+	w.drainJob(b, &received)
+}
+
+func (w *world) drainJob(b *testing.B, received *atomic.Int64) {
 	for n := range b.N {
 		w.hand(b, jobPage("big", 1+n*pageOfJob, pageOfJob))
 	}

@@ -158,6 +158,7 @@ func (c *Control) lookAgain(now time.Time) map[string]*Hold {
 			}
 		}
 	}
+	c.forgetEndedLocked()
 	usable := make(map[string]*Hold, len(m.tenures))
 	for name, t := range m.tenures {
 		if t.phase == ready && t.fault == "" {
@@ -165,6 +166,19 @@ func (c *Control) lookAgain(now time.Time) map[string]*Hold {
 		}
 	}
 	return usable
+}
+
+// forgetEndedLocked bounds what is kept of sources that came and went. One that
+// etcd still has here is kept: its old record may be shown once more.
+func (c *Control) forgetEndedLocked() {
+	if len(c.mu.ended) <= 2*exchange.MaxSources {
+		return
+	}
+	for name := range c.mu.ended {
+		if _, is := c.mu.assigned[name]; !is && c.mu.tenures[name] == nil {
+			delete(c.mu.ended, name)
+		}
+	}
 }
 
 // checkLocked ends a tenure that is not ours any more, and forgets one that is
