@@ -195,12 +195,20 @@ func EncodeRecords(records []Record) ([]byte, BaseRef, error) {
 	if records == nil {
 		records = []Record{}
 	}
-	b, err := json.Marshal(records)
-	if err != nil {
-		return nil, BaseRef{}, fmt.Errorf("encode policy: %w", err)
+	size := 0
+	for i := range records {
+		size += len(records[i].Spec)
 	}
-	if len(b) > MaxPolicyBytes {
-		return nil, BaseRef{}, fmt.Errorf("policy has %d bytes; at most %d can be kept", len(b), MaxPolicyBytes)
+	var b []byte
+	var err error
+	if size <= MaxPolicyBytes {
+		if b, err = json.Marshal(records); err != nil {
+			return nil, BaseRef{}, fmt.Errorf("encode policy: %w", err)
+		}
+		size = len(b)
+	}
+	if size > MaxPolicyBytes {
+		return nil, BaseRef{}, fmt.Errorf("policy has %d bytes; at most %d can be kept", size, MaxPolicyBytes)
 	}
 	packed := pack(b)
 	ref := BaseRef{Parts: max(1, (len(packed)+BasePart-1)/BasePart), Packed: len(packed), SHA256: sumOf(b)}

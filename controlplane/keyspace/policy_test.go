@@ -241,7 +241,11 @@ func TestOpenSnapshotReusesWhatStayed(t *testing.T) {
 }
 
 func TestPolicyTooLarge(t *testing.T) {
-	big := []keyspace.Record{{Kind: "Source", Name: "s", Spec: []byte(`"` + strings.Repeat("x", keyspace.MaxPolicyBytes) + `"`)}}
+	spec := []byte(`"` + strings.Repeat("x", 1<<20) + `"`)
+	var big []keyspace.Record
+	for range keyspace.MaxPolicyBytes >> 20 {
+		big = append(big, keyspace.Record{Kind: "Source", Name: "s", Spec: spec})
+	}
 	if _, _, err := keyspace.EncodeRecords(big); err == nil || !strings.Contains(err.Error(), "at most") {
 		t.Error(err)
 	}

@@ -27,7 +27,7 @@ const (
 	pollInterval = 5 * time.Second
 	// askTimeout bounds one question to etcd, changeTimeout a whole change.
 	askTimeout    = 5 * time.Second
-	changeTimeout = 10 * time.Second
+	changeTimeout = 20 * time.Second
 	// baseEvery is after how many revisions the whole policy is written again,
 	// and baseAbove the size of one delta that makes it worth it at once.
 	baseEvery = 64

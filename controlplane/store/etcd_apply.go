@@ -123,11 +123,7 @@ func (e *Etcd) tryChange(ctx context.Context, found at, now *etcdState, next *st
 	if err != nil || !done {
 		return false, err
 	}
-	state, err := newEtcdState(e.o.Key, snap, now)
-	if err != nil {
-		return false, fmt.Errorf("policy revision %d is written, but: %w", d.Revision, err)
-	}
-	e.publish(state)
+	e.publish(&etcdState{next, snap, &keyspace.Opened{Resources: next.resources, Later: laterOf(now, snap)}})
 	if base {
 		_, mod, err := e.o.Keys.LoadHead(ctx, &pinned{kv: e.client})
 		if err == nil {
@@ -136,6 +132,15 @@ func (e *Etcd) tryChange(ctx context.Context, found at, now *etcdState, next *st
 		e.setTrouble(troubleBase, err)
 	}
 	return true, nil
+}
+
+// laterOf are the resources with settings of a later version after a revision
+// of this one, which cannot have made more.
+func laterOf(now *etcdState, snap *keyspace.Snapshot) []string {
+	return slices.DeleteFunc(slices.Clone(now.opened.Later), func(id string) bool {
+		kind, name, _ := strings.Cut(id, "/")
+		return snap.Find(kind, name) == nil
+	})
 }
 
 // delta is the record of a planned revision, and the snapshot after it.
