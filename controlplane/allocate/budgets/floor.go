@@ -44,7 +44,7 @@ func (l *Ledger) Due(now time.Time) (d Due) {
 	want := l.fairFloor()
 	for _, m := range l.members {
 		switch {
-		case m.recorded > want && m.hasSaid && m.said <= want && m.imported():
+		case m.recorded > want && m.lowered(want) && m.imported():
 			d.Floors = append(d.Floors, FloorChange{m.Name, want})
 		case m.Floor > m.recorded && l.fits(now):
 			d.Floors = append(d.Floors, FloorChange{m.Name, m.Floor})
@@ -89,8 +89,14 @@ func (l *Ledger) floorFor(now time.Time, m *member) int64 {
 	if floor > m.said && !l.fits(now) {
 		floor = min(m.said, m.recorded)
 	}
-	m.told = floor
+	m.toldLast, m.told = floor, max(m.told, floor)
 	return floor
+}
+
+// lowered reports whether nothing above a floor is on the node's disk, nor on
+// its way there: it has said so, and confirmed the last answer that was higher.
+func (m *member) lowered(to int64) bool {
+	return m.settled && m.hasSaid && m.said <= to && m.told <= to
 }
 
 // sure is the part of a floor that the node may have on its disk. What is

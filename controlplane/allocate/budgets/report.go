@@ -40,7 +40,7 @@ func (l *Ledger) confirm(now time.Time, m *member, r *exchange.Report) {
 	own := r.Term == l.cfg.Term && r.Applied != 0
 	switch {
 	case own && r.Applied == m.last:
-		m.confirmed = now
+		m.confirmed, m.told = now, m.toldLast
 		for _, k := range m.list {
 			k.old, k.prev, k.held = part{}, part{}, part{}
 			k.recount()

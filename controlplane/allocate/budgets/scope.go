@@ -82,7 +82,9 @@ type member struct {
 	recorded int64 // in etcd
 	said     int64 // Report.Floor: what its disk has
 	hasSaid  bool
-	told     int64 // Answer.Floor
+	// told is the highest Answer.Floor that may reach its disk yet, toldLast
+	// that of the last answer.
+	told, toldLast int64
 
 	at      time.Time // of the last report
 	serial  uint64
@@ -114,7 +116,7 @@ func (m *member) newLease(lease int64) {
 	}
 	m.Lease = lease
 	m.serial, m.last, m.before = 0, 0, 0
-	m.adopted, m.hasSaid, m.told = false, false, 0
+	m.adopted, m.hasSaid, m.told, m.toldLast = false, false, 0, 0
 }
 
 // floorOf is a member's own part of a scope. A share without any burst to send
