@@ -413,6 +413,11 @@ func (s *Scheduler) PutBack(now time.Time, d *message.Delivery) {
 	s.count.InFlight--
 	if it.lane != nil {
 		s.limits.giveBack(t, it)
+		for _, c := range s.limits.others(it.lane, &it.d.Queue) {
+			if c != nil {
+				s.rearm(c, never, t)
+			}
+		}
 		s.wakeSite(it.lane.site) // those that wait for a budget may look earlier
 		it.lane = nil
 	}
