@@ -69,6 +69,7 @@ type Transfer struct {
 type offer struct {
 	Transfer
 	entries []offered
+	applied bool // the builder has taken it; under the lock of transfers
 }
 
 // offered is one delivery of an offer, as it stands.
@@ -110,6 +111,7 @@ func (t *transfers) moving(id message.DeliveryID) (Transfer, bool) {
 	return t.mu.open[n].Transfer, true
 }
 
+// hides reports whether no page may show a delivery.
 func (t *transfers) hides(id message.DeliveryID) bool {
 	if !t.any.Load() {
 		return false
@@ -118,6 +120,19 @@ func (t *transfers) hides(id message.DeliveryID) bool {
 	defer t.mu.Unlock()
 	_, ok := t.mu.by[id]
 	return ok
+}
+
+// fixed reports whether no transition may change a delivery. One that was handed
+// in before its offer goes first; then the offer finds that it does not stand as
+// it was packed.
+func (t *transfers) fixed(id message.DeliveryID) bool {
+	if !t.any.Load() {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n, ok := t.mu.by[id]
+	return ok && t.mu.open[n].applied
 }
 
 // addLocked notes an offer.
@@ -167,6 +182,7 @@ func (s *Store) loadTransfers() error {
 		o, err = decodeOffer(it.Key(), it.Value())
 		switch {
 		case err == nil:
+			o.applied = true
 			t.addLocked(o)
 			t.mu.next = max(t.mu.next, o.Number+1)
 		case s.opt.ReadOnly:
@@ -364,6 +380,9 @@ func (c *committer) addOffer(b *pebble.Batch, o *offer) error {
 	c.s.raiseFormat(b)
 	key := transferKey(o.Number)
 	must(b.Set(key, appendOffer(nil, key, o), nil))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o.applied = true
 	return nil
 }
 

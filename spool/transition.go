@@ -123,7 +123,7 @@ func (r *request) encodeTransition(t *Transition, now time.Time) {
 // It runs on the committing goroutine alone, so what it reads is what the
 // batches before this one left.
 func (c *committer) applyMove(b *pebble.Batch, r *request) error {
-	if c.s.transfers.hides(r.id) {
+	if c.s.transfers.fixed(r.id) {
 		return ErrMoving
 	}
 	c.index = appendIndexKey(c.index[:0], r.id)

@@ -64,6 +64,10 @@ func (t *Transfer) resolve(ctx context.Context, tr spool.Transfer) error {
 		return err
 	}
 	ds, err := t.o.Spool.TransferDeliveries(tr.Number)
+	if errors.Is(err, spool.ErrNotFound) {
+		t.close(tr.Number) // reclaimed meanwhile
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -158,13 +162,13 @@ func (t *Transfer) Open() []Open {
 	return out
 }
 
-// Unresolved is how many transfers to a node wait for an answer. While there
-// are some, more for it would only wait too.
+// Unresolved is how many transfers to a node wait for an answer that may still
+// come. While there are some, more for it would only wait too.
 func (t *Transfer) Unresolved(to string) (n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, u := range t.mu.open {
-		if u.To.Name == to {
+		if u.To.Name == to && !u.stuck {
 			n++
 		}
 	}

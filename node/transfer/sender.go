@@ -109,7 +109,7 @@ func (t *Transfer) carry(ctx context.Context, tr spool.Transfer, p *spool.Parcel
 // finish deletes what the other node has.
 func (t *Transfer) finish(tr spool.Transfer, ds []*message.Delivery) error {
 	if err := t.o.Spool.FinishTransfer(tr.Number, t.o.Host.Leaving(tr.To, ds)); err != nil {
-		t.leaveOpen(tr, err, false)
+		t.unlessOver(tr, err)
 		return err
 	}
 	t.count.sent.add(tr.Deliveries, 0)
@@ -120,12 +120,20 @@ func (t *Transfer) finish(tr spool.Transfer, ds []*message.Delivery) error {
 // giveBack makes deliveries active here again. The other node has fenced them.
 func (t *Transfer) giveBack(tr spool.Transfer, ds []*message.Delivery) error {
 	if err := t.o.Spool.ReturnTransfer(tr.Number); err != nil {
-		t.leaveOpen(tr, err, false)
+		t.unlessOver(tr, err)
 		return err
 	}
 	t.count.returned.add(tr.Deliveries, 0)
 	t.o.Host.Returned(ds)
 	return nil
+}
+
+// unlessOver leaves a transfer open that could not be ended, unless somebody
+// else has: an operator reclaims while Run asks.
+func (t *Transfer) unlessOver(tr spool.Transfer, err error) {
+	if !errors.Is(err, spool.ErrNotFound) {
+		t.leaveOpen(tr, err, false)
+	}
 }
 
 // leaveOpen hands a transfer to Run.
