@@ -219,6 +219,10 @@ func TestSecretsAreSealedInEtcd(t *testing.T) {
 			}
 		}
 	}
+	// The search finds what is not secret, in deltas and in a base.
+	if n := strings.Count(shown[0].(string), "s00007.example.net"); n != 2 {
+		t.Errorf("a name that is not secret is found %d times", n)
+	}
 	// The canaries are there to be found.
 	again := w.open(t, w.options())
 	r, err := again.Get(t.Context(), "Route", "r")

@@ -1,9 +1,12 @@
 package store_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -73,7 +76,7 @@ func (w world) open(t testing.TB, o store.Options) *store.Etcd {
 	return e
 }
 
-// dump is every byte under the prefix.
+// dump is every byte under the prefix, uncompressed.
 func (w world) dump(t testing.TB) string {
 	t.Helper()
 	resp, err := w.client.Get(t.Context(), w.keys.Prefix(), clientv3.WithPrefix())
@@ -82,6 +85,11 @@ func (w world) dump(t testing.TB) string {
 	}
 	var b strings.Builder
 	for _, kv := range resp.Kvs {
+		if z, err := gzip.NewReader(bytes.NewReader(kv.Value)); err == nil {
+			if kv.Value, err = io.ReadAll(z); err != nil {
+				t.Fatal(err)
+			}
+		}
 		fmt.Fprintf(&b, "%s %s\n", kv.Key, kv.Value)
 	}
 	return b.String()
