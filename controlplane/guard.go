@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -25,6 +27,8 @@ const (
 	batchWrites = 100
 	// maxBatches bounds the writes of one decision; the next one goes on.
 	maxBatches = 20
+	// abreast is how many transactions are under way at once.
+	abreast = 4
 )
 
 // write is a change of one record, decided on the record as it was at mod; mod 0
@@ -87,28 +91,42 @@ func (o *office) commit(ctx context.Context, ws []write) (int64, error) {
 	return 0, fmt.Errorf("write %d records: %w", len(ws), errConflict)
 }
 
-// commitAll makes changes that do not depend on each other, in batches, logs
-// each, and waits until the tables show them. A batch that conflicts is left to
-// the next decision.
+// commitAll makes changes that do not depend on each other, in batches, some
+// abreast since each waits for the disks of etcd; it logs each, and waits until
+// the tables show them. What conflicts is left to the next decision.
 func (o *office) commitAll(ctx context.Context, ws []write) error {
+	type result struct {
+		revision int64
+		err      error
+	}
+	var batches [][]write
+	for batch := range slices.Chunk(ws, batchWrites) {
+		if len(batches) == maxBatches {
+			o.poke()
+			break
+		}
+		batches = append(batches, batch)
+	}
+	results := make([]result, len(batches))
+	slots := make(chan struct{}, abreast)
+	var wg sync.WaitGroup
+	for i := range batches {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			results[i].revision, results[i].err = o.commit(ctx, batches[i])
+		})
+	}
+	wg.Wait()
 	var errs []error
 	last := int64(0)
-	for batch := 0; len(ws) > 0 && batch < maxBatches; batch++ {
-		n := min(len(ws), batchWrites)
-		revision, err := o.commit(ctx, ws[:n])
-		switch {
-		case err == nil:
-			last = revision
-			o.audit(ws[:n], revision)
-		case errors.Is(err, errConflict):
-			errs = append(errs, err)
-		default:
-			return errors.Join(append(errs, err)...)
+	for i, r := range results {
+		if r.err != nil {
+			errs = append(errs, r.err)
+			continue
 		}
-		ws = ws[n:]
-	}
-	if len(ws) > 0 {
-		o.poke()
+		last = max(last, r.revision)
+		o.audit(batches[i], r.revision)
 	}
 	if last > 0 {
 		if err := o.reach(ctx, last); err != nil {
