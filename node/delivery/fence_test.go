@@ -50,7 +50,7 @@ func (p *slowPeer) serve(c *memConn) {
 	var answering sync.WaitGroup
 	answering.Go(func() {
 		for r := range replies {
-			time.Sleep(p.latency) // virtual
+			<-time.After(p.latency) // virtual
 			_, _ = io.WriteString(c, r)
 		}
 	})
