@@ -87,7 +87,7 @@ func TestLosses(t *testing.T) {
 		"server says so":     {func(context.Context) (time.Duration, error) { return 0, lease.ErrLost }, 0, "lost"},
 		"no answer":          {func(ctx context.Context) (time.Duration, error) { <-ctx.Done(); return 0, ctx.Err() }, ttl - margin, "no answer to a renewal in 8s"},
 		"errors":             {func(context.Context) (time.Duration, error) { return 0, errors.New("connection refused") }, ttl - margin, "connection refused"},
-		"answers too slowly": {func(context.Context) (time.Duration, error) { time.Sleep(9 * time.Second); return ttl, nil }, 9 * time.Second, "took 9s"},
+		"answers too slowly": {func(context.Context) (time.Duration, error) { <-time.After(9 * time.Second); return ttl, nil }, 9 * time.Second, "took 9s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
