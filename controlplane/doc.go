@@ -5,9 +5,10 @@
 //
 // Read control.go for New, Run and Close, election.go for how one becomes the
 // leader and stops being it, office.go for a leader's term, tables.go for what
-// it knows from etcd, guard.go for how it writes, members.go and sources.go for
-// what it decides, server.go for the exchange with the nodes, cluster.go for the
-// pictures and orders of the admin API.
+// it knows from etcd, guard.go for how it writes, members.go, sources.go and
+// budgets.go for what it decides, server.go for the exchange with the nodes,
+// cluster.go, orders.go and remote.go for the pictures and orders of the admin
+// API, gossipkeys.go for the ring of gossip keys, which needs no leader.
 //
 // # What it never does
 //
@@ -35,4 +36,8 @@
 // INVARIANT: a source goes to a new holder only when the one before has said
 // that it let go, or its registration has been gone for a quarantine, or it is
 // the same data directory in a new process, which proves the old process dead.
+// An address is given to nobody while the assignment of another name has it.
+//
+// INVARIANT: a registration that is there is a lease that lives, whether its
+// record can be understood or not; what its node holds is not given away.
 package controlplane
