@@ -50,14 +50,17 @@ type cluster struct {
 }
 
 // openCluster makes the Control; before it has said so no source is held.
-func (n *Node) openCluster() (err error) {
+func (n *Node) openCluster() error {
 	if n.cfg.Control == nil {
 		return nil
 	}
 	n.cluster.signals = newSignals()
 	n.UseSources(nil)
 	n.UseGrants(control.Grants{})
-	n.cluster.control, err = n.cfg.Control(n, n.spool.NodeID())
+	c, err := n.cfg.Control(n, n.spool.NodeID())
+	if err == nil { // else c may be a nil of some type, which is no nil Control
+		n.cluster.control = c
+	}
 	return err
 }
 
