@@ -81,6 +81,15 @@ func newProcess(ctx context.Context, cfg *config.Config, o serveOptions, log *sl
 	if p.etcd, err = openEtcd(ctx, cfg, log); err != nil {
 		return nil, err
 	}
+	if s := p.etcd.server; s != nil {
+		p.tasks.Go(func() {
+			select {
+			case err := <-s.Failed():
+				log.Error("the etcd inside this process has stopped: policy cannot be changed, movable sources will be given up", "error", err)
+			case <-ctx.Done():
+			}
+		})
+	}
 	if err := p.openPeers(); err != nil {
 		return nil, err
 	}

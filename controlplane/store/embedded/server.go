@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -67,10 +68,11 @@ type Server struct {
 	lock     *os.File
 	log      *slog.Logger
 
-	once   sync.Once
-	closed error // what Close came to
-	stop   chan struct{}
-	wg     sync.WaitGroup
+	once    sync.Once
+	closing atomic.Bool
+	closed  error // what Close came to
+	stop    chan struct{}
+	wg      sync.WaitGroup
 }
 
 // Start starts the member and waits until it serves. With several members that
@@ -175,7 +177,7 @@ func (s *Server) config(o *Options) (*embed.Config, error) {
 	}
 	cfg.EnableGRPCGateway = false // nobody here speaks its HTTP
 	cfg.SnapshotCount = 10_000
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(quiet(o.Logger))
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(quiet(o.Logger, &s.closing))
 	return cfg, nil
 }
 
@@ -257,6 +259,7 @@ func (s *Server) tidy() {
 // Close stops the member and waits for it. Twice does no harm.
 func (s *Server) Close() error {
 	s.once.Do(func() {
+		s.closing.Store(true)
 		close(s.stop)
 		s.wg.Wait()
 		if s.etcd != nil {
