@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"hikyaku/controlplane/exchange"
 	"hikyaku/spool/message"
 )
 
@@ -92,6 +93,74 @@ func BenchmarkNextDone(b *testing.B) {
 				w.cycle(b, ds[i])
 			}
 		})
+	}
+}
+
+// BenchmarkShared is BenchmarkNextDone on a node that shares every budget with
+// others: limits on all the ways of a message, and a grant of each.
+func BenchmarkShared(b *testing.B) {
+	const n = 1000
+	w := newBench(b, Config{MaxLoaded: 1 << 20}, "Source default {}", `Carrier default {"limits":{"rate":"1000000/s,burst=1000000"},"per_source":{"connections":1,"rate":"1000000/s,burst=1000000"}}`,
+		`Tenant default {"rate":"1000000/s,burst=1000000","carriers":{"default":{"rate":"1000000/s,burst=1000000"}}}`)
+	w.ready(n)
+	g := Grants{Spanning: true, Floor: exchange.FullShare / 30, Lease: 1, Until: w.now.Add(24 * time.Hour)}
+	for _, d := range w.demands() {
+		g.Grants = append(g.Grants, exchange.Grant{Scope: d, Holding: exchange.Holding{Share: exchange.FullShare / 2, Burst: 500_000, Connections: 1}})
+	}
+	w.s.SetGrants(w.now, g)
+	ds := make([]*message.Delivery, b.N)
+	for i := range ds {
+		ds[i] = w.disk.newDelivery(w.key(i%n), w.now, w.now, 72*time.Hour)
+	}
+	for range 2 { // a lane, and then its bucket full
+		w.now = w.now.Add(time.Minute)
+		w.act()
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		w.cycle(b, ds[i])
+	}
+}
+
+func (b *bench) demands() (xs []exchange.Scope) {
+	b.s.limits.each(func(x exchange.Scope, _ *scope, _ *links) { xs = append(xs, x) })
+	return xs
+}
+
+// BenchmarkExchange is what one exchange costs the scheduler: 300 carriers with
+// 50 sources each, all with mail, each with a daily limit on each source.
+func BenchmarkExchange(b *testing.B) {
+	lines := []string{"Source default {}"}
+	pool := ""
+	for i := range 50 {
+		lines = append(lines, fmt.Sprintf(`Source s%02d {"address":"192.0.2.%d"}`, i, i+1))
+		pool += fmt.Sprintf(`,{"name":"s%02d"}`, i)
+	}
+	lines = append(lines, `Pool many {"sources":[`+pool[1:]+`]}`)
+	for i := range 300 {
+		lines = append(lines, fmt.Sprintf(`Carrier c%03d {"domains":["d%06d.example"],"limits":{"rate":"100/s"}}`, i, i))
+	}
+	w := newBench(b, Config{}, lines...)
+	w.s.SetGrants(w.now, Grants{Spanning: true, Floor: 1, Lease: 1})
+	for i := range 300 {
+		k := w.key(i)
+		k.Pool = "many"
+		w.s.Add(w.now, w.disk.newDelivery(k, w.now, w.now, 72*time.Hour))
+		w.s.Resolved(w.now, k.Destination, Resolution{Site: "mx." + k.Destination, Hosts: []string{"mx." + k.Destination}, Until: w.now.Add(24 * time.Hour)})
+		w.s.Actions(w.now, 100)
+		w.s.Resolved(w.now, k.Destination, Resolution{Site: "mx." + k.Destination, Hosts: []string{"mx." + k.Destination}, Until: w.now.Add(24 * time.Hour)})
+	}
+	for b.Loop() {
+		w.now = w.now.Add(time.Second)
+		g := Grants{Spanning: true, Floor: 1, Lease: 1, Until: w.now.Add(5 * time.Second)}
+		for _, d := range w.s.Demands(w.now, exchange.MaxScopes) {
+			g.Grants = append(g.Grants, exchange.Grant{Scope: d.Scope, Holding: exchange.Holding{Share: w.now.Unix() % exchange.FullShare, Burst: 5}})
+		}
+		if len(g.Grants) < 300 {
+			b.Fatalf("%d demands", len(g.Grants))
+		}
+		w.s.SetGrants(w.now, g)
 	}
 }
 

@@ -56,18 +56,19 @@ func (i instant) time() time.Time { return time.Unix(0, int64(i)).UTC() }
 // in a part of a nanosecond is kept where the burst has room for it. With a
 // burst of 1 the tokens of 3/s are 333333334 ns apart, since 333333333 would
 // break the bound.)
+//
+// What each look at a bucket reads stands first, in one cache line.
 type bucket struct {
-	rate     policy.Rate // the whole limit; Per is 0 where there is no limit
-	have     portion     // of it
-	num, den uint64      // num/den tokens come each nanosecond
+	num, den uint64  // num/den tokens come each nanosecond; den is 0 where there is no limit
+	last     instant // when the level was brought up to date
+	until    instant // when have ends and floor is what is left; never for what does not end
+	tokens   int64   // 0 to have.burst
+	part     uint64  // 0 to den-1; 0 when tokens is have.burst
+	have     portion // of rate
 
-	tokens int64   // 0 to have.burst
-	part   uint64  // 0 to den-1; 0 when tokens is have.burst
-	last   instant // when the level was brought up to date
-
-	until  instant // when have ends and floor is what is left; never for what does not end
-	floor  portion
 	refund refund
+	floor  portion
+	rate   policy.Rate // the whole limit
 }
 
 // portion is a node's part of a rate: of what comes, in FullShare parts, and of
@@ -177,11 +178,11 @@ func (b *bucket) setHave(now instant, have portion) {
 // advance adds what has come since the last time. A clock that goes back adds
 // nothing.
 func (b *bucket) advance(now instant) {
-	if b.rate.Per == 0 || now <= b.last {
+	if now <= b.last || b.den == 0 {
 		return
 	}
 	if now >= b.until {
-		b.fall(now)
+		b.fall()
 	}
 	b.fillTo(now)
 }
@@ -195,7 +196,7 @@ func (b *bucket) fillTo(now instant) {
 }
 
 // fall ends what was granted, at its very instant, whenever somebody looks.
-func (b *bucket) fall(now instant) {
+func (b *bucket) fall() {
 	if b.until > b.last {
 		b.fillTo(b.until)
 	}
@@ -234,7 +235,7 @@ func (b *bucket) settle() {
 func (b *bucket) ready(now instant) instant {
 	b.advance(now)
 	switch {
-	case b.rate.Per == 0 || b.tokens > 0:
+	case b.tokens > 0 || b.den == 0:
 		return now
 	case b.num == 0 || b.have.burst == 0:
 		return never
@@ -248,7 +249,7 @@ func (b *bucket) ready(now instant) instant {
 
 // take takes a token. The caller has asked ready for the same instant.
 func (b *bucket) take(now instant) {
-	if b.rate.Per == 0 {
+	if b.den == 0 {
 		return
 	}
 	b.advance(now)
@@ -265,7 +266,7 @@ func (b *bucket) take(now instant) {
 // brim meanwhile, or its rate has changed.
 func (b *bucket) giveBack(now, taken instant) {
 	b.advance(now)
-	if b.rate.Per == 0 || taken < b.refund.since || b.refund.taken == 0 {
+	if b.den == 0 || taken < b.refund.since || b.refund.taken == 0 {
 		return
 	}
 	b.part += b.den - b.refund.lost
@@ -288,7 +289,7 @@ func (b *bucket) idle(now instant) bool {
 // available is how many tokens could be taken at once.
 func (b *bucket) available(now instant) int64 {
 	b.advance(now)
-	if b.rate.Per == 0 {
+	if b.den == 0 {
 		return math.MaxInt64
 	}
 	return b.tokens
@@ -305,7 +306,7 @@ func (b *bucket) interval() instant {
 
 // limit is the rate as it is written in policy; "" where there is none.
 func (b *bucket) limit() string {
-	if b.rate.Per == 0 {
+	if b.den == 0 {
 		return ""
 	}
 	return b.rate.String()
@@ -320,7 +321,7 @@ func (b *bucket) empty(now instant) {
 }
 
 // limited reports whether there is a limit at all.
-func (b *bucket) limited() bool { return b.rate.Per != 0 }
+func (b *bucket) limited() bool { return b.den != 0 }
 
 // partOfBurst is the part of the burst in force.
 func (b *bucket) partOfBurst(now instant) int64 {

@@ -104,13 +104,14 @@ func (c *scope) limited() bool { return c.rate.limited() || c.perDay > 0 }
 // links is the budget of connections on top: a carrier as a whole, the sources
 // of a pool at it, or one source.
 type links struct {
+	brake    instant // for a source: nothing goes before
+	limit    int     // of connections, by policy; 0 is none
+	maxConns int     // of them, this node's; without a limit no matter
+	conns    int     // open and opening
+	leaving  int     // of those, told to end
+
 	scope
 	connRate bucket
-	limit    int // of connections, by policy; 0 is none
-	maxConns int // of them, this node's; without a limit no matter
-	conns    int // open and opening
-	leaving  int // of those, told to end since there were too many
-	brake    instant
 
 	// At a carrier as a whole: its sites that want a connection and could not
 	// have one, and how many of them are still to be asked about one that has

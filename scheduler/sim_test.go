@@ -424,7 +424,7 @@ func (m *sim) close(i int, failed *message.Reply) {
 // simSeeds says which runs to make: SCHEDULER_SEED=7 SCHEDULER_RUNS=100 are
 // 100 of them from 7 on.
 func simSeeds() (first, n uint64) {
-	first, n = 1, 60
+	first, n = 1, 40
 	if testing.Short() {
 		n = 15
 	}

@@ -28,7 +28,8 @@ type epoch struct {
 	from instant
 	rate *policy.Rate // nil: no limit
 	part portion      // of it, this node's
-	day  int64        // never: no limit
+	day  int64        // what may be counted; never: no limit
+	more int64        // permits ever given on top
 }
 
 func newWatch() *watch { return &watch{spent: map[string]*spending{}} }
@@ -41,7 +42,7 @@ func (w *watch) on(name string, limit func() epoch) *spending {
 		w.spent[name] = sp
 	}
 	e := limit()
-	if n := len(sp.epochs); n == 0 || !sameRate(sp.epochs[n-1].rate, e.rate) || sp.epochs[n-1].part != e.part || sp.epochs[n-1].day != e.day {
+	if n := len(sp.epochs); n == 0 || !sameRate(sp.epochs[n-1].rate, e.rate) || sp.epochs[n-1].part != e.part || sp.epochs[n-1].day != e.day || sp.epochs[n-1].more != e.more {
 		sp.epochs = append(sp.epochs, e)
 	}
 	return sp
@@ -89,7 +90,7 @@ func (m *sim) limit(x exchange.Scope, connections bool) epoch {
 	if connections {
 		e.rate = p.ConnectionRate
 	} else if p.PerDay > 0 {
-		e.day = m.dayLimit(x, p.PerDay)
+		e.day, e.more = m.dayLimit(x, p.PerDay), m.issued[x]
 	}
 	if e.rate == nil {
 		return e
@@ -123,17 +124,17 @@ func (m *sim) granted(x exchange.Scope) (h exchange.Holding, ok bool) {
 	return h, ok
 }
 
-// dayLimit is what may be counted of a daily limit, with the permits ever given.
+// dayLimit is what may be counted of a daily limit without permits.
 func (m *sim) dayLimit(x exchange.Scope, perDay int64) int64 {
 	switch {
 	case !m.grants.Spanning:
-		return perDay + m.issued[x]
+		return perDay
 	case x.Kind != exchange.CarrierSource:
-		return exchange.PartOf(perDay, m.grants.Floor) + m.issued[x]
+		return exchange.PartOf(perDay, m.grants.Floor)
 	case m.s.set.Sources[x.Source].Movable():
-		return m.issued[x]
+		return 0
 	}
-	return perDay + m.issued[x]
+	return perDay
 }
 
 func (m *sim) instant() instant { return at(m.now) }
@@ -212,7 +213,7 @@ func (w *watch) check(m *sim) {
 func (sp *spending) bound(i, j int) error {
 	from, to, n := sp.times[i], sp.times[j], int64(j-i+1)
 	var perNano float64
-	var burst, day int64
+	var burst, day, more int64
 	limited, limitedDay := true, true
 	for k, e := range sp.epochs {
 		if e.from > to || k+1 < len(sp.epochs) && sp.epochs[k+1].from < from {
@@ -224,13 +225,13 @@ func (sp *spending) bound(i, j int) error {
 			perNano, burst = max(perNano, float64(e.rate.N)/float64(e.rate.Per)*float64(e.part.share)/exchange.FullShare), max(burst, e.part.burst)
 		}
 		limitedDay = limitedDay && e.day < int64(never)
-		day = max(day, e.day)
+		day, more = max(day, e.day), max(more, e.more)
 	}
 	if most := perNano*float64(to-from) + float64(burst); limited && float64(n) > most+1e-6 {
 		return fmt.Errorf("%d in %s, where %.3f are allowed", n, time.Duration(to-from), most)
 	}
-	if limitedDay && to-from <= daySpan && n > day {
-		return fmt.Errorf("%d in %s, where %d a day are allowed", n, time.Duration(to-from), day)
+	if limitedDay && to-from <= daySpan && n > day+more {
+		return fmt.Errorf("%d in %s, where %d a day are allowed, and %d permits", n, time.Duration(to-from), day, more)
 	}
 	return nil
 }
