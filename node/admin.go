@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"hikyaku/controlplane/exchange"
 	"hikyaku/controlplane/policy"
 	"hikyaku/node/api"
 	"hikyaku/node/events"
@@ -409,7 +410,8 @@ func (n *Node) Budgets(_ context.Context, f api.ListFilter) ([]api.Budget, error
 	out := []api.Budget{}
 	n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) {
 		for _, b := range s.Budgets(now) {
-			out = append(out, api.Budget{Scope: b.Scope, Kind: b.Kind, Limit: b.Limit, Used: b.Used, Available: b.Available, Until: timeOrNil(b.Until)})
+			out = append(out, api.Budget{Scope: b.Scope, Kind: b.Kind, Limit: b.Limit, Used: b.Used, Available: b.Available, Until: timeOrNil(b.Until),
+				Shared: b.Shared, Granted: b.Granted, Share: float64(b.Share) / exchange.FullShare, Part: b.Part, Permits: b.Permits})
 		}
 	})
 	slices.SortFunc(out, func(a, b api.Budget) int { return cmp.Or(cmp.Compare(a.Scope, b.Scope), cmp.Compare(a.Kind, b.Kind)) })

@@ -276,6 +276,13 @@ type Budget struct {
 	Used      int64      `json:"used"`
 	Available int64      `json:"available"`
 	Until     *time.Time `json:"until,omitempty" doc:"when some of it comes back"`
+
+	// Of a limit that this node shares with others:
+	Shared  bool    `json:"shared,omitempty" doc:"other nodes have parts of the limit"`
+	Granted bool    `json:"granted,omitempty" doc:"of a shared limit: the leader's grant holds; else the node has its floor only"`
+	Share   float64 `json:"share,omitempty" doc:"of a shared rate: this node's part, 0 to 1"`
+	Part    int64   `json:"part,omitempty" doc:"of a shared limit: what is this node's of the burst, the connections or the day's count"`
+	Permits int64   `json:"permits,omitempty" doc:"what the leader has given of the day's count on top"`
 }
 
 // TraceFilter picks SMTP sessions. Empty fields match all.
