@@ -193,6 +193,9 @@ func (l *Ledger) grant(now time.Time, k *stake) part {
 			t.conns = max(t.conns, one(k.floor.conns == 0))
 		}
 	}
+	if !l.counted {
+		t.conns = min(t.conns, max(k.held.conns, k.cur.conns, k.open)-k.floor.conns)
+	}
 	return k.useful(now, k.atLeastSure(k.floor.add(t.within(room))))
 }
 

@@ -65,6 +65,8 @@ type Member struct {
 	Rank  int64
 	Floor int64 // as it stands in etcd
 	Drain bool
+	// Drained: its drain is over, so nothing of it is open.
+	Drained bool
 }
 
 // Config is what a leader begins with.
@@ -87,6 +89,7 @@ type Ledger struct {
 	byName  map[string]*member
 	ghosts  []*member // removed, with grants that have not run out
 	settled bool      // every member has confirmed an answer of this term, or TTL has passed
+	counted bool      // every member has told its connections, or they are closed by now
 	ceiling int64     // of all floors together (floor.go)
 	shrunk  time.Time // when a member was removed last
 	begun   bool      // members have been told
@@ -184,7 +187,7 @@ func (l *Ledger) SetMembers(now time.Time, members []Member) {
 		if want.Lease != m.Lease && want.Lease != 0 {
 			m.newLease(want.Lease)
 		}
-		m.Lease, m.Drain = want.Lease, want.Drain
+		m.Lease, m.Drain, m.Drained = want.Lease, want.Drain, want.Drained
 		m.recorded = want.Floor
 		l.changeFloor(m, max(want.Floor, l.planned(m)), want.Rank)
 	}
@@ -228,8 +231,14 @@ func (l *Ledger) Tick(now time.Time) {
 	}
 }
 
-// settle notes when nothing that the old leader granted can hold any more.
+// settle notes when nothing that the old leader granted can hold any more, and
+// when the connections of all members are known: of one that is silent since
+// before this leader's time nobody knows how many it left open.
 func (l *Ledger) settle(now time.Time) {
+	if !l.counted && l.begun {
+		l.counted = now.Sub(l.cfg.Elected) >= exchange.GrantTTL+ConnectionLinger ||
+			!slices.ContainsFunc(l.members, func(m *member) bool { return !m.heard && !m.Drained })
+	}
 	if l.settled {
 		return
 	}

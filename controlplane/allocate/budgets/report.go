@@ -106,7 +106,7 @@ func (l *Ledger) takeDemands(now time.Time, m *member, r *exchange.Report) {
 			k.hear(l, now, &exchange.Demand{Holding: exchange.Holding{Issued: k.issued, Void: k.void}, Spent: k.spent, Returned: k.returned, Kept: k.kept}, gap)
 		}
 	}
-	m.adopted, m.fallen, m.at = true, false, now
+	m.adopted, m.heard, m.fallen, m.at = true, true, false, now
 }
 
 // hear takes one demand.
@@ -156,10 +156,14 @@ func (l *Ledger) answer(now time.Time, m *member, r *exchange.Report, a *exchang
 		}
 		k.old, k.prev, k.cur = k.old.max(k.prev), k.cur, g
 		k.recount()
-		if g != k.floor {
+		own := k.floor // what the node makes of a scope that is missing
+		if a.Floor != m.Floor {
+			own = k.floorOf(&Member{Floor: a.Floor, Rank: m.Rank})
+		}
+		if g != own {
 			rich = true
 		}
-		if g != k.floor || permits {
+		if g != own || permits {
 			a.Grants = append(a.Grants, exchange.Grant{Scope: k.id, Holding: exchange.Holding{
 				Share: g.share, Burst: g.burst, LinkBurst: g.link, Connections: g.conns,
 				Issued: k.issued, Void: k.void,

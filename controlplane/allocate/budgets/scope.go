@@ -89,6 +89,7 @@ type member struct {
 	at      time.Time // of the last report
 	serial  uint64
 	adopted bool // has reported under this lease to this leader
+	heard   bool // has reported to this leader
 	settled bool
 
 	// The last two answers, by the serial of their reports, and when the last
