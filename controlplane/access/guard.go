@@ -272,6 +272,12 @@ func knownHost(host string, names []string) bool {
 // no such path (404), no such method (405).
 func serve(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
 	h, route := mux.Handler(r)
+	if odd(r.URL.Path) {
+		// The mux would send the client to the path without the dots: names that
+		// are dots do not exist.
+		problem(w, http.StatusNotFound, "there is nothing at this path; /docs lists what there is")
+		return
+	}
 	if route != "" {
 		mux.ServeHTTP(w, r)
 		return
@@ -284,6 +290,17 @@ func serve(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	problem(w, http.StatusNotFound, "there is nothing at this path; /docs lists what there is")
+}
+
+// odd reports whether a path has segments that are empty or dots.
+func odd(path string) bool {
+	path = strings.TrimSuffix(path, "/")
+	for segment := range strings.SplitSeq(strings.TrimPrefix(path, "/"), "/") {
+		if segment == "" && path != "" || segment == "." || segment == ".." {
+			return true
+		}
+	}
+	return false
 }
 
 // peek takes an answer's status and headers and drops its body.

@@ -92,6 +92,7 @@ var table = func() map[string]need {
 		GET /v1/lanes
 		GET /v1/sites
 		GET /v1/budgets
+		GET /v1/transfers
 		GET /v1/policy
 		GET /v1/policy/{kind}
 		GET /v1/policy/{kind}/{name}
@@ -109,6 +110,7 @@ var table = func() map[string]need {
 		GET /v1/cluster/lanes
 		GET /v1/cluster/sites
 		GET /v1/cluster/budgets
+		GET /v1/cluster/transfers
 	`)
 	// A trace shows addresses and sessions of all tenants.
 	add(need{Operator, false}, `
@@ -131,7 +133,10 @@ var table = func() map[string]need {
 	`)
 	add(need{Admin, false}, `
 		POST /v1/policy:rollback
+		POST /v1/policy:accept-restored
 		DELETE /v1/nodes/{node}
+		POST /v1/transfers/{number}/reclaim
+		POST /v1/cluster/transfers/{node}/{number}/reclaim
 		GET /debug/pprof/
 		GET /debug/pprof/cmdline
 		GET /debug/pprof/profile

@@ -127,6 +127,7 @@ func (a *api) registerPolicy(h huma.API) {
 	huma.Register(h, also(withBody[ApplyRequest](h, operation("apply", http.MethodPost, "/v1/policy:apply", "Change several resources, all or none")), bad, missing, conflict, refused, forbidden), a.apply)
 	huma.Register(h, operation("history", http.MethodGet, "/v1/policy:history", "List revisions, newest first"), a.history)
 	huma.Register(h, also(withBody[RollbackRequest](h, operation("rollback", http.MethodPost, "/v1/policy:rollback", "Go back to the resources of an old revision")), bad, missing, conflict, refused), a.rollback)
+	huma.Register(h, also(operation("accept-restored", http.MethodPost, "/v1/policy:accept-restored", "Let the policy of an etcd that was restored from an older backup count"), conflict), a.acceptRestored)
 }
 
 type listOut struct {

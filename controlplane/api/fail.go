@@ -35,6 +35,8 @@ func (a *api) fail(what string, err error) error {
 		return p
 	case errors.As(err, &conflict):
 		return problem(http.StatusConflict, conflict.Error())
+	case errors.Is(err, store.ErrWentBack), errors.Is(err, store.ErrNotRestored):
+		return problem(http.StatusConflict, err.Error())
 	case errors.Is(err, store.ErrNotFound):
 		return problem(http.StatusNotFound, err.Error())
 	}

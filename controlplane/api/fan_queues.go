@@ -72,6 +72,7 @@ func (a *api) registerFan(h huma.API) {
 	a.registerFanJobs(h)
 	a.registerFanViews(h)
 	a.registerFanStreams(h)
+	a.registerFanTransfers(h)
 }
 
 // listing is a merged listing under way.

@@ -180,6 +180,9 @@ func (a *api) stream(ctx context.Context, names []string, s streaming) (*huma.St
 		_, w := humago.Unwrap(h)
 		h.SetHeader("Content-Type", "application/x-ndjson")
 		h.SetStatus(http.StatusOK)
+		if h.Method() == http.MethodHead {
+			return // the client takes the connection for free
+		}
 		l := &lines{w: bufio.NewWriterSize(w, 32<<10), control: http.NewResponseController(w)}
 		var readers sync.WaitGroup // each reads one node until its end or ctx's
 		m := &merging{s: s, nodes: nodes, from: make([]chan nodeLine, len(nodes)), any: make(chan nodeLine, 64)}

@@ -106,6 +106,7 @@ type NodeSummary struct {
 	Version  string     `json:"version"`
 	Started  time.Time  `json:"started"`
 	NotReady []string   `json:"not_ready,omitempty"`
+	Alarms   []string   `json:"alarms,omitempty" doc:"What a person should look at, as the node sees it."`
 	Rates    Flow       `json:"rates"`
 	Queue    QueueSizes `json:"queue"`
 	Conns    Sockets    `json:"connections"`

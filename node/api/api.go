@@ -24,16 +24,22 @@ type Options struct {
 	Node Node
 	// API takes the operations, so that all parts of the admin API are in one
 	// document. nil: one of their own on the mux, with its document.
-	API     huma.API
-	Version string
-	Pprof   bool         // serve /debug/pprof
-	Logger  *slog.Logger // nil: discard
-	Streams int          // streams open at once. Default 32
+	API huma.API
+	// Cluster tells of the parts that join the node to others. nil: there are
+	// none.
+	Cluster func() *Cluster
+	// Collectors are printed on /metrics beside the node's own.
+	Collectors []prometheus.Collector
+	Version    string
+	Pprof      bool         // serve /debug/pprof
+	Logger     *slog.Logger // nil: discard
+	Streams    int          // streams open at once. Default 32
 }
 
 // api is the handlers' common ground.
 type api struct {
 	node    Node
+	cluster func() *Cluster
 	log     *slog.Logger
 	streams chan struct{}
 }
@@ -47,10 +53,10 @@ func Register(mux *http.ServeMux, o Options) *huma.OpenAPI {
 	if o.Streams <= 0 {
 		o.Streams = 32
 	}
-	a := &api{node: o.Node, log: o.Logger, streams: make(chan struct{}, o.Streams)}
+	a := &api{node: o.Node, cluster: o.Cluster, log: o.Logger, streams: make(chan struct{}, o.Streams)}
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", a.readyz)
-	mux.Handle("GET /metrics", metricsHandler(o.Node, o.Logger))
+	mux.Handle("GET /metrics", metricsHandler(&o))
 	if o.Pprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
@@ -87,13 +93,14 @@ func (a *api) readyz(w http.ResponseWriter, _ *http.Request) {
 	plain(w, http.StatusOK, "ready")
 }
 
-func metricsHandler(n Node, log *slog.Logger) http.Handler {
+func metricsHandler(o *Options) http.Handler {
 	r := prometheus.NewRegistry()
-	r.MustRegister(collector{n}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(o.Collectors...)
+	r.MustRegister(collector{o.Node, o.Cluster}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{
 		MaxRequestsInFlight: 4,
 		Timeout:             30 * time.Second,
-		ErrorLog:            slog.NewLogLogger(log.Handler(), slog.LevelError),
+		ErrorLog:            slog.NewLogLogger(o.Logger.Handler(), slog.LevelError),
 	})
 }
 

@@ -12,7 +12,10 @@ const maxLabels = 100
 
 // collector prints a snapshot of the node. It is unchecked (Describe sends
 // nothing), because label values come and go.
-type collector struct{ node Node }
+type collector struct {
+	node    Node
+	cluster func() *Cluster // nil: the node stands alone
+}
 
 func (c collector) Describe(chan<- *prometheus.Desc) {}
 
@@ -31,6 +34,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	p.dns(&m.DNS)
 	p.events(&m.Events)
 	p.transfer(&m.Transfer)
+	if c.cluster != nil {
+		p.cluster(c.cluster())
+	}
 }
 
 // printer turns numbers into metrics.
@@ -170,6 +176,8 @@ func (p printer) scheduler(m *SchedulerMetrics) {
 	gauge(p, "scheduler_ready", "Deliveries that are due.", m.Ready)
 	gauge(p, "scheduler_in_flight", "Deliveries being attempted.", m.InFlight)
 	gauge(p, "scheduler_held", "Deliveries held by an operator.", m.Held)
+	gauge(p, "scheduler_stranded", "Deliveries in queues that are due and whose pool has no source on this node.", m.Stranded)
+	gauge(p, "scheduler_stranded_queues", "Queues that are due and whose pool has no source on this node.", m.StrandedQueues)
 	gauge(p, "scheduler_sites", "MX host sets known.", m.Sites)
 	gauge(p, "scheduler_lanes", "Lanes: source × site.", m.Lanes)
 	by(p, counterKind, "scheduler_dispatched_total", "Deliveries given out.", "priority", m.Dispatched)

@@ -72,6 +72,7 @@ func (a *api) register(h huma.API) {
 	a.registerActions(h)
 	a.registerJobs(h)
 	a.registerScheduler(h)
+	a.registerTransfers(h)
 }
 
 func (a *api) registerQueues(h huma.API) {
@@ -126,7 +127,11 @@ func (a *api) registerQueues(h huma.API) {
 	})
 	type none struct{}
 	route(h, a, get("overview", "/v1/overview", "One look at the node"), func(ctx context.Context, _ *none) (*Overview, error) {
-		return a.node.Overview(ctx)
+		o, err := a.node.Overview(ctx)
+		if err == nil && a.cluster != nil {
+			o.Alarms = a.cluster().Alarms
+		}
+		return o, err
 	})
 }
 

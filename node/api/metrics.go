@@ -93,12 +93,14 @@ type SchedulerMetrics struct {
 	Ready       int64
 	InFlight    int64
 	Held        int64
-	Sites       int64
-	Lanes       int64
-	Dispatched  map[string]uint64 // by priority
-	Waiting     map[string]int64  // queues by the limit that binds their head
-	Pages       uint64
-	HandoffFull uint64 // accepted deliveries that did not fit and wait on disk
+	// Stranded is deliveries in queues that are due and have no source here.
+	Stranded, StrandedQueues int64
+	Sites                    int64
+	Lanes                    int64
+	Dispatched               map[string]uint64 // by priority
+	Waiting                  map[string]int64  // queues by the limit that binds their head
+	Pages                    uint64
+	HandoffFull              uint64 // accepted deliveries that did not fit and wait on disk
 }
 
 // DeliveryMetrics is the way out.

@@ -32,6 +32,11 @@ type Node interface {
 	Sites(context.Context, ListFilter) ([]Site, error)
 	Budgets(context.Context, ListFilter) ([]Budget, error)
 
+	OpenTransfers(context.Context) ([]Transfer, error)
+	// Reclaim is for a transfer whose receiver is gone for good; ErrConflict is
+	// that another spool was named, or that the answer is still awaited.
+	Reclaim(ctx context.Context, number uint64, r *ReclaimRequest) (*Reclaimed, error)
+
 	// Trace, SearchEvents and TailEvents call fn until ctx ends, fn returns an
 	// error, or there is no more. A line is one JSON object, with or without
 	// its line end, valid until fn returns.

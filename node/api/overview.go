@@ -9,6 +9,7 @@ type Overview struct {
 	Time     time.Time `json:"time"`
 	Started  time.Time `json:"started"`
 	NotReady []string  `json:"not_ready,omitempty"`
+	Alarms   []string  `json:"alarms,omitempty" doc:"what a person should look at; the node takes mail all the same"`
 
 	Rates       Rates        `json:"rates"`
 	Queue       QueueTotals  `json:"queue"`

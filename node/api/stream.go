@@ -99,6 +99,9 @@ func (a *api) stream(what string, d time.Duration, run func(ctx context.Context,
 		_, w := humago.Unwrap(h)
 		h.SetHeader("Content-Type", "application/x-ndjson")
 		h.SetStatus(http.StatusOK)
+		if h.Method() == http.MethodHead {
+			return // the client takes the connection for free
+		}
 		l := &liner{control: http.NewResponseController(w)}
 		l.mu.w = bufio.NewWriterSize(w, 32<<10)
 		var flusher sync.WaitGroup

@@ -35,6 +35,8 @@ type Node struct {
 		jobs    []api.Job
 		actions []api.Action
 		asked   []api.ActionRequest
+
+		transfers []api.Transfer
 	}
 }
 
