@@ -89,7 +89,7 @@ func (s *Scheduler) Demands(now time.Time, max int) []exchange.Demand {
 	}
 	s.fire(t)
 	var out []exchange.Demand
-	lt.each(func(x exchange.Scope, c *scope, l *links) {
+	lt.eachShared(func(x exchange.Scope, c *scope, l *links) {
 		if d, ok := lt.demand(t, x, c, l); ok {
 			out = append(out, d)
 		}

@@ -178,12 +178,14 @@ func (lapseTimer) fire(s *Scheduler, now instant) {
 // nobody knows any more how they stood before: a grant can be less than the
 // floor, and then more is there than those who wait were told.
 func (s *Scheduler) regrant(now instant, xs []exchange.Scope, lapsed func(*exchange.Scope) bool) {
-	eased := false
+	var eased []*links
 	for i := range xs {
-		eased = s.bring(now, &xs[i], lapsed(&xs[i])) || eased
+		if l := s.bring(now, &xs[i], lapsed(&xs[i])); l != nil {
+			eased = append(eased, l)
+		}
 	}
-	if eased {
-		s.lookAround()
+	if len(eased) > 0 {
+		s.lookAround(eased)
 	}
 }
 
@@ -195,12 +197,13 @@ func (s *Scheduler) regrantAll(now instant, lapsed func(*exchange.Scope) bool) {
 	s.regrant(now, all, lapsed)
 }
 
-// bring brings one budget to what holds now, and tells whether sites need look.
-func (s *Scheduler) bring(now instant, x *exchange.Scope, lapsed bool) (eased bool) {
+// bring brings one budget to what holds now, and returns it if its sites need
+// look.
+func (s *Scheduler) bring(now instant, x *exchange.Scope, lapsed bool) *links {
 	c, l := s.limits.find(x)
 	switch {
 	case c == nil:
-		return false
+		return nil
 	case l == nil:
 		before := c.ready(now)
 		if lapsed {
@@ -208,15 +211,17 @@ func (s *Scheduler) bring(now instant, x *exchange.Scope, lapsed bool) (eased bo
 		}
 		s.limits.setScope(now, *x, c)
 		s.rearm(c, before, now)
-		return false
+		return nil
 	}
 	before, room := max(l.ready(now), l.connRate.ready(now)), l.maxConns-l.conns
 	if lapsed {
 		before = never
 	}
 	s.limits.setLinks(now, *x, l)
-	l.eased = max(l.ready(now), l.connRate.ready(now)) < before || l.maxConns-l.conns > room || l.excess() > 0
-	return l.eased
+	if l.eased = max(l.ready(now), l.connRate.ready(now)) < before || l.maxConns-l.conns > room || l.excess() > 0; !l.eased {
+		return nil
+	}
+	return l
 }
 
 // rearm moves those who wait for a budget to when it has something now.
@@ -235,7 +240,7 @@ func (s *Scheduler) rearm(c *scope, before, now instant) {
 
 // lookAround lets the sites look whose carriers have more than they had, or
 // more connections than they may.
-func (s *Scheduler) lookAround() {
+func (s *Scheduler) lookAround(eased []*links) {
 	s.around.each(func(st *site) bool {
 		look := st.all.eased
 		for _, l := range st.lanes {
@@ -250,7 +255,7 @@ func (s *Scheduler) lookAround() {
 		}
 		return true
 	})
-	for _, l := range s.limits.links {
+	for _, l := range eased {
 		l.eased = false
 	}
 }

@@ -206,7 +206,7 @@ type limitTable struct {
 	days    []DayUse // of the last dispatch
 
 	// Whether policy bounds any of these, so that nobody need look for them.
-	anyPool, anyAtOne, anyJob bool
+	anyPool, anyAtOne, anyJob, anySourceDay bool
 }
 
 func (t *limitTable) init() {
@@ -236,9 +236,10 @@ func (t *limitTable) apply(now instant, set *policy.Set) {
 
 // note looks which of the rarer limits policy has.
 func (t *limitTable) note(set *policy.Set) {
-	t.anyPool, t.anyAtOne, t.anyJob = false, false, false
+	t.anyPool, t.anyAtOne, t.anyJob, t.anySourceDay = false, false, false, false
 	for _, c := range set.Carriers {
 		t.anyPool = t.anyPool || len(c.PerPool) > 0
+		t.anySourceDay = t.anySourceDay || c.PerSource.PerDay > 0
 	}
 	for _, te := range set.Tenants {
 		t.anyAtOne = t.anyAtOne || len(te.Carriers) > 0
@@ -247,12 +248,20 @@ func (t *limitTable) note(set *policy.Set) {
 		t.anyPool = t.anyPool || th.Pool != ""
 		t.anyAtOne = t.anyAtOne || th.Tenant != "" && th.Carrier != ""
 		t.anyJob = t.anyJob || th.Job != ""
+		t.anySourceDay = t.anySourceDay || th.Source != "" && th.PerDay > 0
 	}
 }
 
 // each calls fn for every budget, in no order; l is nil where there are no
 // connections to count.
 func (t *limitTable) each(fn func(x exchange.Scope, c *scope, l *links)) {
+	t.eachOfTenants(fn)
+	for key, l := range t.links {
+		fn(key.scope(), &l.scope, l)
+	}
+}
+
+func (t *limitTable) eachOfTenants(fn func(x exchange.Scope, c *scope, l *links)) {
 	for name, c := range t.tenants {
 		fn(tenantScope(name), c, nil)
 	}
@@ -265,8 +274,16 @@ func (t *limitTable) each(fn func(x exchange.Scope, c *scope, l *links)) {
 	for key, c := range t.atOne {
 		fn(key.scope(), c, nil)
 	}
+}
+
+// eachShared is each, but for what other nodes have no part in. The sources of
+// all carriers are far the most budgets, and seldom shared.
+func (t *limitTable) eachShared(fn func(x exchange.Scope, c *scope, l *links)) {
+	t.eachOfTenants(fn)
 	for key, l := range t.links {
-		fn(key.scope(), &l.scope, l)
+		if key.source == "" || t.anySourceDay && l.perDay > 0 {
+			fn(key.scope(), &l.scope, l)
+		}
 	}
 }
 
