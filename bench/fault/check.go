@@ -26,6 +26,7 @@ type Sight struct {
 	Source  string // the address that it came from
 	Node    string // by EHLO; "" before it
 	Epoch   int64
+	Lost    bool // Ended: without QUIT
 }
 
 // Violation is one breach of what must always hold.

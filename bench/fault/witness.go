@@ -31,8 +31,11 @@ type Witness struct {
 	busy   atomic.Int64 // nanoseconds that each message takes
 	mu     struct {
 		sync.Mutex
-		sights []Sight
-		full   bool
+		sights   []Sight
+		receipts []Receipt
+		last     map[string]Sight // by source: its newest MAIL
+		counts   map[string]int   // MAILs by carrier
+		full     bool
 	}
 }
 
@@ -40,11 +43,15 @@ type Witness struct {
 const maxSights = 4_000_000
 
 // Domain is the recipient domain of a carrier of the witness.
-func Domain(carrier string) string { return carrier + ".fault.test" }
+func Domain(carrier string) string { return carrier + "." + zone }
+
+// zone has all recipients.
+const zone = "fault.test"
 
 // Watch starts a witness for the carriers. Recipients are the ledger's.
 func Watch(l *ledger.Ledger, carriers ...string) (_ *Witness, err error) {
 	w := &Witness{ledger: l, began: time.Now()}
+	w.mu.last, w.mu.counts = map[string]Sight{}, map[string]int{}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.Close())
@@ -107,14 +114,51 @@ func (w *Witness) Sights() ([]Sight, error) {
 	return append([]Sight(nil), w.mu.sights...), nil
 }
 
+// Receipts are all recipients that were taken, in the order of time.
+func (w *Witness) Receipts() []Receipt {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]Receipt(nil), w.mu.receipts...)
+}
+
+// Last is the newest MAIL from a source; false if there was none.
+func (w *Witness) Last(source string) (Sight, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s, ok := w.mu.last[source]
+	return s, ok
+}
+
+// Count is how many MAILs a carrier has seen.
+func (w *Witness) Count(carrier string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.mu.counts[carrier]
+}
+
 func (w *Witness) see(s Sight) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if s.Kind == Mail {
+		w.mu.last[s.Source] = s
+		w.mu.counts[s.Carrier]++
+	}
 	if len(w.mu.sights) >= maxSights {
 		w.mu.full = true
 		return
 	}
 	w.mu.sights = append(w.mu.sights, s)
+}
+
+// took notes a recipient. Its sights are as many as its receipts, so one bound
+// serves for both.
+func (w *Witness) took(r Receipt) {
+	w.ledger.Received(r.Number, r.At)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.mu.full {
+		w.mu.receipts = append(w.mu.receipts, r)
+	}
 }
 
 func (w *Witness) session(carrier string, p sink.Peer) sink.Session {
@@ -156,13 +200,16 @@ func (s *session) Mail(string, string) sink.Verdict {
 func (s *session) Content(r *sink.Received) sink.Verdict {
 	for _, to := range r.To {
 		if n, ok := ledger.Number(to); ok {
-			s.w.ledger.Received(n, s.w.Now())
+			s.w.took(Receipt{At: s.w.Now(), Number: n, Conn: s.sight.Conn, Node: s.sight.Node, Carrier: s.sight.Carrier})
 		}
 	}
 	return sink.Verdict{Delay: time.Duration(s.w.busy.Load())}
 }
 
-func (s *session) Closed(error) { s.see(Ended) }
+func (s *session) Closed(err error) {
+	s.sight.Lost = err != nil
+	s.see(Ended)
+}
 
 // speaker reads the EHLO name of a node under test: node, epoch, source, "test",
 // as in n1.e12.source-3.test. Any other name gives nothing.
