@@ -27,6 +27,7 @@ var small = map[string]scenario.Params{
 	"carriers": {Rate: 150, Duration: policy.Duration(6 * time.Second), Settle: policy.Duration(time.Second), Restarts: 1},
 	"soak":     {Rate: 300, Duration: policy.Duration(3 * time.Second)},
 	"scale":    {Messages: 1500, Nodes: 2},
+	"limits":   {Messages: 1500},
 }
 
 func do(t *testing.T, name string, p scenario.Params) (*report.Report, error) {

@@ -102,14 +102,11 @@ func (c *cli) serve(ctx context.Context, o serveOptions) (err error) {
 	if err := dataDir(cfg); err != nil {
 		return err
 	}
-	// The control plane ends after the node, which gives its sources back by it.
-	beside, end := context.WithCancel(context.WithoutCancel(ctx))
-	defer end()
-	p, err := newProcess(beside, cfg, o, log)
+	p, err := newProcess(ctx, cfg, o, log)
 	if err != nil {
 		return err
 	}
-	defer func() { end(); err = errors.Join(err, p.close()) }()
+	defer func() { err = errors.Join(err, p.close()) }()
 	log.Info("starting", "version", thisBuild().Version, "as", roleName(cfg), "smtp", strings.Join(smtpAddresses(cfg), " "),
 		"admin", cfg.Admin.Listen, "peers", p.advertise, "data", cfg.Node.DataDir)
 	hup := make(chan os.Signal, 1)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"hikyaku/controlplane/policy"
 	"hikyaku/node"
@@ -40,12 +41,16 @@ type process struct {
 	peers     *peer.Peers
 	listener  net.Listener // of peers
 	advertise string
+	started   time.Time
 	follower  *follow.Follower // nil without the role of a node
 	rumours   *rumours         // nil likewise
 	node      *node.Node       // nil likewise
+	steering  *control.Control // nil likewise
+	addresses *attach.Table    // nil likewise
 
 	admin, peerDoor door
 	tasks           sync.WaitGroup
+	endTasks        context.CancelFunc
 	mu              struct {
 		sync.Mutex
 		decider *decider // nil until it is open
@@ -66,10 +71,11 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.Error(w, "starting", http.StatusServiceUnavailable)
 }
 
-// newProcess opens everything; nothing takes mail yet. Its context is that of
-// what runs beside the node until close.
+// newProcess opens everything; nothing takes mail yet. What runs beside the node
+// runs until close, whatever becomes of ctx: the node gives its sources back by
+// it when it ends.
 func newProcess(ctx context.Context, cfg *config.Config, o serveOptions, log *slog.Logger) (_ *process, err error) {
-	p := &process{cfg: cfg, o: o, log: log}
+	p := &process{cfg: cfg, o: o, log: log, started: time.Now()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.close())
@@ -149,16 +155,17 @@ func (p *process) newControl(n control.Node, spoolID string) (node.Control, erro
 	if err != nil {
 		return nil, err
 	}
-	addresses, err := attach.Open(attach.Options{File: file, Programs: c.Programs, Logger: p.log})
+	p.addresses, err = attach.Open(attach.Options{File: file, Programs: c.Programs, Logger: p.log})
 	if err != nil {
 		return nil, err
 	}
-	return control.New(control.Options{
+	p.steering, err = control.New(control.Options{
 		Client: p.etcd.client, Keys: p.etcd.keys, Key: p.etcd.key, Name: p.cfg.Node.Name, NodeID: spoolID, DataDir: p.cfg.Node.DataDir, Version: thisBuild().Version,
 		Peer: p.advertise, Gossip: p.rumours.address(), Labels: c.Labels, Capacity: c.Capacity, TTL: c.LeaseTTL.D(), Margin: c.LeaseMargin.D(), Quarantine: c.Quarantine.D(),
-		Alone: p.etcd.server != nil, HTTP: p.peers.Client(), Scheme: p.peers.Scheme(), Node: n, Attach: addresses, Logger: p.log,
+		Alone: p.etcd.server != nil, HTTP: p.peers.Client(), Scheme: p.peers.Scheme(), Node: n, Attach: p.addresses, Logger: p.log,
 		Unsafe: control.Unsafe{TrustSession: p.o.unsafeTrustSession, GrantsForever: p.o.unsafeGrantsForever},
 	})
+	return p.steering, err
 }
 
 // policy is the policy in force here; nil while there is none.
@@ -195,7 +202,7 @@ func (p *process) run(ctx context.Context) error {
 	return p.node.Run(ctx)
 }
 
-// close ends what newProcess opened; the context that it was given has ended.
+// close ends what newProcess opened.
 func (p *process) close() error {
 	var errs []error
 	if p.node != nil {
@@ -204,6 +211,7 @@ func (p *process) close() error {
 	if p.follower != nil {
 		errs = append(errs, p.follower.Close())
 	}
+	p.endTasks()
 	p.tasks.Wait()
 	if p.rumours != nil {
 		errs = append(errs, p.rumours.close())
