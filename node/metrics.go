@@ -94,7 +94,7 @@ func (n *Node) spoolMetrics(m *api.SpoolMetrics) {
 func (n *Node) schedulerMetrics(m *api.SchedulerMetrics) {
 	n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) {
 		c := s.Counts()
-		*m = api.SchedulerMetrics{Queues: int64(c.Queues), InMemory: int64(c.Loaded), InFlight: int64(c.InFlight), Sites: int64(c.Sites), Lanes: int64(c.Lanes), Pages: c.Paged}
+		*m = api.SchedulerMetrics{Queues: int64(c.Queues), InMemory: int64(c.Loaded), InFlight: int64(c.InFlight), Sites: int64(c.Sites), Lanes: int64(c.Lanes), Pages: c.Paged, StrandedQueues: int64(c.Stranded)}
 		m.InMemoryMax = int64(s.MaxLoaded())
 		m.Dispatched = map[string]uint64{}
 		for p := range n.count.dispatched {
@@ -102,7 +102,7 @@ func (n *Node) schedulerMetrics(m *api.SchedulerMetrics) {
 		}
 	})
 	look := n.survey()
-	m.Waiting, m.Held, m.Ready = look.states, look.held, look.ready
+	m.Waiting, m.Held, m.Ready, m.Stranded = look.states, look.held, look.ready, look.stranded
 	m.HandoffFull = n.count.noRoom.Load()
 }
 

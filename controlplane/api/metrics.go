@@ -110,8 +110,8 @@ func (p printer) control(m *controlplane.Metrics) {
 	counter(p, "controlplane_exchanges_refused_total", "Exchanges that were refused: malformed, of a stranger, or to one who does not lead.", m.ExchangesRefused)
 	counter(p, "controlplane_exchange_bytes_total", "Bytes of reports and answers.", m.ExchangeBytes)
 	counter(p, "controlplane_decisions_total", "Looks at all members, sources and budgets.", m.Decisions)
-	counter(p, "controlplane_decision_seconds_total", "Time in these.", m.DecisionTime.Seconds())
-	gauge(p, "controlplane_last_decision_seconds", "Time of the last one.", m.LastDecision.Seconds())
+	counter(p, "controlplane_decision_seconds_total", "Time in decisions.", m.DecisionTime.Seconds())
+	gauge(p, "controlplane_last_decision_seconds", "Time of the last decision.", m.LastDecision.Seconds())
 	counter(p, "controlplane_records_written_total", "Records written to etcd as leader.", m.Written)
 	counter(p, "controlplane_transactions_total", "Transactions of the leader, those refused among them.", m.Transactions)
 	counter(p, "controlplane_conflicts_total", "Transactions refused because something had changed meanwhile, or this process no longer led.", m.Conflicts)
@@ -125,7 +125,7 @@ func (p printer) control(m *controlplane.Metrics) {
 // a 0 of theirs would say that there are no nodes.
 func (p printer) office(m *controlplane.Metrics) {
 	gauge(p, "controlplane_members", "Nodes that have joined and were not removed. Told by the leader only.", m.Members)
-	gauge(p, "controlplane_members_live", "Of these, nodes that are registered. Told by the leader only.", m.Live)
+	gauge(p, "controlplane_members_live", "Members that are registered. Told by the leader only.", m.Live)
 	gauge(p, "controlplane_budgets", "Budgets of which the leader keeps account. Told by the leader only.", m.Scopes)
 	gauge(p, "controlplane_permits", "Permits of daily budgets given in this term. Told by the leader only.", m.Permits)
 	gauge(p, "controlplane_sources_homeless", "Movable sources that no live node may hold. Told by the leader only.", m.Homeless)

@@ -162,11 +162,11 @@ func (p printer) transfer(m *TransferMetrics) {
 	counter(p, "transfer_refused_total", "Requests of other nodes refused.", m.Refused)
 	counter(p, "transfer_reclaimed_total", "Deliveries that an operator took back without an answer.", m.Reclaimed)
 	gauge(p, "transfer_open", "Transfers of which it is not known yet who has the deliveries.", m.Open)
-	gauge(p, "transfer_stuck", "Of these, those that need an operator.", m.Stuck)
+	gauge(p, "transfer_stuck", "Open transfers that need an operator.", m.Stuck)
 	gauge(p, "transfer_moving", "Deliveries in open transfers; they wait.", m.Moving)
 	gauge(p, "transfer_oldest_seconds", "How long the oldest transfer has been open.", m.OldestSeconds)
-	gauge(p, "transfer_receiving_bytes", "Bytes of parcels in memory.", m.ReceivingBytes)
-	gauge(p, "transfer_receiving_bytes_max", "Bound on these.", m.ReceivingMax)
+	gauge(p, "transfer_receiving_bytes", "Bytes of parcels of other nodes in memory.", m.ReceivingBytes)
+	gauge(p, "transfer_receiving_bytes_max", "Bound on bytes of parcels in memory.", m.ReceivingMax)
 }
 
 func (p printer) scheduler(m *SchedulerMetrics) {

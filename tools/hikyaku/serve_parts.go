@@ -31,18 +31,24 @@ func (p *process) adminParts() http.Handler {
 		}
 		o.Refused = policyapi.Refused(d.store)
 	}
-	registerAdmin(mux, p.nodePart(), cluster)
-	if p.node == nil {
+	guard := access.New(mux, o)
+	counted := policyapi.Collector(func() policyapi.Metrics { return p.decides(guard) })
+	part := p.nodePart()
+	if part != nil {
+		part.Collectors = append(part.Collectors, counted)
+	} else {
 		p.controlHealth(mux)
+		mux.Handle("GET /metrics", policyapi.MetricsHandler(p.log, counted))
 	}
-	return access.New(mux, o)
+	registerAdmin(mux, part, cluster)
+	return guard
 }
 
 func (p *process) nodePart() *api.Options {
 	if p.node == nil {
 		return nil
 	}
-	return &api.Options{Node: p.node, Version: thisBuild().Version, Pprof: p.cfg.Admin.Pprof, Logger: p.log}
+	return &api.Options{Node: p.node, Cluster: p.joins, Version: thisBuild().Version, Pprof: p.cfg.Admin.Pprof, Logger: p.log}
 }
 
 // controlHealth is what a process without a node says to who asks whether it

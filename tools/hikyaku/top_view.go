@@ -121,11 +121,15 @@ func (c *cli) topHead(b *strings.Builder, s *topState) {
 		}
 		fmt.Fprintf(b, "%s  %s\n", c.paint("hikyaku "+clean(o.Node), bold), state)
 		c.topGates(b, o)
+		for i := range s.each {
+			c.topAlarms(b, s.each[i].Node+": ", s.each[i].Alarms)
+		}
 		return
 	}
 	fmt.Fprintf(b, "%s  %s  up %s  %s  memory %s (heap %s)  %d goroutines\n", c.paint("hikyaku "+clean(o.Node), bold), clean(o.Version),
 		span(o.Time.Sub(o.Started)), state, size(o.Memory.Resident), size(o.Memory.Heap), o.Memory.Goroutines)
 	c.topGates(b, o)
+	c.topAlarms(b, "", o.Alarms)
 	if o.EventsBack > 10_000 {
 		fmt.Fprintf(b, "%s\n", c.paint(fmt.Sprintf("the event log is %d transitions behind", o.EventsBack), yellow))
 	}
@@ -158,6 +162,18 @@ func (c *cli) topGates(b *strings.Builder, o *api.Overview) {
 		if g.Closed {
 			fmt.Fprintf(b, "%s\n", c.paint(clean("gate "+g.Name+" is closed, new mail is refused: "+g.Reason), red))
 		}
+	}
+}
+
+// mostAlarms bounds what one node may take of the screen.
+const mostAlarms = 3
+
+func (c *cli) topAlarms(b *strings.Builder, node string, alarms []string) {
+	for _, a := range alarms[:min(len(alarms), mostAlarms)] {
+		fmt.Fprintf(b, "%s\n", c.paint(clean(node+a), yellow))
+	}
+	if more := len(alarms) - mostAlarms; more > 0 {
+		fmt.Fprintf(b, "%s\n", c.paint(clean(fmt.Sprintf("%sand %d more", node, more)), yellow))
 	}
 }
 
