@@ -25,7 +25,7 @@ func (s *Scheduler) Again(now time.Time, key Lane, id message.DeliveryID) bool {
 		return false
 	}
 	q := it.q
-	others := s.limits.others(l, &q.key)
+	others := s.limits.makeOthers(t, l, &q.key)
 	ready := l.site.ready()
 	spare := func(c *scope) bool {
 		return c.ready(t) <= t && !c.awaited(min(q.key.Priority, message.Low)) && (!ready || c.available(t) > 1)

@@ -459,3 +459,26 @@ func TestSharedBudgetsAreShown(t *testing.T) {
 		t.Errorf("why: %s", text)
 	}
 }
+
+// A limit that comes while a delivery is out holds for its further transactions
+// too, though no other mail has asked for it yet.
+func TestLimitThatComesWhileADeliveryIsOut(t *testing.T) {
+	st := newStory(t, Config{}, "Source default {}", `Carrier big {"domains":["a.example"]}`, "Tenant red {}")
+	st.latency = func(Lane) time.Duration { return time.Hour }
+	st.accept(key("a.example", "red"), 1)
+	st.play(sec)
+	var id message.DeliveryID
+	for id = range st.disk.byID {
+	}
+	lane := Lane{"default", "mx.a.example"}
+	if !st.s.Again(st.now, lane, id) {
+		t.Fatal("no further transaction without any limit")
+	}
+	st.s.SetPolicy(st.now, policyOf(t, "Source default {}", `Carrier big {"domains":["a.example"]}`, `Tenant red {"carriers":{"big":{"rate":"1/s"}}}`))
+	if st.s.Again(st.now, lane, id) {
+		t.Error("a transaction at once where 1/s is the limit, and the bucket begins empty")
+	}
+	if !st.s.Again(st.now.Add(sec), lane, id) || st.s.Again(st.now.Add(sec), lane, id) {
+		t.Error("a second later it may have one, and one only")
+	}
+}

@@ -558,7 +558,18 @@ func scopeAt(which int, l *lane, k *message.QueueKey) exchange.Scope {
 	return poolKeyOf(l.site, l.pools[which-ofPools].pool).scope()
 }
 
-// others are a dispatch's budgets but for those of its lane.
+// makeOthers is others, and makes those that a policy has brought since the
+// delivery went out: none of its queue's need be left to have done so.
+func (t *limitTable) makeOthers(now instant, l *lane, k *message.QueueKey) (of [4]*scope) {
+	of = [...]*scope{t.tenant(now, k.Tenant), t.at(now, tenantKey{k.Tenant, l.site.carrier}), t.stream(now, streamKey{k.Tenant, k.Stream}), nil}
+	if k.Job != "" {
+		of[3] = t.jobFor(now, jobKey{k.Tenant, k.Job})
+	}
+	return of
+}
+
+// others are a dispatch's budgets but for those of its lane, as far as there
+// are any yet.
 func (t *limitTable) others(l *lane, k *message.QueueKey) (of [4]*scope) {
 	of = [...]*scope{t.tenants[k.Tenant], t.atOne[tenantKey{k.Tenant, l.site.carrier}], t.streams[streamKey{k.Tenant, k.Stream}], nil}
 	if k.Job != "" {
