@@ -58,8 +58,8 @@ func New() *Node {
 		{Destination: "example.org", Priority: "normal", Tenant: "shop", Carrier: "default", Queued: 17, Held: true, Binding: "held"},
 	}
 	n.mu.jobs = []api.Job{
-		{Tenant: "shop", ID: "news-1", State: "active", Created: old, Updated: Epoch, Accepted: 200000, Queued: 120000, Delivered: 79000, Bounced: 1000},
 		{Tenant: "bank", ID: "letters/7", State: "paused", Rate: "100/s", Created: old, Updated: Epoch, Accepted: 10, Queued: 10},
+		{Tenant: "shop", ID: "news-1", State: "active", Created: old, Updated: Epoch, Accepted: 200000, Queued: 120000, Delivered: 79000, Bounced: 1000},
 	}
 	return n
 }
