@@ -1,10 +1,14 @@
 package node
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strconv"
 
 	"hikyaku/node/api"
+	"hikyaku/node/transfer"
+	"hikyaku/spool"
 	"hikyaku/spool/message"
 )
 
@@ -46,4 +50,44 @@ func (n *Node) whyMoving(scope message.Scope) (rs []api.Reason) {
 		rs = append(rs, r)
 	}
 	return rs
+}
+
+func transferView(o *transfer.Open) api.Transfer {
+	return api.Transfer{
+		Number: o.Number, To: o.To.Name, Spool: o.To.Spool, Created: o.Created,
+		Deliveries: o.Deliveries, Recipients: o.Recipients, Why: o.Why, Stuck: o.Stuck,
+	}
+}
+
+// OpenTransfers is api.Node.
+func (n *Node) OpenTransfers(context.Context) ([]api.Transfer, error) {
+	var out []api.Transfer
+	for _, o := range n.Transfers() {
+		out = append(out, transferView(&o))
+	}
+	return out, nil
+}
+
+// Reclaim is api.Node. Who ordered it is logged beside what transfer logs, and
+// before: if the process ends in between, it is known who began.
+func (n *Node) Reclaim(_ context.Context, number uint64, r *api.ReclaimRequest) (*api.Reclaimed, error) {
+	for _, o := range n.Transfers() {
+		switch {
+		case o.Number != number:
+			continue
+		case o.Why == "":
+			return nil, fmt.Errorf("transfer %d is on its way to node %s at this moment; its answer is seconds away: %w", number, o.To.Name, api.ErrConflict)
+		case o.To.Spool != r.Spool:
+			return nil, fmt.Errorf("transfer %d was offered to spool %s of node %s, not to %s: %w", number, o.To.Spool, o.To.Name, r.Spool, api.ErrConflict)
+		}
+		n.log.Warn("an operator reclaims a transfer", "transfer", number, "to", o.To.Name, "spool", o.To.Spool, "deliveries", o.Deliveries, "author", r.Author, "reason", r.Reason)
+		if err := n.ReclaimTransfer(number, r.Spool); err != nil {
+			if errors.Is(err, spool.ErrNotFound) { // the answer has come since
+				return nil, fmt.Errorf("transfer %d was resolved meanwhile: %w", number, api.ErrConflict)
+			}
+			return nil, err
+		}
+		return &api.Reclaimed{Transfer: transferView(&o), Author: r.Author}, nil
+	}
+	return nil, fmt.Errorf("transfer %d is not open: who has its deliveries is known: %w", number, api.ErrNotFound)
 }

@@ -110,7 +110,7 @@ func OpenEtcd(ctx context.Context, client *clientv3.Client, o Options) (_ *Etcd,
 	if err := e.importFiles(ctx); err != nil {
 		return nil, fmt.Errorf("take over the policy of an older version: %w", err)
 	}
-	if _, err := e.sync(ctx); err != nil && !errors.Is(err, errWentBack) {
+	if _, err := e.sync(ctx); err != nil && !errors.Is(err, ErrWentBack) {
 		return nil, fmt.Errorf("open the policy store: %w", err)
 	}
 	e.turn <- struct{}{}

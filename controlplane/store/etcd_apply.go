@@ -292,6 +292,9 @@ func (e *Etcd) writeBase(ctx context.Context, snap *keyspace.Snapshot, mod int64
 	return nil
 }
 
+// ErrNotRestored says that there is nothing for AcceptRestored to accept.
+var ErrNotRestored = errors.New("policy in etcd has not gone back: there is nothing to accept")
+
 // AcceptRestored ends the alarm after etcd was restored from an older backup:
 // what etcd holds becomes a new revision, above any that this machine has seen
 // and above the given one, so that all nodes take it.
@@ -304,9 +307,9 @@ func (e *Etcd) AcceptRestored(ctx context.Context, above int64, author, role, re
 	defer e.endTurn()
 	found, err := e.sync(ctx)
 	if err == nil && above < found.head.Revision {
-		return nil, errors.New("policy in etcd has not gone back: there is nothing to accept")
+		return nil, ErrNotRestored
 	}
-	if err != nil && !errors.Is(err, errWentBack) {
+	if err != nil && !errors.Is(err, ErrWentBack) {
 		return nil, err
 	}
 	old, err := e.o.Keys.LoadSnapshot(ctx, &pinned{kv: e.client, rev: found.rev}, found.head)

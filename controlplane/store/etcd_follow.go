@@ -44,8 +44,9 @@ func (p *pinned) Range(ctx context.Context, from, end string, limit int) ([]keys
 	return out, nil
 }
 
-// errWentBack says that etcd holds an older policy than was in force here.
-var errWentBack = errors.New("policy in etcd went back")
+// ErrWentBack says that etcd holds an older policy than was in force here:
+// somebody must say whether it counts (AcceptRestored).
+var ErrWentBack = errors.New("policy in etcd went back")
 
 // at is where a sync has found etcd.
 type at struct {
@@ -101,7 +102,7 @@ func (e *Etcd) trySync(ctx context.Context) (at, error) {
 
 func (e *Etcd) wentBack(head keyspace.Head, high highWater) error {
 	return fmt.Errorf("%w: it is at revision %d (%.8s), but %d (%.8s) was in force here: etcd was restored from an older backup. Nothing can be changed until somebody has looked at what is missing and accepted it (hikyaku policy accept-restored)",
-		errWentBack, head.Revision, head.Sum, high.Revision, high.Sum)
+		ErrWentBack, head.Revision, head.Sum, high.Revision, high.Sum)
 }
 
 func (e *Etcd) load(ctx context.Context, r *pinned, now *etcdState, head keyspace.Head) (*etcdState, error) {
@@ -143,7 +144,7 @@ func (e *Etcd) follow() {
 // then, until something is wrong.
 func (e *Etcd) watch() error {
 	found, err := e.syncInTurn()
-	if err != nil && !errors.Is(err, errWentBack) {
+	if err != nil && !errors.Is(err, ErrWentBack) {
 		return err
 	}
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(e.ctx))
@@ -178,7 +179,7 @@ func (e *Etcd) watch() error {
 			return e.ctx.Err()
 		}
 		found, err := e.syncInTurn()
-		if err != nil && !errors.Is(err, errWentBack) {
+		if err != nil && !errors.Is(err, ErrWentBack) {
 			return err
 		}
 		if found.rev < last {
