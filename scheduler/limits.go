@@ -5,7 +5,6 @@ import (
 
 	"hikyaku/controlplane/exchange"
 	"hikyaku/controlplane/policy"
-	"hikyaku/spool/message"
 )
 
 // scope is the budget of one thing: messages by rate and by day. Where several
@@ -56,15 +55,6 @@ func (c *scope) dayAvailable(now instant) int64 {
 	}
 	return n
 }
-
-// dayPart says what of the day's limit was used for one message.
-type dayPart uint8
-
-const (
-	byNone   dayPart = iota // there was no limit
-	byCount                 // the 24 hours' count
-	byPermit                // a permit
-)
 
 // take spends one.
 func (c *scope) take(now instant) dayPart {
@@ -134,51 +124,6 @@ func (l *links) excess() int {
 
 func (l *links) limited() bool {
 	return l.scope.limited() || l.limit > 0 || l.connRate.limited()
-}
-
-type (
-	jobKey    struct{ tenant, job string }
-	streamKey struct{ tenant, stream string }
-	// tenantKey is a tenant at one carrier: at the default carrier, over all
-	// its sites.
-	tenantKey struct{ tenant, carrier string }
-	// linkKey names a carrier's budget: of all sources together, of those of a
-	// pool, or of one. The default carrier is not one provider, so there each
-	// site has its own.
-	linkKey struct{ carrier, site, source, pool string }
-)
-
-// The scopes by which policy and the leader know a budget.
-
-func tenantScope(name string) exchange.Scope {
-	return exchange.Scope{Kind: exchange.Tenant, Tenant: name}
-}
-
-func (k streamKey) scope() exchange.Scope {
-	return exchange.Scope{Kind: exchange.Stream, Tenant: k.tenant, Stream: k.stream}
-}
-
-func (k jobKey) scope() exchange.Scope {
-	return exchange.Scope{Kind: exchange.Job, Tenant: k.tenant, Job: k.job}
-}
-
-func (k tenantKey) scope() exchange.Scope {
-	return exchange.Scope{Kind: exchange.TenantCarrier, Tenant: k.tenant, Carrier: k.carrier}
-}
-
-func (k linkKey) scope() exchange.Scope {
-	x := exchange.Scope{Kind: exchange.Carrier, Carrier: k.carrier, Site: k.site, Source: k.source, Pool: k.pool}
-	switch {
-	case k.source != "":
-		x.Kind = exchange.CarrierSource
-	case k.pool != "":
-		x.Kind = exchange.CarrierPool
-	}
-	return x
-}
-
-func selectorOf(x *exchange.Scope) policy.Selector {
-	return policy.Selector{Carrier: x.Carrier, Pool: x.Pool, Source: x.Source, Tenant: x.Tenant, Stream: x.Stream, Job: x.Job}
 }
 
 // job is a job's own rate, and whether it is paused.
@@ -496,102 +441,6 @@ func (t *limitTable) bind(now instant, l *lane, pools []string) {
 func (l *links) count(conns, leaving int) {
 	l.conns += conns
 	l.leaving += leaving
-}
-
-// dayParts says it for all budgets of a dispatch, in two bits for each.
-type dayParts uint64
-
-func (p dayParts) of(which int) dayPart { return dayPart(p >> (2 * which) & 3) }
-
-// The budgets of a dispatch, in the order of dayParts.
-const (
-	ofSource = iota
-	ofCarrier
-	ofTenant
-	ofTenantCarrier
-	ofStream
-	ofJob
-	ofPools // and on: those of lane.pools
-)
-
-// spend takes one from every budget in the way of a dispatch: those of the lane,
-// and what of tenant, tenant at carrier, stream and job there is.
-func (t *limitTable) spend(now instant, l *lane, k *message.QueueKey, of [4]*scope) (days dayParts) {
-	t.days = t.days[:0]
-	days |= t.take(now, &l.own.scope, ofSource, l, k)
-	days |= t.take(now, &l.all.scope, ofCarrier, l, k)
-	for i, c := range of {
-		if c != nil {
-			days |= t.take(now, c, ofTenant+i, l, k)
-		}
-	}
-	for i, p := range l.pools {
-		days |= t.take(now, &p.scope, ofPools+i, l, k)
-	}
-	return days
-}
-
-func (t *limitTable) take(now instant, c *scope, which int, l *lane, k *message.QueueKey) dayParts {
-	by := c.take(now)
-	if by == byCount {
-		t.days = append(t.days, DayUse{scopeAt(which, l, k), c.keeps})
-	}
-	return dayParts(by) << (2 * which)
-}
-
-// scopeAt names one of the budgets of a dispatch.
-func scopeAt(which int, l *lane, k *message.QueueKey) exchange.Scope {
-	switch which {
-	case ofSource:
-		return keyOf(l.site, l.key.Source).scope()
-	case ofCarrier:
-		return keyOf(l.site, "").scope()
-	case ofTenant:
-		return tenantScope(k.Tenant)
-	case ofTenantCarrier:
-		return tenantKey{k.Tenant, l.site.carrier}.scope()
-	case ofStream:
-		return streamKey{k.Tenant, k.Stream}.scope()
-	case ofJob:
-		return jobKey{k.Tenant, k.Job}.scope()
-	}
-	return poolKeyOf(l.site, l.pools[which-ofPools].pool).scope()
-}
-
-// makeOthers is others, and makes those that a policy has brought since the
-// delivery went out: none of its queue's need be left to have done so.
-func (t *limitTable) makeOthers(now instant, l *lane, k *message.QueueKey) (of [4]*scope) {
-	of = [...]*scope{t.tenant(now, k.Tenant), t.at(now, tenantKey{k.Tenant, l.site.carrier}), t.stream(now, streamKey{k.Tenant, k.Stream}), nil}
-	if k.Job != "" {
-		of[3] = t.jobFor(now, jobKey{k.Tenant, k.Job})
-	}
-	return of
-}
-
-// others are a dispatch's budgets but for those of its lane, as far as there
-// are any yet.
-func (t *limitTable) others(l *lane, k *message.QueueKey) (of [4]*scope) {
-	of = [...]*scope{t.tenants[k.Tenant], t.atOne[tenantKey{k.Tenant, l.site.carrier}], t.streams[streamKey{k.Tenant, k.Stream}], nil}
-	if k.Job != "" {
-		of[3] = t.job(jobKey{k.Tenant, k.Job})
-	}
-	return of
-}
-
-// giveBack returns the tokens of a dispatch that was not attempted.
-func (t *limitTable) giveBack(now instant, it *item) {
-	l := it.lane
-	back := func(c *scope, which int) { c.giveBack(now, it.taken, it.days.of(which)) }
-	back(&l.own.scope, ofSource)
-	back(&l.all.scope, ofCarrier)
-	for i, c := range t.others(l, &it.d.Queue) {
-		if c != nil {
-			back(c, ofTenant+i)
-		}
-	}
-	for i, p := range l.pools {
-		back(&p.scope, ofPools+i)
-	}
 }
 
 // forgettable reports whether a site's budgets of its own hold no debt.
