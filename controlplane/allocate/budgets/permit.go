@@ -16,9 +16,10 @@ const (
 	// and two slots at most with clocks of leaders that are apart. Then it counts
 	// for 24 hours.
 	slotCounts = slotSeconds + 2*slotSeconds + 24*60*60
-	// permitSpan is how much demand a node's permits cover, and permitStart what
-	// is given to one that has a backlog and has used none yet.
-	permitSpan  = 3
+	// permitSpan is how many seconds of what it used a node's permits cover, and
+	// permitStart what is given to one that has a backlog and has used none yet.
+	// What a node has in hand is lost for a day if it dies.
+	permitSpan  = 2
 	permitStart = 8
 	maxPermits  = 10_000 // unused, of one node
 	// permitAge is when unused permits are called back.
@@ -164,7 +165,7 @@ func (l *Ledger) givePermits(now time.Time, k *stake) bool {
 	s.retireStock(now, l.wall(now))
 	usable := k.issued - max(k.spent+k.returned, k.void)
 	flow := int64(math.Ceil(min(k.used*permitSpan, maxPermits)))
-	target := min(flow+min(k.backlog, flow+permitStart), maxPermits)
+	target := min(flow+min(k.backlog, flow/2+permitStart), maxPermits)
 	switch {
 	case usable > 0 && now.Sub(k.markAt) >= permitAge:
 		k.void = k.issued
