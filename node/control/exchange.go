@@ -156,7 +156,9 @@ func (c *Control) exchange(ctx context.Context, reg *registration, leader leader
 func (c *Control) makeReport(reg *registration, serial uint64) *exchange.Report {
 	r := &exchange.Report{Node: c.opt.Name, Lease: reg.lease, Serial: serial, Floor: c.floor.now().Floor}
 	c.mu.Lock()
-	if f := &c.mu.force; f.applied != 0 && f.lease == reg.lease {
+	f := &c.mu.force
+	ours := f.lease == reg.lease
+	if f.applied != 0 && ours {
 		if left := time.Until(f.until); left > 0 {
 			r.Term, r.Applied, r.Left = f.term, f.applied, left
 		}
@@ -173,6 +175,15 @@ func (c *Control) makeReport(reg *registration, serial uint64) *exchange.Report 
 	leaving := c.mu.leaving
 	c.mu.Unlock()
 	c.opt.Node.FillReport(r)
+	if !ours {
+		// Until the first answer to this registration the node counts permits of the
+		// one before. The leader has written those off; told of them, it would take
+		// those that were used for permits that came back, and give them out again.
+		for i := range r.Demands {
+			d := &r.Demands[i]
+			d.Issued, d.Void, d.Spent, d.Returned = 0, 0, 0, 0
+		}
+	}
 	r.Draining = r.Draining || leaving
 	return r
 }

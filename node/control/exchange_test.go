@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"hikyaku/controlplane/exchange"
 	"hikyaku/controlplane/keyspace"
 	"hikyaku/node/control"
@@ -96,6 +98,32 @@ func TestGrantsForever(t *testing.T) {
 	if len(m.node.grants().List) != 1 {
 		t.Error("grants ran out although that was switched off")
 	}
+}
+
+// A node counts permits by lease. Under a new registration those of the one
+// before must not be reported: the leader would count them as its own.
+func TestPermitsOfTheLeaseBefore(t *testing.T) {
+	w := newWorld(t)
+	l := newLeader(w, "c1")
+	l.answers(granted(1000))
+	m := w.start(w.options("a", "spool-a"))
+	until(t, "granted", func() bool { return len(m.node.grants().List) == 1 })
+	before := m.Status().Lease
+	m.node.mu.Lock()
+	m.node.mu.demand = []exchange.Demand{{Scope: exchange.Scope{Kind: exchange.Carrier, Carrier: "gmail"},
+		Holding: exchange.Holding{Issued: 9, Void: 3}, Spent: 2, Returned: 1, Kept: 4}}
+	m.node.mu.Unlock()
+	l.reported("its permits", func(r *exchange.Report) bool { return r.Lease == before && len(r.Demands) == 1 && r.Demands[0].Issued == 9 })
+	if _, err := w.etcd.Revoke(t.Context(), clientv3.LeaseID(before)); err != nil {
+		t.Fatal(err)
+	}
+	r := l.reported("under another lease", func(r *exchange.Report) bool { return r.Lease != before && r.Applied == 0 })
+	if d := r.Demands[0]; d.Issued != 0 || d.Void != 0 || d.Spent != 0 || d.Returned != 0 || d.Kept != 4 {
+		t.Errorf("reported %+v", d)
+	}
+	l.reported("once it has an answer under that lease", func(r *exchange.Report) bool {
+		return r.Lease != before && r.Applied > 0 && r.Demands[0].Issued == 9 && r.Demands[0].Spent == 2
+	})
 }
 
 func TestStaleLeader(t *testing.T) {

@@ -252,10 +252,15 @@ type fakeNode struct {
 		drains []bool
 		homes  []exchange.Home
 		unsent int
+		demand []exchange.Demand // to be reported
 	}
 }
 
-func (n *fakeNode) FillReport(r *exchange.Report) { r.Queued = 7 }
+func (n *fakeNode) FillReport(r *exchange.Report) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	r.Queued, r.Demands = 7, append([]exchange.Demand(nil), n.mu.demand...)
+}
 
 func (n *fakeNode) Unsent(*exchange.Report) {
 	n.mu.Lock()
