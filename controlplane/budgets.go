@@ -89,7 +89,7 @@ func (t *tables) budgetMembers() []budgets.Member {
 	var out []budgets.Member
 	for _, name := range slices.Sorted(maps.Keys(t.members)) {
 		m := t.members[name].value
-		b := budgets.Member{Name: name, Rank: int64(m.Rank), Floor: m.Floor, Drain: m.Drain != keyspace.DrainNone}
+		b := budgets.Member{Name: name, Rank: int64(m.Rank), Floor: m.Floor, Drain: m.Drain != keyspace.DrainNone, Drained: m.Drain == keyspace.Drained}
 		if r, ok := t.live(name); ok {
 			b.Lease = r.Lease
 		}
