@@ -579,3 +579,61 @@ func (n *testNode) use(w *world, rnd *rand.Rand, id exchange.Scope) {
 		p.spent += rnd.Int64N(p.issued - p.spent - p.returned + 1)
 	}
 }
+
+// TestNewLeaderCountsTheConnectionsOfTheSilent: a node that has stopped with all
+// of its connections open, and a leader that never heard of it. (Found by the
+// simulator.)
+func TestNewLeaderCountsTheConnectionsOfTheSilent(t *testing.T) {
+	w := newWorld(t, 3, map[exchange.Scope]budgets.Limit{docomo: {Connections: 12}})
+	a, silent := w.nodes[0], w.nodes[2]
+	for _, n := range w.nodes {
+		n.backlog[docomo] = 1000
+	}
+	for range 8 {
+		w.second()
+		for _, n := range w.nodes {
+			n.open[docomo] = n.holds(w, docomo).Connections
+		}
+	}
+	if silent.open[docomo] < 3 {
+		t.Fatalf("it has %d connections", silent.open[docomo])
+	}
+	w.elect()
+	clear(w.nodes[1].backlog)
+	w.nodes[1].open[docomo] = 0
+	elected := w.now
+	for w.now.Sub(elected) < budgets.ConnectionLinger {
+		w.now = w.now.Add(time.Second)
+		w.exchange(a) // check adds up what is open
+		w.exchange(w.nodes[1])
+		a.open[docomo] = a.holds(w, docomo).Connections
+		w.check()
+	}
+	silent.open[docomo] = 0 // the carrier has closed them
+	for range 15 {
+		w.now = w.now.Add(time.Second)
+		w.exchange(a)
+		w.exchange(w.nodes[1])
+	}
+	if got := a.holds(w, docomo).Connections; got < 9 {
+		t.Errorf("%d connections when all others are closed", got)
+	}
+}
+
+// TestFallingFloorKeepsTheGrant: a node whose floor falls from everything goes
+// on at what nobody else wants yet. (Found by the simulator.)
+func TestFallingFloorKeepsTheGrant(t *testing.T) {
+	w := newWorld(t, 1, map[exchange.Scope]budgets.Limit{docomo: rate(100, 40)})
+	a := w.nodes[0]
+	a.backlog[docomo] = 1000
+	w.seconds(3)
+	rank, floor := w.l.NewMember(w.now)
+	w.addNode("n0001", floor, rank)
+	w.members()
+	for range 10 {
+		w.second()
+		if got := w.share(a); got < 0.9 {
+			t.Fatalf("%s: the only one with mail has %.2f", w.now.Sub(start), got)
+		}
+	}
+}
