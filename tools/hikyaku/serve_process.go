@@ -76,6 +76,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // it when it ends.
 func newProcess(ctx context.Context, cfg *config.Config, o serveOptions, log *slog.Logger) (_ *process, err error) {
 	p := &process{cfg: cfg, o: o, log: log, started: time.Now()}
+	ctx, p.endTasks = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.close())
