@@ -31,7 +31,7 @@ import (
 // added, other content types and methods. Whatever comes, the status is one that
 // the operation documents, is below 500, and the body is as documented.
 //
-// HIKYAKU_SEED repeats a run; HIKYAKU_LONG=1 asks each operation thousands of
+// HIKYAKU_SEED repeats a run; HIKYAKU_LONG=1 asks each operation a thousand
 // times.
 func TestOpenAPIFuzz(t *testing.T) {
 	seed, rounds := uint64(1), 60
@@ -43,7 +43,7 @@ func TestOpenAPIFuzz(t *testing.T) {
 		seed = n
 	}
 	if os.Getenv("HIKYAKU_LONG") != "" {
-		rounds = 3000
+		rounds = 1000
 	}
 	if testing.Short() {
 		rounds = 10
@@ -148,7 +148,10 @@ func (f *fuzzer) one(o *fuzzed) {
 	if f.chance(15) {
 		a.method = pick(f, []string{"GET", "PUT", "POST", "PATCH", "DELETE", "HEAD", "OPTIONS", "BREW"})
 	}
-	f.judge(o, a, f.ask(a))
+	g := f.ask(a)
+	if wrong := f.judge(o, a, g); wrong != "" {
+		f.t.Errorf("seed %d, request %d: %s\nanswer %d %s %.600s\n%s", f.seed, f.asked, a, g.status, g.header.Get("Content-Type"), g.body, wrong)
+	}
 }
 
 func (f *fuzzer) parameter(a *asking, p *openapi3.Parameter) {
@@ -351,7 +354,7 @@ func (f *fuzzer) ask(a *asking) *given {
 	stream := strings.HasSuffix(a.path, "/tail") || strings.HasSuffix(a.path, "/trace")
 	if stream { // what is asked may last a day
 		a.query.Del("seconds")
-		if f.chance(2) {
+		if !f.chance(10) {
 			a.query.Set("seconds", pick(f, []string{"0", "-1", "86401", "x"}))
 		} else {
 			ctx, cancel = context.WithTimeout(ctx, 300*time.Millisecond)
@@ -387,52 +390,80 @@ func (f *fuzzer) ask(a *asking) *given {
 	return g
 }
 
-// judge says what is wrong with an answer.
-func (f *fuzzer) judge(o *fuzzed, a *asking, g *given) {
+// judge says what is wrong with an answer, "" for nothing.
+func (f *fuzzer) judge(o *fuzzed, a *asking, g *given) string {
 	if g.status == 0 {
-		return
-	}
-	bad := func(format string, args ...any) {
-		f.t.Errorf("seed %d, request %d: %s\nanswer %d %s %.600s\n%s", f.seed, f.asked, a, g.status, g.header.Get("Content-Type"), g.body, fmt.Sprintf(format, args...))
+		return ""
 	}
 	if g.status >= 500 {
-		bad("a status of 500 or more")
-		return
+		return "a status of 500 or more"
 	}
 	kind, _, _ := mime.ParseMediaType(g.header.Get("Content-Type"))
 	if a.method != o.method { // another operation, or none: then a problem all the same
 		if g.status >= 400 && kind != "application/problem+json" && a.method != "HEAD" {
-			bad("not a problem document")
+			return "not a problem document"
 		}
-		return
+		return ""
 	}
 	if strings.Contains(a.path, "/.") && g.status == 404 { // a name of dots is no operation
-		return
+		return ""
 	}
 	o.got[g.status]++
 	documented := o.op.Responses.Value(strconv.Itoa(g.status))
 	if documented == nil {
-		bad("the operation does not document this status")
-		return
+		return "the operation does not document this status"
 	}
 	if g.cut || len(documented.Value.Content) == 0 {
-		return
+		return ""
 	}
 	media := documented.Value.Content[kind]
 	if media == nil {
-		bad("the operation documents %v for this status", slices.Sorted(maps.Keys(documented.Value.Content)))
-		return
+		return fmt.Sprintf("the operation documents %v for this status", slices.Sorted(maps.Keys(documented.Value.Content)))
 	}
 	if kind == "application/x-ndjson" {
-		return
+		return ""
 	}
 	var v any
 	if err := json.Unmarshal(g.body, &v); err != nil {
-		bad("not JSON: %v", err)
-		return
+		return "not JSON: " + err.Error()
 	}
 	if err := media.Schema.Value.VisitJSON(v, openapi3.VisitAsResponse()); err != nil {
-		bad("not as documented: %v", err)
+		return "not as documented: " + err.Error()
+	}
+	return ""
+}
+
+// TestFuzzerSees: the judge of TestOpenAPIFuzz goes red for each thing that it
+// is there to see.
+func TestFuzzerSees(t *testing.T) {
+	b := newAdminBed(t, t.TempDir())
+	b.seed(t)
+	f := newFuzzer(t, b, 1)
+	i := slices.IndexFunc(f.operations, func(o fuzzed) bool { return o.method == "GET" && o.path == "/v1/leader" })
+	o := &f.operations[i]
+	const good = `{"name":"a","address":"b","since":"2026-11-22T10:15:00Z","term":1,"revision":1,"members":1,"live":1,"scopes":1,"exchanges_per_second":1,"last_decision_seconds":1,"etcd_writes":1,"conflicts":0}`
+	const plain, fault = "application/json", "application/problem+json"
+	for name, x := range map[string]struct {
+		method string
+		status int
+		kind   string
+		body   string
+		want   string
+	}{
+		"as documented":       {"GET", 200, plain, good, ""},
+		"5xx":                 {"GET", 503, fault, `{}`, "500 or more"},
+		"undocumented status": {"GET", 418, fault, `{}`, "does not document"},
+		"field missing":       {"GET", 200, plain, `{"name":"a"}`, "not as documented"},
+		"field of no name":    {"GET", 200, plain, strings.Replace(good, "{", `{"more":1,`, 1), "not as documented"},
+		"other type":          {"GET", 200, plain, strings.Replace(good, `"term":1`, `"term":"1"`, 1), "not as documented"},
+		"not JSON":            {"GET", 200, plain, "<html>", "not JSON"},
+		"other content type":  {"GET", 200, "text/plain", good, "documents [application/json]"},
+		"plain 404":           {"BREW", 404, "text/plain", "404 page not found", "not a problem"},
+	} {
+		g := &given{status: x.status, header: http.Header{"Content-Type": {x.kind}}, body: []byte(x.body)}
+		if got := f.judge(o, &asking{method: x.method, path: o.path}, g); (got == "") != (x.want == "") || !strings.Contains(got, x.want) {
+			t.Errorf("%s: %q, want %q", name, got, x.want)
+		}
 	}
 }
 
