@@ -27,14 +27,17 @@ func (b *bucket) set(now time.Time, n, per, share, burst int64) {
 		x := new(big.Int).Mul(big.NewInt(b.level), big.NewInt(per))
 		b.level = x.Quo(x, big.NewInt(b.per)).Int64()
 	}
-	b.n, b.per, b.share, b.burst, b.at = n, per, share, burst, now
+	b.n, b.per, b.share, b.burst = n, per, share, burst
 	b.level = min(b.level, b.burst*b.token())
 }
 
 func (b *bucket) advance(now time.Time) {
 	d := int64(now.Sub(b.at))
+	if d <= 0 {
+		return
+	}
 	b.at = now
-	if b.per == 0 || d <= 0 {
+	if b.per == 0 {
 		return
 	}
 	full, flow := b.burst*b.token(), b.n*b.share

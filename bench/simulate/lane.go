@@ -105,9 +105,13 @@ func (l *lane) holding() exchange.Holding {
 	return h
 }
 
-// reset brings everything in line with policy and grants.
-func (l *lane) reset() {
-	lim, h, now := l.limit(), l.holding(), l.n.clock()
+// reset brings everything in line with policy and grants, as of now.
+func (l *lane) reset() { l.resetAt(l.n.clock()) }
+
+// resetAt does so as of a time that may have passed: what has come into buckets
+// since then has come by the new parts.
+func (l *lane) resetAt(now time.Time) {
+	lim, h := l.limit(), l.holding()
 	l.rate.set(now, lim.N, int64(lim.Per), h.Share, h.Burst)
 	l.links.set(now, lim.LinkN, int64(lim.LinkPer), h.Share, h.LinkBurst)
 	if l.conns = mostConnections; lim.Connections > 0 {
@@ -155,6 +159,10 @@ func (l *lane) kick() {
 	pool := l.n.s.poolOf(l.carrier)
 	for l.backlog > 0 {
 		now := l.n.clock()
+		if x := &l.n.exch; x.granted && !now.Before(x.until) && !l.n.s.opt.Break.GrantsForever {
+			l.n.expire() // a process that stood still sees it here first
+			return       // and has come back here meanwhile
+		}
 		t := l.n.pick(pool)
 		if t == nil || !l.mayCount(now) {
 			return

@@ -495,12 +495,20 @@ func (n *node) apply(a *exchange.Answer, sent time.Time) {
 
 // expire takes back grants that have run out: the floor is left.
 func (n *node) expire() {
+	if !n.exch.granted {
+		return
+	}
 	n.exch.granted = false
+	n.exch.life++
 	n.s.note('g', n.id)
 	for _, l := range n.lanes {
 		if l != nil {
 			l.granted = false
-			l.reset()
+		}
+	}
+	for _, l := range n.lanes {
+		if l != nil {
+			l.resetAt(n.exch.until)
 		}
 	}
 }
