@@ -203,6 +203,7 @@ func (a *api) order(verb string, do func(context.Context, state.Order) error) fu
 			return nil, a.clusterFail(verb+" a node", err)
 		}
 		a.log.Info("node "+verb, "node", o.Node, "author", o.Author, "reason", o.Reason)
+		a.record(ctx, entry{verb, "node " + o.Node, o.Reason, ""})
 		n, err := a.node(ctx, in.Node)
 		return &nodeOut{n}, err
 	}
@@ -223,6 +224,7 @@ func (a *api) remove(ctx context.Context, in *struct {
 		return nil, a.clusterFail("remove a node", err)
 	}
 	a.log.Info("node removed", "node", o.Node, "author", o.Author, "reason", o.Reason)
+	a.record(ctx, entry{"remove", "node " + o.Node, o.Reason, ""})
 	return &struct{ Body Removed }{Removed{in.Node}}, nil
 }
 
@@ -236,6 +238,7 @@ func (a *api) move(ctx context.Context, in *struct {
 		return nil, a.clusterFail("move a source", err)
 	}
 	a.log.Info("source moves", "source", m.Source, "node", m.Node, "author", m.Author, "reason", m.Reason)
+	a.record(ctx, entry{"move", "source " + m.Source, m.Reason, "to node " + m.Node})
 	ss, err := a.cluster.Sources(ctx)
 	if err != nil {
 		return nil, a.clusterFail("list sources", err)
