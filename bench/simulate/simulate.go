@@ -112,8 +112,9 @@ type Result struct {
 	// HeldAfter is how long after healing every source could be used.
 	HeldAfter time.Duration
 	// Use is what was sent in the last part of the calm, as a part of the
-	// limits of those carriers that have a burst for every node (Full), and of
-	// those where nodes take turns.
+	// limits less the floors of nodes without mail or source: of those carriers
+	// that have a burst for every node (Full), and of those where nodes take
+	// turns.
 	UseFull, UseTurns float64
 	CarriersFull      int
 
