@@ -17,7 +17,8 @@
 //	carriers   see every connect, MAIL and end of data (check.go)
 //
 // Each process has a monotonic clock of its own speed (up to MaxDrift) and a
-// wall clock that is wrong and jumps. Processes stop and go on as by SIGSTOP,
+// wall clock that is wrong; nodes' jump by days, those of controls are up to five
+// minutes off, which daily counts allow for (budgets.Config). Processes stop and go on as by SIGSTOP,
 // between two of their steps; are cut from etcd or from the leader, each way;
 // hear replies late; die and start again on the same disk; are drained. Policy
 // changes meanwhile (gremlin.go). Then everything heals, and what was safe must
@@ -31,6 +32,10 @@
 //	    connections open than the limit; never more in 24 hours than the day's
 //	    limit; all summed over nodes
 //	    After healing: every source is held again in time, rates are used again
+//
+// A transaction that a process had begun, and that it ends after having been
+// stopped past every deadline, is counted (Result.Residue) and is no violation:
+// I7 speaks of the last MAIL, and nothing can call back what a kernel sends.
 //
 // A node may take a step only by what the product's code says (Keeper.Holds, the
 // answer of the exchange), so a check that goes red is a fault of that code, of
