@@ -101,6 +101,8 @@ func finishAdmin(doc *huma.OpenAPI) {
 				op.Responses[key] = &huma.Response{Description: http.StatusText(status), Content: map[string]*huma.MediaType{"application/problem+json": {Schema: fault}}}
 			}
 		}
+		// net/http says this by itself, before any handler, in plain text.
+		op.Responses["431"] = &huma.Response{Description: "The address and the headers have more than 32 KiB.", Content: map[string]*huma.MediaType{"text/plain": {Schema: &huma.Schema{Type: huma.TypeString}}}}
 		role := "Needs the role " + access.Needs(op.Method+" "+op.Path) + "."
 		if op.Description != "" {
 			role = op.Description + "\n\n" + role

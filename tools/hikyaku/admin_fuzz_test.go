@@ -400,7 +400,7 @@ func (f *fuzzer) judge(o *fuzzed, a *asking, g *given) string {
 	}
 	kind, _, _ := mime.ParseMediaType(g.header.Get("Content-Type"))
 	if a.method != o.method { // another operation, or none: then a problem all the same
-		if g.status >= 400 && kind != "application/problem+json" && a.method != "HEAD" {
+		if g.status >= 400 && g.status != 431 && kind != "application/problem+json" && a.method != "HEAD" {
 			return "not a problem document"
 		}
 		return ""
@@ -420,7 +420,7 @@ func (f *fuzzer) judge(o *fuzzed, a *asking, g *given) string {
 	if media == nil {
 		return fmt.Sprintf("the operation documents %v for this status", slices.Sorted(maps.Keys(documented.Value.Content)))
 	}
-	if kind == "application/x-ndjson" {
+	if kind == "application/x-ndjson" || kind == "text/plain" {
 		return ""
 	}
 	var v any
