@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"hikyaku/bench/candidate"
 	"hikyaku/controlplane/keyspace"
@@ -148,7 +149,7 @@ gossip: {listen: %q}
 `, n.peer, advertise, c.secret(), c.o.LeaseTTL, c.o.LeaseMargin, c.o.Quarantine, strings.Join(ways, `", "`), gossip)
 	n.Hikyaku, err = candidate.StartHikyaku(ctx, candidate.HikyakuOptions{
 		Binary: c.o.Binary, Name: n.ID, Dir: dir, Resolver: c.o.Resolver, Port: c.o.Port, Config: config,
-		Args: c.o.Args, NodeKeys: "drain_timeout: 5s",
+		Args: c.o.Args, NodeKeys: "drain_timeout: 5s", Ready: time.Minute,
 	})
 	return n, err
 }

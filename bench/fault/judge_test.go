@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"hikyaku/bench/ledger"
+	"hikyaku/controlplane/client"
 )
 
 // quiet stops the load.
@@ -27,6 +28,9 @@ type verdict struct {
 func (s *stage) judge() verdict {
 	s.Helper()
 	s.quiet()
+	if s.w.Count(daily) > dailyLimit {
+		s.account()
+	}
 	var stopped sync.WaitGroup
 	errs := make([]error, len(s.Nodes))
 	for i, n := range s.Nodes {
@@ -55,6 +59,35 @@ func (s *stage) judge() verdict {
 		s.say("%s: %d MAILs", c, s.w.Count(c))
 	}
 	return v
+}
+
+// account shows who has which part of the budget of daily, and who used it.
+func (s *stage) account() {
+	s.Helper()
+	grants, err := s.ask().Grants(s.ctx, client.GrantFilter{Carrier: daily})
+	s.must("grants", err)
+	for _, g := range grants {
+		s.Logf("%+v", g)
+	}
+	members, err := s.ask().Nodes(s.ctx)
+	s.must("nodes", err)
+	for _, n := range members {
+		s.Logf("%s: floor %g, confirmed %g, rank %d", n.Name, n.Floor, n.FloorConfirmed, n.Rank)
+	}
+	sights, err := s.w.Sights()
+	s.must("sights", err)
+	for _, x := range sights {
+		if x.Kind == Mail && x.Carrier == daily {
+			s.Logf("%7.3f %s e%d %s", x.At.Seconds(), x.Node, x.Epoch, x.Source)
+		}
+	}
+	taken := 0
+	for _, r := range s.w.Receipts() {
+		if r.Carrier == daily {
+			taken++
+		}
+	}
+	s.Logf("%d were taken", taken)
 }
 
 // safety is what the receivers say.

@@ -2,6 +2,7 @@ package fault
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -35,9 +36,31 @@ func TestStories(t *testing.T) {
 		t.Skip("real processes and real leases")
 	}
 	for _, st := range stories {
-		t.Run(st.name, func(t *testing.T) { st.play(t, 1, false) })
+		t.Run(st.name, func(t *testing.T) {
+			t.Parallel()
+			st.play(t, 1, false)
+		})
 	}
 }
+
+// TestStoriesLong plays each story with many seeds, and the longer forms.
+func TestStoriesLong(t *testing.T) {
+	if os.Getenv("HIKYAKU_LONG") != "1" {
+		t.Skip("HIKYAKU_LONG=1 plays every story with many seeds")
+	}
+	for _, st := range stories {
+		for seed := range uint64(longSeeds) {
+			t.Run(fmt.Sprintf("%s/%d", st.name, seed), func(t *testing.T) {
+				t.Parallel()
+				st.play(t, seed, seed == 0)
+			})
+		}
+	}
+}
+
+// longSeeds is how many of each story TestStoriesLong plays, the first of them in
+// its longer form.
+const longSeeds = 5
 
 // ends is how most stories end: all is well, budgets are used again, and what no
 // budget holds back is delivered.
@@ -48,7 +71,7 @@ func (s *stage) ends() verdict {
 		s.flows(45 * time.Second)
 	}
 	s.quiet()
-	s.drained(60*time.Second, steady, open)
+	s.drained(60*time.Second, open)
 	return s.judge()
 }
 
@@ -105,32 +128,38 @@ func standStill(t testing.TB, seed uint64, _ bool) {
 	s.fine(s.ends(), perCrash)
 }
 
-// lateAnswers lets etcd's answers to a node come later and later, and at last
-// nothing reach etcd: whoever counts a lease from the arrival of an answer
-// believes in it long after etcd has ended it.
+// lateAnswers lets etcd's answers to a node come late, and then nothing reach
+// etcd any more.
 func lateAnswers(t testing.TB, seed uint64, _ bool) {
-	s := set(t, usual(seed))
+	sc := usual(seed)
+	sc.quarantine = lateQuarantine
+	s := set(t, sc)
 	x := s.other(s.leader())
 	held := s.held(x)
-	at := s.late(x)
-	s.moved(held, x, at, leaseTTL+quarantine+few)
-	s.pass(5 * time.Second)
+	at := s.w.Now()
+	s.late(x)
+	s.moved(held, x, at, s.w.Now()-at+leaseTTL+lateQuarantine+few)
+	s.pass(leaseTTL)
 	s.weather(x, Weather{})
 	s.fine(s.ends(), perCrash)
 }
 
-// late delays etcd's answers to a node step by step up to three times a lease,
-// and then what it asks. The answer is the time from which nothing more reaches
-// etcd.
-func (s *stage) late(x *Node) (at time.Duration) {
+// lateQuarantine is shorter than answers are late: only the deadline that a node
+// sets itself keeps two from using a source then.
+const lateQuarantine = time.Second
+
+// late delays etcd's answers to a node by less than a lease, so that each arrives
+// before the one before it would have run out, and then lets nothing more reach
+// etcd. Who counts a lease from the arrival of an answer believes in it for that
+// much longer than etcd does.
+func (s *stage) late(x *Node) {
 	s.Helper()
-	const step = leaseTTL / 2
-	for d := step; d <= 3*leaseTTL; d += step {
+	const late = leaseTTL - leaseTTL/8
+	for _, d := range []time.Duration{late / 2, late} {
 		s.weather(x, Weather{Down: d})
-		s.pass(step + step/4) // answers arrive again before they are made later
+		s.pass(late)
 	}
-	s.weather(x, Weather{Up: time.Hour, Down: 3 * leaseTTL})
-	return s.w.Now()
+	s.weather(x, Weather{Up: time.Hour, Down: late})
 }
 
 // weather sets that of all ways of a node to etcd.
@@ -222,7 +251,9 @@ func noQuorum(t testing.TB, seed uint64, long bool) {
 
 // drain empties a node by order, under load, and takes it back.
 func drain(t testing.TB, seed uint64, _ bool) {
-	s := set(t, usual(seed))
+	sc := usual(seed)
+	sc.weights[steady] += 15 // enough for every source without what the drained node refuses
+	s := set(t, sc)
 	x := s.other()
 	held := s.held(x)
 	at := s.w.Now()
