@@ -308,7 +308,11 @@ func (c *Control) force(f *inForce, now time.Time) {
 	c.mu.Lock()
 	c.mu.force, c.mu.last = *f, now
 	c.mu.Unlock()
-	c.opt.Node.UseGrants(Grants{Lease: f.lease, Revision: f.policy, Floor: f.floor, Rank: f.rank, Members: f.members, Until: f.until, List: f.list})
+	until := f.until
+	if c.opt.Unsafe.GrantsForever && !until.IsZero() {
+		until = until.Add(24 * time.Hour) // or the scheduler would end them by itself
+	}
+	c.opt.Node.UseGrants(Grants{Lease: f.lease, Revision: f.policy, Floor: f.floor, Rank: f.rank, Members: f.members, Until: until, List: f.list})
 }
 
 // expire takes back grants whose time is over.
