@@ -113,7 +113,9 @@ func TestPermitsOfTheLeaseBefore(t *testing.T) {
 	m.node.mu.demand = []exchange.Demand{{Scope: exchange.Scope{Kind: exchange.Carrier, Carrier: "gmail"},
 		Holding: exchange.Holding{Issued: 9, Void: 3}, Spent: 2, Returned: 1, Kept: 4}}
 	m.node.mu.Unlock()
-	l.reported("its permits", func(r *exchange.Report) bool { return r.Lease == before && len(r.Demands) == 1 && r.Demands[0].Issued == 9 })
+	l.reported("its permits", func(r *exchange.Report) bool {
+		return r.Lease == before && len(r.Demands) == 1 && r.Demands[0].Issued == 9
+	})
 	if _, err := w.etcd.Revoke(t.Context(), clientv3.LeaseID(before)); err != nil {
 		t.Fatal(err)
 	}
