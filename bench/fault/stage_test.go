@@ -107,6 +107,12 @@ func usual(seed uint64) script {
 	return script{seed: seed, weights: map[string]float64{brisk: 80, steady: 30, open: 15, daily: 8}, bound: 0.3}
 }
 
+// pressed is demand by which the sources bound to one node alone could use up
+// more than its part of the budget of brisk.
+func pressed(seed uint64) script {
+	return script{seed: seed, weights: map[string]float64{brisk: 140, steady: 20, open: 10}, bound: 0.8}
+}
+
 // light is demand that every budget can carry.
 func light(seed uint64) script {
 	return script{seed: seed, weights: map[string]float64{brisk: 15, steady: 8, open: 10}, bound: 0.3}
