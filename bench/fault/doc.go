@@ -6,7 +6,7 @@
 // can be delayed and cut, witness.go for the receivers, check.go for what is
 // called a violation, repeats.go and audit.go for mail that came twice or lies on two
 // disks. The stories are in story_test.go; stage_test.go is the world they play in,
-// judge_test.go what must hold at the end of each.
+// judge_test.go what must hold at the end of each. README.md has what they found.
 //
 // The receivers and the checks know nothing of the product: an address, a name
 // in EHLO that says which node under which epoch is speaking, and one monotonic

@@ -474,19 +474,19 @@ func (s *stage) flows(within time.Duration) {
 func (s *stage) drained(within time.Duration, carriers ...string) time.Duration {
 	s.Helper()
 	left := map[string]int64{}
-	defer func() {
-		if s.Failed() {
-			s.say("still queued: %v", left)
-		}
-	}()
+	said := time.Now()
 	return s.until(within, fmt.Sprintf("nothing queued for %v", carriers), func() bool {
+		empty := true
 		for _, c := range carriers {
 			n, ok := s.queued(c)
-			if left[c] = n; !ok || n > 0 {
-				return false
-			}
+			left[c] = n
+			empty = empty && ok && n == 0
 		}
-		return true
+		if !empty && time.Since(said) > 5*time.Second {
+			said = time.Now()
+			s.say("still queued: %v", left)
+		}
+		return empty
 	})
 }
 
