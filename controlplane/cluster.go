@@ -24,14 +24,6 @@ const quietNode = 5 * time.Second
 // lowSpool is the free part of a spool's disk below which that is an alarm.
 const lowSpool = 0.1
 
-// Nodes is of state.Cluster.
-func (c *Control) Nodes(ctx context.Context) ([]state.Node, error) {
-	if o := c.lead(); o != nil {
-		return o.nodes()
-	}
-	return askLeader[[]state.Node](ctx, c, "nodes", nil)
-}
-
 // Sources is of state.Cluster.
 func (c *Control) Sources(ctx context.Context) ([]state.Source, error) {
 	if o := c.lead(); o != nil {

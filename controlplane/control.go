@@ -100,6 +100,7 @@ type Control struct {
 		office *office // nil: this process does not lead
 		// leader is who leads, as far as known; the zero value is nobody.
 		leader seenLeader
+		nodes  []state.Node // as they were last listed
 		ran    bool
 		closed bool
 		cancel context.CancelFunc

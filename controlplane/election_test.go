@@ -205,8 +205,8 @@ func TestLossOfEtcd(t *testing.T) {
 	a.wire.hold(true)
 	a.wire.cut()
 	c.eventually("it stops answering", func() bool { return n.exchange(a) == http.StatusServiceUnavailable })
-	if _, err := a.Nodes(t.Context()); !errors.Is(err, state.ErrNoLeader) {
-		t.Errorf("nodes: %v", err)
+	if _, err := a.Sources(t.Context()); !errors.Is(err, state.ErrNoLeader) {
+		t.Errorf("sources: %v", err)
 	}
 	a.wire.hold(false)
 	n.joined(a)

@@ -43,6 +43,12 @@ func (p *process) openDecider(ctx context.Context) (_ *decider, err error) {
 	if err != nil {
 		return nil, errors.Join(err, d.store.Close())
 	}
+	// Whoever led from this etcd before is dead: its directory is locked by us.
+	if p.etcd.server != nil {
+		if err := d.control.Succeed(ctx); err != nil {
+			return nil, errors.Join(err, d.control.Close(), d.store.Close())
+		}
+	}
 	return d, nil
 }
 
