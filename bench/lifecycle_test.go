@@ -207,7 +207,7 @@ func TestEveryListingIsJSON(t *testing.T) {
 	}
 	in.wait(t, "Subject: test")
 	held := strings.Fields(h.CLI(t, "queue", "show", "held.test"))
-	id := held[10] // the first cell below the header's DELIVERY … REPLY, "DUE IN" and "EXPIRES IN" being two words each
+	id := held[12] // the second cell below the header's NODE, DELIVERY … REPLY, "DUE IN" and "EXPIRES IN" being two words each
 	for _, line := range []string{"queue ls", "queue show held.test", "queue why held.test", "queue why", "message show " + id, "job ls", "job show default/j1", "actions ls",
 		"get", "get Route", "get Route sink", "history", "top --once", "events search", "events tail --since 1h --limit 2", "version", "config reference"} {
 		args := append(strings.Fields(line), "--json")

@@ -91,6 +91,9 @@ func stagePolicy() string {
 type script struct {
 	seed uint64
 	args []string // of serve
+	// busy is how long a receiver takes for a message before it answers: a time in
+	// which a node that is hit does not know yet whether it was taken.
+	busy time.Duration
 	// quarantine of sources; default that of all stories.
 	quarantine time.Duration
 	// weights are the messages a second that are handed in to each carrier, rate
@@ -104,7 +107,7 @@ type script struct {
 // usual is demand above the budgets of brisk and steady, so that every source is
 // needed, and modest for the others.
 func usual(seed uint64) script {
-	return script{seed: seed, weights: map[string]float64{brisk: 80, steady: 30, open: 15, daily: 8}, bound: 0.3}
+	return script{seed: seed, weights: map[string]float64{brisk: 80, steady: 30, open: 15, daily: 8}, bound: 0.3, busy: 50 * time.Millisecond}
 }
 
 // pressed is demand by which the sources bound to one node alone could use up
@@ -172,6 +175,7 @@ func set(t testing.TB, sc script) *stage {
 		}
 		s.must("close the cluster", s.Cluster.Close())
 	})
+	s.w.Slow(sc.busy)
 	s.feed()
 	needed := sc.weights[steady]*(1-sc.bound) > movables*steadyRate
 	s.until(90*time.Second, "mail from every source", func() bool {

@@ -40,6 +40,10 @@ func (a *api) fail(what string, err error) error {
 	case errors.Is(err, store.ErrNotFound):
 		return problem(http.StatusNotFound, err.Error())
 	}
+	if store.Unreachable(err) {
+		a.log.Warn(what, "error", err)
+		return problem(http.StatusServiceUnavailable, "etcd does not answer, or most of its members are down: read the policy again before repeating the change")
+	}
 	a.log.Error(what, "error", err)
 	return problem(http.StatusInternalServerError, "the policy store failed; its log says why. Read the policy again before repeating the change")
 }

@@ -250,6 +250,12 @@ func mayPass(err error) bool {
 	return status.Code(err) == codes.Unavailable
 }
 
+// Unreachable reports whether an error of the store is that etcd did not answer,
+// or had no majority: what was asked may have been done or not.
+func Unreachable(err error) bool {
+	return mayPass(err) || errors.Is(err, context.DeadlineExceeded)
+}
+
 // putParts writes all of a snapshot under a name that nothing refers to yet.
 func (e *Etcd) putParts(ctx context.Context, snap *keyspace.Snapshot) (*keyspace.Base, error) {
 	packed, ref, err := keyspace.EncodeRecords(snap.Records)

@@ -63,6 +63,8 @@ func (d *devCluster) run(ctx context.Context, c *cli) (err error) {
 			return err
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(d.dir)) }()
+	} else if err := os.MkdirAll(d.dir, 0o700); err != nil {
+		return err
 	}
 	profiles, err := carriers.Pick(d.carriers, nil)
 	if err != nil {

@@ -80,11 +80,11 @@ const (
 	reopenEvery  = 2 * time.Second
 )
 
-// decide opens the control plane: now if etcd answers, else as soon as it does,
-// while the node goes on with what it knows.
-func (p *process) decide(ctx context.Context) error {
+// decide opens the control plane if etcd answers. later says that it has to be
+// opened when it does, while the node goes on with what it knows.
+func (p *process) decide(ctx context.Context) (later bool, err error) {
 	if !p.cfg.Decides() {
-		return nil
+		return false, nil
 	}
 	first, cancel := context.WithTimeout(ctx, 2*etcdPatience)
 	d, err := p.openDecider(first)
@@ -92,15 +92,14 @@ func (p *process) decide(ctx context.Context) error {
 	switch {
 	case err == nil:
 		p.begin(ctx, d)
-		return nil
+		return false, nil
 	case ctx.Err() != nil:
-		return context.Cause(ctx)
+		return false, context.Cause(ctx)
 	case !p.cfg.Carries() || !unreachable(err):
-		return err
+		return false, err
 	}
 	p.log.Error("etcd does not answer: the node goes on with what it knows, the control plane opens when it does", "error", err)
-	p.tasks.Go(func() { p.decideLater(ctx) })
-	return nil
+	return true, nil
 }
 
 // unreachable reports whether an error may go away by itself.
@@ -124,6 +123,7 @@ func (p *process) decideLater(ctx context.Context) {
 		case err == nil:
 			p.log.Info("etcd answers: the control plane is open")
 			p.begin(ctx, d)
+			p.serveParts()
 			return
 		case !unreachable(err) && ctx.Err() == nil:
 			p.log.Error("the control plane cannot open", "error", err)
@@ -131,13 +131,12 @@ func (p *process) decideLater(ctx context.Context) {
 	}
 }
 
-// begin runs an open control plane and serves its parts of the APIs.
+// begin runs an open control plane.
 func (p *process) begin(ctx context.Context, d *decider) {
 	p.tasks.Go(func() { d.run(ctx, p.log) })
 	p.mu.Lock()
 	p.mu.decider = d
 	p.mu.Unlock()
-	p.serveParts()
 }
 
 // roleName is for the log.

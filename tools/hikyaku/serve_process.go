@@ -100,7 +100,8 @@ func newProcess(ctx context.Context, cfg *config.Config, o serveOptions, log *sl
 	if err := p.openPeers(); err != nil {
 		return nil, err
 	}
-	if err := p.decide(ctx); err != nil {
+	later, err := p.decide(ctx)
+	if err != nil {
 		return nil, err
 	}
 	if cfg.Carries() {
@@ -109,6 +110,9 @@ func newProcess(ctx context.Context, cfg *config.Config, o serveOptions, log *sl
 		}
 	}
 	p.serveParts()
+	if later { // only now: it serves the parts anew when it opens
+		p.tasks.Go(func() { p.decideLater(ctx) })
+	}
 	return p, nil
 }
 
