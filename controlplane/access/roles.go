@@ -106,6 +106,7 @@ var table = func() map[string]need {
 		GET /v1/grants
 		GET /v1/leases
 		GET /v1/leader
+		GET /v1/gossip-keys
 		GET /v1/cluster/overview
 		GET /v1/cluster/lanes
 		GET /v1/cluster/sites
@@ -135,6 +136,9 @@ var table = func() map[string]need {
 		POST /v1/policy:rollback
 		POST /v1/policy:accept-restored
 		DELETE /v1/nodes/{node}
+		POST /v1/gossip-keys
+		POST /v1/gossip-keys/{id}/use
+		DELETE /v1/gossip-keys/{id}
 		POST /v1/transfers/{number}/reclaim
 		POST /v1/cluster/transfers/{node}/{number}/reclaim
 		GET /debug/pprof/

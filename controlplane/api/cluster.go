@@ -97,6 +97,7 @@ func (a *api) registerCluster(h huma.API) {
 	huma.Register(h, clusterOp("undrain-node", http.MethodPost, "/v1/nodes/{node}/undrain", "Let a node take part again", missing, conflict), a.order("undrain", a.cluster.Undrain))
 	huma.Register(h, clusterOp("remove-node", http.MethodDelete, "/v1/nodes/{node}", "End the membership of a dead node", missing, conflict), a.remove)
 	huma.Register(h, clusterOp("move-source", http.MethodPost, "/v1/sources/{source}/move", "Hand a source to another node", missing, conflict), a.move)
+	a.registerGossip(h)
 }
 
 func (a *api) summary(ctx context.Context, _ *struct{}) (*struct{ Body *ClusterSummary }, error) {
@@ -115,7 +116,7 @@ func (a *api) summary(ctx context.Context, _ *struct{}) (*struct{ Body *ClusterS
 		return nil, a.clusterFail("list nodes", err)
 	}
 	ss, err := a.cluster.Sources(ctx)
-	if err != nil {
+	if err != nil && !errors.Is(err, state.ErrNoLeader) { // without a leader the nodes can still be asked
 		return nil, a.clusterFail("list sources", err)
 	}
 	for _, n := range ns {

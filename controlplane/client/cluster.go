@@ -131,6 +131,29 @@ func (c *Cluster) Leader(ctx context.Context) (*state.Leader, error) {
 	return get[state.Leader](ctx, c, "/v1/leader", nil)
 }
 
+// GossipKeys lists the keys that gossip is encrypted with.
+func (c *Cluster) GossipKeys(ctx context.Context) ([]state.GossipKey, error) {
+	return all[state.GossipKey](ctx, c, gossipKeys, nil)
+}
+
+const gossipKeys = "/v1/gossip-keys"
+
+// AddGossipKey makes a new key, which nodes can read by from then on.
+func (c *Cluster) AddGossipKey(ctx context.Context) (*state.GossipKey, error) {
+	out := new(state.GossipKey)
+	return out, c.do(ctx, request{method: http.MethodPost, path: gossipKeys}, out)
+}
+
+// UseGossipKey has all nodes encrypt with a key of the ring.
+func (c *Cluster) UseGossipKey(ctx context.Context, id string) error {
+	return c.do(ctx, request{method: http.MethodPost, path: gossipKeys + "/" + url.PathEscape(id) + "/use"}, nil)
+}
+
+// RemoveGossipKey takes a key off the ring.
+func (c *Cluster) RemoveGossipKey(ctx context.Context, id string) error {
+	return c.do(ctx, request{method: http.MethodDelete, path: gossipKeys + "/" + url.PathEscape(id)}, nil)
+}
+
 // AuditFilter picks entries of the audit log.
 type AuditFilter struct {
 	Author, Role, Action, Scope string

@@ -32,6 +32,7 @@ func commands(c *cli) []*cobra.Command {
 		newTransferCmd(c),
 		newGrantsCmd(c),
 		newLeaderCmd(c),
+		newGossipCmd(c),
 		newAuditCmd(c),
 		newBenchCmd(c),
 		newDKIMCmd(c),

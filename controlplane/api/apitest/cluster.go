@@ -23,8 +23,11 @@ type Cluster struct {
 		revision map[string]int64 // of policy, by node; without an entry the newest
 		newest   func() int64
 		asked    []string
+		keys     []state.GossipKey
 	}
 }
+
+var _ state.GossipKeys = (*Cluster)(nil)
 
 // New returns the cluster with its stock; newest is the newest policy revision.
 func New(newest func() int64) *Cluster {
@@ -45,6 +48,7 @@ func New(newest func() int64) *Cluster {
 		{Name: "a2", Address: "198.51.100.2", Pools: []string{"p1", "p2"}, Mode: state.Movable, State: "quarantined", Node: "osaka-1", Epoch: 7, Since: Epoch.Add(-time.Second), Reason: "its node is down"},
 		{Name: "default", Mode: state.Local},
 	}
+	c.mu.keys = []state.GossipKey{{ID: "0a1b2c3d", InUse: true, Added: Epoch.Add(-48 * time.Hour), Author: "ann"}}
 	c.mu.newest, c.mu.revision = newest, map[string]int64{}
 	return c
 }
