@@ -286,11 +286,13 @@ func TestPermits(t *testing.T) {
 	expect("another lease", 47, 2, 0, 9)
 }
 
-// What is counted on a source that moves goes with it: here it is the leader's
-// permits alone. One that cannot move has all of its limit.
+// What is counted on a source that moves goes with it: on one node among several
+// it is the leader's permits alone. One that cannot move has all of its limit.
 func TestDailyLimitOfASource(t *testing.T) {
 	st := clusterStory(t, `Carrier big {"domains":["a.example"],"per_source":{"per_day":20}}`)
 	st.s.SetSources(st.now, nil)
+	floor := int64(exchange.FullShare / 30)
+	st.s.SetGrants(st.now, Grants{Spanning: true, Floor: floor, Lease: 1})
 	st.accept(key("a.example", "red", "pool=ips"), 100)
 	st.accept(key("a.example", "red"), 100)
 	st.play(3 * sec)
@@ -301,9 +303,22 @@ func TestDailyLimitOfASource(t *testing.T) {
 	if ds := st.s.Demands(st.now, 100); !slices.ContainsFunc(ds, func(d exchange.Demand) bool { return d.Scope == x && d.Backlog > 0 }) {
 		t.Errorf("no demand for permits of ip1: %+v", ds)
 	}
-	st.s.SetGrants(st.now, Grants{Spanning: true, Floor: exchange.FullShare, Lease: 1, Until: st.now.Add(sec), Grants: []exchange.Grant{{Scope: x, Holding: exchange.Holding{Issued: 7}}}})
+	st.s.SetGrants(st.now, Grants{Spanning: true, Floor: floor, Lease: 1, Until: st.now.Add(sec), Grants: []exchange.Grant{{Scope: x, Holding: exchange.Holding{Issued: 7}}}})
 	st.play(6 * sec)
 	if st.sum("ip1") != 7 || st.sum("ip2") != 0 {
+		t.Errorf("sent: %v", st.sent)
+	}
+}
+
+// A node that is all there is needs no permit: there is nowhere for a source to
+// go, and the leader, who counts its floor as the whole, gives none.
+func TestDailyLimitOfASourceOfALoneNode(t *testing.T) {
+	st := clusterStory(t, `Carrier big {"domains":["a.example"],"per_source":{"per_day":20}}`)
+	st.s.SetSources(st.now, nil)
+	st.s.SetGrants(st.now, Grants{Spanning: true, Floor: exchange.FullShare, Lease: 1})
+	st.accept(key("a.example", "red", "pool=ips"), 100)
+	st.play(3 * sec)
+	if st.sum("ip1") != 20 || st.sum("ip2") != 20 {
 		t.Errorf("sent: %v", st.sent)
 	}
 }

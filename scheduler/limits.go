@@ -286,13 +286,14 @@ func (t *limitTable) setLinks(now instant, x exchange.Scope, l *links) {
 
 // keepsOf is what this node may spend of a daily limit without permits. What is
 // counted on a source that can move must go with it, so there it is permits
-// alone.
+// alone, unless this node is all there is: then there is nowhere to go, and the
+// leader gives none (controlplane/allocate/budgets counts the same way).
 func (t *limitTable) keepsOf(x *exchange.Scope, perDay int64) int64 {
 	switch {
 	case !t.grants.Spanning:
 		return perDay
 	case x.Kind == exchange.CarrierSource:
-		if src := t.set.Sources[x.Source]; src != nil && src.Movable() {
+		if src := t.set.Sources[x.Source]; src != nil && src.Movable() && t.grants.Floor < exchange.FullShare {
 			return 0
 		}
 		return perDay
