@@ -122,13 +122,25 @@ func (p *process) openPeers() (err error) {
 	if p.peers, err = peer.New(peer.Options{CertFile: c.CertFile, KeyFile: c.KeyFile, CAFile: c.CAFile, Key: p.etcd.key, Logger: p.log}); err != nil {
 		return err
 	}
-	if p.listener, err = p.peers.Listen(c.Listen); err != nil {
+	if p.listener, err = p.listenForPeers(); err != nil {
 		return err
 	}
 	if p.advertise = c.Advertise; p.advertise == "" {
 		p.advertise = p.listener.Addr().String()
 	}
 	return nil
+}
+
+// listenForPeers opens the peer address. Where the system picks the port, it may
+// pick one that a listener opened later is to have.
+func (p *process) listenForPeers() (net.Listener, error) {
+	for {
+		l, err := p.peers.Listen(p.cfg.Cluster.Listen)
+		if err != nil || !p.cfg.Uses(l.Addr()) {
+			return l, err
+		}
+		defer l.Close() // only then: the system must pick another one
+	}
 }
 
 func (p *process) openNode(ctx context.Context) (err error) {

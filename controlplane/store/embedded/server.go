@@ -184,12 +184,20 @@ func (s *Server) config(o *Options) (*embed.Config, error) {
 // maxSocketPath is what fits into a socket's address on every system.
 const maxSocketPath = 100
 
+// fitsSockets reports whether sockets can lie in a directory: their paths are
+// short enough, and made of what a URL in etcd's list of members may hold.
+func fitsSockets(dir string) bool {
+	return len(filepath.Join(dir, "client.sock")) <= maxSocketPath && !strings.ContainsFunc(dir, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("/._-", r)
+	})
+}
+
 func (s *Server) listen(cfg *embed.Config, o *Options) error {
 	dir := o.Dir
 	if abs, err := filepath.Abs(dir); err == nil {
 		dir = abs
 	}
-	if (o.Listen == "" || o.Peer == "") && len(filepath.Join(dir, "client.sock")) > maxSocketPath {
+	if (o.Listen == "" || o.Peer == "") && !fitsSockets(dir) {
 		var err error
 		if dir, err = os.MkdirTemp("", "hikyaku-etcd-"); err != nil { // mode 0700
 			return err

@@ -57,6 +57,16 @@ func get(t testing.TB, c *clientv3.Client, key string) string {
 	return string(r.Kvs[0].Value)
 }
 
+// etcd takes a list of members apart at its commas and equals signs, also where
+// they stand in the path of a socket.
+func TestDirectoryWithAnOddName(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a,b=c d")
+	c := dial(t, start(t, embedded.Options{Dir: dir}).Endpoints()...)
+	if _, err := c.Put(t.Context(), "k", "v"); err != nil || get(t, c, "k") != "v" {
+		t.Errorf("put: %v, then %q", err, get(t, c, "k"))
+	}
+}
+
 func TestAloneKeepsDataPrivate(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "etcd")
 	s := start(t, embedded.Options{Dir: dir})

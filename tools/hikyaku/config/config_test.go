@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -165,5 +166,21 @@ func TestFlagsWinOverTheFile(t *testing.T) {
 	}
 	if err := c.Override("", []string{"nowhere"}); err == nil {
 		t.Error("an endpoint without a port was taken")
+	}
+}
+
+func TestPortsOfListenersAreNotTakenByChance(t *testing.T) {
+	c, err := config.Parse("f", []byte("admin: {listen: '127.0.0.1:4001'}\ningest: {smtp: [{listen: '127.0.0.1:4002'}], http: {listen: 'off'}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for port, want := range map[int]bool{4001: true, 4002: true, 4003: false} {
+		if got := c.Uses(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}); got != want {
+			t.Errorf("port %d is used: %v, want %v", port, got, want)
+		}
+	}
+	c.Cluster.Listen = "127.0.0.1:4001" // asked for: the error is the operator's to see
+	if c.Uses(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 4001}) {
+		t.Error("a port that was asked for counts as taken by chance")
 	}
 }

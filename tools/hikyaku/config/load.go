@@ -164,6 +164,28 @@ func orDefault[T comparable](field *T, def T) {
 	}
 }
 
+// Uses reports whether an address has the port of a listener other than that of
+// peers, so that it must not be taken by chance.
+func (c *Config) Uses(a net.Addr) bool {
+	listens := []string{c.Admin.Listen, c.Etcd.Listen, c.Gossip.Listen}
+	for i := range c.Ingest.SMTP {
+		listens = append(listens, c.Ingest.SMTP[i].Listen)
+	}
+	if c.Ingest.HTTP != nil {
+		listens = append(listens, c.Ingest.HTTP.Listen)
+	}
+	_, port, err := net.SplitHostPort(a.String())
+	if _, asked, _ := net.SplitHostPort(c.Cluster.Listen); err != nil || asked != "0" {
+		return false
+	}
+	for _, l := range listens {
+		if _, p, err := net.SplitHostPort(l); err == nil && p == port {
+			return true
+		}
+	}
+	return false
+}
+
 // Path is a path in the data directory.
 func (c *Config) Path(elem ...string) string {
 	return filepath.Join(append([]string{c.Node.DataDir}, elem...)...)
