@@ -115,9 +115,14 @@ func FreePort(host string) (int, error) {
 }
 
 // FreeAddress is 127.0.0.1 with a free port.
-func FreeAddress() (string, error) {
-	port, err := FreePort("127.0.0.1")
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), err
+func FreeAddress() (string, error) { return FreeAddressOf("127.0.0.1") }
+
+// FreeAddressOf is a loopback address with a free port. Whoever leaves it and
+// comes back later should have an address of its own: on 127.0.0.1 other tests
+// may have taken the port meanwhile, and answer in its place.
+func FreeAddressOf(host string) (string, error) {
+	port, err := FreePort(host)
+	return net.JoinHostPort(host, strconv.Itoa(port)), err
 }
 
 // Until asks cond every few milliseconds until it holds, fails, or the time is

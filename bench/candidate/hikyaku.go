@@ -39,6 +39,7 @@ type Hikyaku struct {
 // HikyakuOptions are what differs between nodes.
 type HikyakuOptions struct {
 	Binary   string   // default: as Binary finds it
+	Host     string   // loopback address of its listeners; default 127.0.0.1
 	Name     string   // node.name; default test-1
 	NodeKeys string   // keys added to the node section, "drain_timeout: 5s"
 	Pprof    bool     // serve profiles on the admin listener
@@ -146,8 +147,12 @@ var listenKey = regexp.MustCompile(`\blisten:\s*["']?([^\s"',}]+)`)
 
 func (h *Hikyaku) configure() (err error) {
 	o := h.opts
+	host := o.Host
+	if host == "" {
+		host = "127.0.0.1"
+	}
 	for _, p := range []*string{&h.SMTP, &h.HTTP, &h.Admin} {
-		if *p, err = FreeAddress(); err != nil {
+		if *p, err = FreeAddressOf(host); err != nil {
 			return err
 		}
 	}

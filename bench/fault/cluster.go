@@ -18,6 +18,7 @@ import (
 type Options struct {
 	Binary  string // default: as candidate.Binary finds it
 	Dir     string // for all data
+	Host    string // loopback address that all listen on; default 127.0.0.1
 	Nodes   int    // default 3
 	Members int    // of etcd; default 3
 	// Resolver and Port are where the receivers are: the witness', or a farm's.
@@ -60,6 +61,7 @@ func (o *Options) defaults() {
 			*v = to
 		}
 	}
+	set(&o.Host, "127.0.0.1")
 	set(&o.LeaseTTL, "4s")
 	set(&o.LeaseMargin, "1s")
 	set(&o.Quarantine, "4s")
@@ -87,7 +89,7 @@ func StartCluster(ctx context.Context, o Options) (_ *Cluster, err error) {
 	if err := os.WriteFile(c.secret(), []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	if c.Etcd, err = StartEtcd(ctx, o.Binary, o.Dir, o.Members); err != nil {
+	if c.Etcd, err = StartEtcd(ctx, o.Binary, o.Dir, c.o.Host, o.Members); err != nil {
 		return nil, err
 	}
 	for i := range o.Nodes {
@@ -126,7 +128,7 @@ func (c *Cluster) secret() string { return filepath.Join(c.o.Dir, "cluster.key")
 func (c *Cluster) node(ctx context.Context, i int) (*Node, error) {
 	n := &Node{ID: fmt.Sprintf("n%d", i+1)}
 	var err error
-	if n.peer, err = candidate.FreeAddress(); err != nil {
+	if n.peer, err = candidate.FreeAddressOf(c.o.Host); err != nil {
 		return n, err
 	}
 	ways, advertise := c.Etcd.Endpoints(), n.peer
@@ -135,7 +137,7 @@ func (c *Cluster) node(ctx context.Context, i int) (*Node, error) {
 			return n, err
 		}
 	}
-	gossip, err := candidate.FreeAddress()
+	gossip, err := candidate.FreeAddressOf(c.o.Host)
 	if err != nil {
 		return n, err
 	}
@@ -148,7 +150,7 @@ etcd: {endpoints: ["%s"]}
 gossip: {listen: %q}
 `, n.peer, advertise, c.secret(), c.o.LeaseTTL, c.o.LeaseMargin, c.o.Quarantine, strings.Join(ways, `", "`), gossip)
 	n.Hikyaku, err = candidate.StartHikyaku(ctx, candidate.HikyakuOptions{
-		Binary: c.o.Binary, Name: n.ID, Dir: dir, Resolver: c.o.Resolver, Port: c.o.Port, Config: config,
+		Binary: c.o.Binary, Host: c.o.Host, Name: n.ID, Dir: dir, Resolver: c.o.Resolver, Port: c.o.Port, Config: config,
 		Args: c.o.Args, NodeKeys: "drain_timeout: 5s", Ready: time.Minute,
 	})
 	return n, err

@@ -24,13 +24,13 @@ type member struct {
 	process                 *candidate.Process
 }
 
-// StartEtcd starts n members with their data under dir.
-func StartEtcd(ctx context.Context, binary, dir string, n int) (_ *Etcd, err error) {
+// StartEtcd starts n members on a loopback address, with their data under dir.
+func StartEtcd(ctx context.Context, binary, dir, host string, n int) (_ *Etcd, err error) {
 	e := &Etcd{binary: binary}
 	for i := range n {
 		m := &member{name: fmt.Sprintf("etcd%d", i), dir: filepath.Join(dir, fmt.Sprintf("etcd%d", i))}
 		for _, a := range []*string{&m.client, &m.peer} {
-			if *a, err = candidate.FreeAddress(); err != nil {
+			if *a, err = candidate.FreeAddressOf(host); err != nil {
 				return nil, err
 			}
 		}

@@ -2,15 +2,16 @@ package fault
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -163,7 +164,7 @@ func set(t testing.TB, sc script) *stage {
 	}
 	t.Cleanup(func() { s.must("close the witness", s.w.Close()) })
 	s.Cluster, err = StartCluster(ctx, Options{
-		Dir: t.TempDir(), Nodes: nodes, Resolver: s.w.DNS, Port: s.w.Port, Policy: stagePolicy(), Args: append([]string{"--ehlo-epoch"}, sc.args...),
+		Dir: directory(t), Host: ownHost(), Nodes: nodes, Resolver: s.w.DNS, Port: s.w.Port, Policy: stagePolicy(), Args: append([]string{"--ehlo-epoch"}, sc.args...),
 		LeaseTTL: leaseTTL.String(), Quarantine: sc.quarantine.String(),
 	})
 	if err != nil {
@@ -193,6 +194,38 @@ func set(t testing.TB, sc script) *stage {
 	})
 	s.say("the stage is set after %.1f s", time.Since(s.begun).Seconds())
 	return s
+}
+
+// clusters counts those that this process has started.
+var clusters atomic.Uint32
+
+// ownHost is a loopback address that nobody else listens on, as far as chance
+// goes. While a node is down its ports are free, and on 127.0.0.1 some other
+// test's mail server would be given one of them, and take the mail.
+func ownHost() string {
+	n := clusters.Add(1)
+	return netip.AddrFrom4([4]byte{127, 100 + byte(os.Getpid()>>8&0x7f), byte(os.Getpid()), byte(1 + n%250)}).String()
+}
+
+// logs is where what is left of a story is kept, if anywhere.
+var logs = os.Getenv("HIKYAKU_FAULT_LOGS")
+
+// directory is for the data of a story's processes.
+func directory(t testing.TB) string {
+	t.Helper()
+	if logs == "" {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp(logs, strings.NewReplacer("/", "-").Replace(t.Name())+"-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if !t.Failed() {
+			_ = os.RemoveAll(dir) // what is left of it disturbs nobody
+		}
+	})
+	return dir
 }
 
 // feed hands mail in at all nodes until the story's end.
@@ -496,10 +529,10 @@ func (s *stage) drained(within time.Duration, carriers ...string) time.Duration 
 
 // tell shows what the processes said, when a story has failed.
 func (s *stage) tell() {
+	s.Helper()
 	for _, n := range s.Nodes {
-		if dir := os.Getenv("HIKYAKU_FAULT_LOGS"); dir != "" {
-			name := strings.NewReplacer("/", "-").Replace(s.Name()) + "-" + n.ID + ".log"
-			if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, name), []byte(n.Output()), 0o600)); err != nil {
+		if logs != "" {
+			if err := os.WriteFile(filepath.Join(n.Dir, "output"), []byte(n.Output()), 0o600); err != nil {
 				s.Log(err)
 			}
 		}
