@@ -76,14 +76,32 @@ func (o *office) ready() error {
 
 func percent(share int64) float64 { return float64(share) * 100 / exchange.FullShare }
 
-func (o *office) nodes() ([]state.Node, error) {
+// newsWithin is how long a list of nodes waits for the watch to catch up.
+const newsWithin = 500 * time.Millisecond
+
+// nodes lists members, and who has registered and is about to be one: an order
+// about mail must not miss a node that takes mail already. So the list is as new
+// as etcd, if etcd says in time how new that is.
+func (o *office) nodes(ctx context.Context) ([]state.Node, error) {
+	ask, cancel := context.WithTimeout(ctx, newsWithin)
+	if last, err := o.c.opt.Client.Get(ask, o.c.opt.Keys.Node(""), clientv3.WithLastRev()...); err == nil && len(last.Kvs) > 0 {
+		_ = o.reach(ask, last.Kvs[0].ModRevision) // else what is known has to do
+	}
+	cancel()
 	if err := o.ready(); err != nil {
 		return nil, err
 	}
 	defer o.mu.Unlock()
-	out := make([]state.Node, 0, len(o.mu.tables.members))
+	names := map[string]bool{}
+	for name := range o.mu.tables.members {
+		names[name] = true
+	}
+	for name := range o.mu.tables.nodes {
+		names[name] = true
+	}
+	out := make([]state.Node, 0, len(names))
 	now, holds := time.Now(), o.mu.tables.holds()
-	for _, name := range slices.Sorted(maps.Keys(o.mu.tables.members)) {
+	for _, name := range slices.Sorted(maps.Keys(names)) {
 		v := o.nodeLocked(name, now)
 		v.SourcesLeft = holds[name]
 		out = append(out, v)
@@ -99,7 +117,12 @@ func (o *office) nodeLocked(name string, now time.Time) state.Node {
 		Alarms: slices.Clone(o.mu.alarms[name]),
 	}
 	reg, live := o.mu.tables.live(name)
+	if _, member := o.mu.tables.members[name]; !member {
+		r := o.mu.tables.nodes[name].value
+		reg, live = &r, understood(&r)
+	}
 	if live {
+		v.NodeID = reg.NodeID
 		v.Live, v.Version, v.Started, v.Peer, v.Gossip = true, reg.Version, reg.Started, reg.Peer, reg.Gossip
 		v.Labels, v.Capacity, v.Lease = reg.Labels, max(reg.Capacity, 1), reg.Lease
 	}

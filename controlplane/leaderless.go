@@ -27,7 +27,7 @@ const leaderlessWait = 2 * time.Second
 // alarm that says so.
 func (c *Control) Nodes(ctx context.Context) (ns []state.Node, err error) {
 	if o := c.lead(); o != nil {
-		ns, err = o.nodes()
+		ns, err = o.nodes(ctx)
 	} else {
 		ns, err = askLeader[[]state.Node](ctx, c, "nodes", nil)
 	}

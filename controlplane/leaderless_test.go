@@ -68,3 +68,15 @@ func TestSucceedEndsTheOfficeOfTheDead(t *testing.T) {
 		}
 	}
 }
+
+// An order about mail asks all nodes. One that has registered takes mail at once,
+// and is a member only when the leader has decided so.
+func TestNodesThatAreNotMembersYetAreListed(t *testing.T) {
+	c := newCluster(t, "")
+	p := c.lead("c1", func(o *controlplane.Options) { o.Timing.Decide, o.Timing.Tick = time.Hour, time.Hour })
+	c.join("late", func(r *keyspace.Registration) { r.Peer = "127.0.0.1:7" })
+	ns, err := p.Nodes(t.Context())
+	if err != nil || len(ns) != 1 || ns[0].Name != "late" || !ns[0].Live || ns[0].Peer == "" || ns[0].NodeID == "" || !ns[0].Joined.IsZero() {
+		t.Errorf("%+v, %v", ns, err)
+	}
+}

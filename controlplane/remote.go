@@ -39,7 +39,7 @@ func (c *Control) leaderRoutes(mux *http.ServeMux) {
 			writeResult(w, v, err)
 		})
 	}
-	ask("nodes", func(_ context.Context, o *office) (any, error) { return o.nodes() })
+	ask("nodes", func(ctx context.Context, o *office) (any, error) { return o.nodes(ctx) })
 	ask("sources", func(_ context.Context, o *office) (any, error) { return o.sources() })
 	ask("grants", func(_ context.Context, o *office) (any, error) { return o.grants() })
 	ask("leases", func(ctx context.Context, o *office) (any, error) { return o.leases(ctx) })
