@@ -346,7 +346,8 @@ func (l *late) goOn(key string, m porcupine.Model) {
 	case l.bare && porcupine.CheckOperations(m, history):
 		t.Errorf("a write without a guard is not seen: %v", count)
 	}
-	if was := count[string(refused)] > 0; was == l.bare {
-		t.Errorf("the late write was refused: %v; %v", was, count)
+	// Others may be refused too, so this says nothing of a bare one.
+	if !l.bare && count[string(refused)] == 0 {
+		t.Errorf("the late write was not refused: %v", count)
 	}
 }
