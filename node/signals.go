@@ -75,9 +75,11 @@ func (s *signals) take() []exchange.Signal {
 		p := &s.parts[i]
 		p.mu.Lock()
 		counts := p.mu.counts
-		if len(counts) > 0 {
-			p.mu.counts = make(map[signalKey]*exchange.Signal, len(counts))
+		if len(counts) == 0 { // it stays, and others may add to it from now on
+			p.mu.Unlock()
+			continue
 		}
+		p.mu.counts = make(map[signalKey]*exchange.Signal, len(counts))
 		p.mu.Unlock()
 		for _, c := range counts {
 			all = append(all, *c)

@@ -40,12 +40,10 @@ func TestExchange(t *testing.T) {
 		t.Errorf("grants hold for %s", left)
 	}
 	r := l.reported("the answer is confirmed", func(r *exchange.Report) bool { return r.Applied > 0 && r.Floor == 3000 })
-	if r.Applied != r.Serial-1 || r.Term != l.mu.term || r.Left <= 0 || r.Left > exchange.GrantTTL || r.Queued != 7 || r.Node != "a" {
+	if r.Applied != r.Serial-1 || r.Term != l.term() || r.Left <= 0 || r.Left > exchange.GrantTTL || r.Queued != 7 || r.Node != "a" {
 		t.Errorf("reported %+v", r)
 	}
-	if len(m.node.mu.homes) != 1 {
-		t.Error("the homes of pools are lost")
-	}
+	until(t, "the homes of pools are told", func() bool { homes, _ := m.node.told(); return homes == 1 })
 	l.answers(func(r *exchange.Report) (*exchange.Answer, int) {
 		a, status := granted(3000)(r)
 		a.Drain = true
@@ -57,8 +55,8 @@ func TestExchange(t *testing.T) {
 	if g := m.node.grants(); g.Floor != 3000 || len(g.List) != 0 {
 		t.Errorf("in force without a leader: %+v", g)
 	}
-	if !containsAny(m.Status().Alarms, "503") || m.node.mu.unsent == 0 || m.Metrics().GrantsRunOut != 1 {
-		t.Errorf("alarms %q, unsent %d", m.Status().Alarms, m.node.mu.unsent)
+	if _, unsent := m.node.told(); !containsAny(m.Status().Alarms, "503") || unsent == 0 || m.Metrics().GrantsRunOut != 1 {
+		t.Errorf("alarms %q, unsent %d", m.Status().Alarms, unsent)
 	}
 	l.reported("that no grants are left", func(r *exchange.Report) bool { return r.Applied == 0 && r.Left == 0 })
 }

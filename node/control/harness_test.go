@@ -170,6 +170,12 @@ func (l *leader) office(name string) {
 	l.mu.answer = func(*exchange.Report) (*exchange.Answer, int) { return &exchange.Answer{}, http.StatusOK }
 }
 
+func (l *leader) term() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.term
+}
+
 // answers says what is answered from now on; Term, Serial and TTL are filled in
 // where they are zero.
 func (l *leader) answers(fn func(*exchange.Report) (*exchange.Answer, int)) {
@@ -296,6 +302,13 @@ func (n *fakeNode) hold(source string) *control.Hold {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.mu.held[source]
+}
+
+// told is how many homes it was told of last, and how many reports it got back.
+func (n *fakeNode) told() (homes, unsent int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.mu.homes), n.mu.unsent
 }
 
 // grants is what is in force.
