@@ -49,7 +49,7 @@ test: test-deps build ## everything a change must pass: checks, tests, peers, fu
 RACE_PKGS := ./spool/... ./scheduler/... ./node/... ./controlplane/... ./bench/ledger ./bench/load/... ./bench/measure ./bench/live ./bench/sink
 
 test-long: test-deps build ## kill -9 rounds, every crash point, a thousand simulated clusters, faults by many seeds
-	HIKYAKU_LONG=1 HIKYAKU_REQUIRE_PEERS=1 $(GO) test -count=1 -timeout 80m -v -run 'Long|Crash|Kill|Model|Negative|OpenAPIFuzz' ./spool/... ./node/ingest/... ./node/transfer/... ./controlplane/... ./tools/hikyaku ./bench/...
+	HIKYAKU_LONG=1 HIKYAKU_REQUIRE_PEERS=1 $(GO) test -count=1 -timeout 80m -v -run 'Long|Crash|Kill|Model|Negative|OpenAPIFuzz|Stories' ./spool/... ./node/ingest/... ./node/transfer/... ./controlplane/... ./tools/hikyaku ./bench/...
 
 check: vet lint ## format, vet, import rules, generated docs
 

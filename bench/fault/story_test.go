@@ -31,36 +31,27 @@ var stories = []story{
 	{"chaos", chaos},
 }
 
-// TestStories plays each story once.
+// TestStories plays each story once; with HIKYAKU_LONG=1 with many seeds, and the
+// first of them in its longer form.
 func TestStories(t *testing.T) {
 	if testing.Short() {
 		t.Skip("real processes and real leases")
 	}
-	for _, st := range stories {
-		t.Run(st.name, func(t *testing.T) {
-			t.Parallel()
-			st.play(t, 1, false)
-		})
-	}
-}
-
-// TestStoriesLong plays each story with many seeds, and the longer forms.
-func TestStoriesLong(t *testing.T) {
-	if os.Getenv("HIKYAKU_LONG") != "1" {
-		t.Skip("HIKYAKU_LONG=1 plays every story with many seeds")
+	first, count, long := uint64(1), uint64(1), os.Getenv("HIKYAKU_LONG") == "1"
+	if long {
+		first, count = 0, longSeeds
 	}
 	for _, st := range stories {
-		for seed := range uint64(longSeeds) {
+		for seed := first; seed < first+count; seed++ {
 			t.Run(fmt.Sprintf("%s/%d", st.name, seed), func(t *testing.T) {
 				t.Parallel()
-				st.play(t, seed, seed == 0)
+				st.play(t, seed, long && seed == first)
 			})
 		}
 	}
 }
 
-// longSeeds is how many of each story TestStoriesLong plays, the first of them in
-// its longer form.
+// longSeeds is how many of each story the long form plays.
 const longSeeds = 5
 
 // ends is how most stories end: all is well, budgets are used again, and what no

@@ -116,16 +116,17 @@ func TestNegativeControls(t *testing.T) {
 	}
 }
 
-// TestLongSeeds is the long form: a thousand worlds, among them some of the
-// largest kind and some that last for days.
+// TestLongSeeds runs worlds beside each other: with HIKYAKU_LONG=1 a thousand,
+// among them some of the largest kind and some that last for days, else a few.
 func TestLongSeeds(t *testing.T) {
-	if os.Getenv("HIKYAKU_LONG") != "1" {
-		t.Skip("HIKYAKU_LONG=1 runs a thousand worlds")
+	count := uint64(7)
+	if os.Getenv("HIKYAKU_LONG") == "1" {
+		count = 1000
 	}
 	worlds := make(chan simulate.Options)
 	go func() {
 		defer close(worlds)
-		for seed := range uint64(1000) {
+		for seed := range count {
 			o := world(seed)
 			switch {
 			case seed%200 == 7:

@@ -40,27 +40,6 @@ func (e *Etcd) Rollback(ctx context.Context, r Rollback) (*Result, error) {
 	})
 }
 
-// Expire removes throttles that have ended by now, as a revision of their own.
-// The result is nil when there are none. The leader calls it.
-func (e *Etcd) Expire(ctx context.Context, now time.Time) (*Result, error) {
-	expired := func(s *etcdState) []Change {
-		var cs []Change
-		for i := range s.resources {
-			r := &s.resources[i]
-			if t, ok := r.Spec.(*policy.Throttle); ok && t.Expires.Reached(now) {
-				cs = append(cs, Change{Kind: r.Kind, Name: r.Name, Expected: r.Revision})
-			}
-		}
-		return cs
-	}
-	if len(expired(e.state.Load())) == 0 {
-		return nil, nil
-	}
-	return e.change(ctx, func(_ context.Context, s *etcdState) (Batch, error) {
-		return Batch{Changes: expired(s), Author: "expiry", Reason: "expired"}, nil
-	})
-}
-
 // change makes a batch of the state in force and applies it. If others change
 // policy meanwhile it is made anew: whether the author's expectations still
 // hold is for plan to say.

@@ -486,25 +486,3 @@ func TestRestoredBackupIsNotObeyedSilently(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-func TestExpiredThrottlesGo(t *testing.T) {
-	w := newWorld(t)
-	e := w.open(t, w.options())
-	rate, _ := policy.ParseRate("5/s")
-	throttle := func(name, carrier string, end time.Time) {
-		apply(t, e, store.Change{Kind: policy.KindCarrier, Name: carrier, Spec: &policy.Carrier{MX: []string{"." + carrier + ".jp"}}},
-			store.Change{Kind: policy.KindThrottle, Name: name, Spec: &policy.Throttle{Carrier: carrier, Rate: &rate, Expires: policy.At(end)}})
-	}
-	throttle("short", "a", start.Add(time.Hour))
-	throttle("long", "b", start.Add(3*time.Hour))
-	if r, err := e.Expire(t.Context(), start); r != nil || err != nil {
-		t.Errorf("%+v %v", r, err)
-	}
-	r, err := e.Expire(t.Context(), start.Add(2*time.Hour))
-	if err != nil || r.Revision != 3 || len(r.Effects) != 1 || r.Effects[0].Name != "short" || r.Effects[0].Action != store.Deleted {
-		t.Fatalf("%+v %v", r, err)
-	}
-	if h, _ := e.History(t.Context(), 1); h[0].Author != "expiry" || e.Snapshot().Throttles["long"] == nil {
-		t.Errorf("%+v", h)
-	}
-}

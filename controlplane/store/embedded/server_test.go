@@ -190,24 +190,22 @@ func TestWarningsReachTheLog(t *testing.T) {
 	}
 }
 
-// TestIdleCostsNothing measures what an idle member takes of the processor.
-func TestIdleCostsNothing(t *testing.T) {
-	if testing.Short() {
-		t.Skip("measures for two seconds")
-	}
-	start(t, embedded.Options{Dir: t.TempDir()})
+// BenchmarkIdle measures what an idle member takes of the processor.
+func BenchmarkIdle(b *testing.B) {
+	start(b, embedded.Options{Dir: b.TempDir()})
 	cpu := func() time.Duration {
 		var u syscall.Rusage
 		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-			t.Fatal(err)
+			b.Fatal(err)
 		}
 		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 	}
-	before := cpu()
-	<-time.After(2 * time.Second)
-	used := float64(cpu()-before) / float64(2*time.Second)
-	t.Logf("%.2f %% of a core", 100*used)
-	if used > 0.1 {
-		t.Errorf("an idle member takes %.1f %% of a core", 100*used)
+	const span = 2 * time.Second
+	var used time.Duration
+	for b.Loop() {
+		before := cpu()
+		<-time.After(span)
+		used += cpu() - before
 	}
+	b.ReportMetric(100*used.Seconds()/(float64(b.N)*span.Seconds()), "%-of-a-core")
 }
