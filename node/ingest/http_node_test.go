@@ -235,8 +235,11 @@ func startHTTP(tb testing.TB, n *node, change func(*ingest.HTTPListener)) *inges
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		// A connection on which nothing was sent yet is given 5 s, as in
+		// net/http; a client that dials ahead of its requests leaves such behind.
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
+		client.CloseIdleConnections()
 		if err := s.Shutdown(ctx); err != nil {
 			tb.Error(err)
 		}
