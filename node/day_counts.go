@@ -27,20 +27,40 @@ const (
 	// allowanceSpan is how long an allowance may be used. The file counts it as
 	// used at the end of that.
 	allowanceSpan = 5 * time.Minute
-	maxAllowance  = 10_000
+	// A scope under load is written ahead for allowanceAhead of its use, so that
+	// the file is not written several times a second: its syncs hold up the
+	// spool's on the same disk. Below minAllowance that is no matter.
+	minAllowance   = 10_000
+	allowanceAhead = 10 * time.Second
 	// dayCountsRetry is the wait after a write that failed.
 	dayCountsRetry = time.Second
 )
 
-// allowanceOf is how much of a limit is written ahead.
-func allowanceOf(limit int64) int64 { return min(max(limit/100, 1), maxAllowance) }
+// allowance is how much of the limit is written ahead, for a scope of which n
+// were taken in the span since the last write.
+func allowance(limit, n int64, span time.Duration) int64 {
+	ahead := int64(minAllowance)
+	if span > 0 {
+		ahead = max(ahead, int64(float64(n)*float64(allowanceAhead)/float64(max(span, time.Second))))
+	}
+	return min(max(limit/100, 1), ahead)
+}
 
 // spending is one scope's allowance. Numbers count dispatches since the start.
 type spending struct {
 	limit   int64
 	taken   int64
 	granted int64 // on disk
+	ahead   int64 // how much of that the last write added
 	last    time.Time
+
+	taken0 int64 // at the last write
+	at0    time.Time
+}
+
+// nextAhead is the allowance that the scope gets now.
+func (s *spending) nextAhead(now time.Time) int64 {
+	return allowance(s.limit, s.taken-s.taken0, now.Sub(s.at0))
 }
 
 // dayCounts keeps the file ahead of the scheduler. Its loop is owned by
@@ -94,27 +114,27 @@ type spent struct {
 	at    int64 // its number
 }
 
-// take notes what the scheduler has just counted for a dispatch; nil is that
-// nothing limits it, or that it went by permits, which the leader has written
-// down. The dispatcher's lock is held, so that what is taken here and in the
+// take notes what the scheduler has just counted for a dispatch, in t's memory;
+// nothing is that nothing limits it, or that it went by permits, which the leader
+// has written down. The dispatcher's lock is held, so that what is taken here and in the
 // scheduler is always the same.
-func (c *dayCounts) take(uses []scheduler.DayUse, now time.Time) ticket {
+func (c *dayCounts) take(t ticket, uses []scheduler.DayUse, now time.Time) ticket {
+	t = t[:0]
 	if len(uses) == 0 {
-		return nil
+		return t
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	t := make(ticket, 0, len(uses))
 	for _, u := range uses {
 		s := c.mu.scopes[u.Scope]
 		if s == nil {
-			s = &spending{}
+			s = &spending{at0: now}
 			c.mu.scopes[u.Scope] = s
 		}
 		s.limit, s.last = u.Keeps, now
 		s.taken++
 		t = append(t, spent{s, s.taken})
-		if s.granted-s.taken <= allowanceOf(s.limit)/2 || !now.Before(c.mu.until) {
+		if s.granted-s.taken <= s.ahead/2 || !now.Before(c.mu.until) {
 			c.ask()
 		}
 	}
@@ -179,8 +199,8 @@ func (c *dayCounts) loop(ctx context.Context) {
 func (c *dayCounts) save(ahead bool) error {
 	var counts scheduler.DayCounts
 	type grant struct {
-		s  *spending
-		to int64
+		s         *spending
+		to, ahead int64
 	}
 	var grants []grant
 	var until time.Time
@@ -195,8 +215,10 @@ func (c *dayCounts) save(ahead bool) error {
 				continue
 			}
 			if ahead {
-				grants = append(grants, grant{sp, sp.taken + allowanceOf(sp.limit)})
-				counts.Scopes = append(counts.Scopes, scheduler.ScopeDayOf(k, scheduler.DaySlot{Start: until, N: allowanceOf(sp.limit)}))
+				ahead := sp.nextAhead(now)
+				grants = append(grants, grant{sp, sp.taken + ahead, ahead})
+				sp.taken0, sp.at0 = sp.taken, now
+				counts.Scopes = append(counts.Scopes, scheduler.ScopeDayOf(k, scheduler.DaySlot{Start: until, N: ahead}))
 			}
 		}
 	})
@@ -212,7 +234,7 @@ func (c *dayCounts) save(ahead bool) error {
 	if err == nil && ahead {
 		c.mu.until = until
 		for _, g := range grants {
-			g.s.granted = g.to
+			g.s.granted, g.s.ahead = g.to, g.ahead
 		}
 	}
 	close(c.mu.changed)

@@ -24,6 +24,7 @@ type outbound struct {
 	terms       terms
 	hold        *control.Hold // the right to use the source; nil where there is no control plane
 	w           waiter
+	day         ticket // memory of the last dispatch's
 }
 
 // waiter is a session that waits for work.
@@ -241,11 +242,12 @@ func (o *outbound) pull(wait bool) (*delivery.Job, got, time.Time) {
 		d.mu.Unlock()
 		return nil, gotEnd, time.Time{}
 	}
-	var day ticket
+	day := o.day[:0]
 	disp, retry, ok := s.Next(now, o.lane)
 	switch {
 	case ok:
-		day = d.n.days.take(s.DayUses(), now)
+		o.day = d.n.days.take(o.day, s.DayUses(), now)
+		day = o.day
 	case wait && s.Crowded(now, o.lane):
 		// Other sites have mail and no session to carry it: this one leaves
 		// rather than wait out its idle time.

@@ -69,13 +69,14 @@ func (o *outbound) Again(job *delivery.Job) bool {
 	}
 	now := d.n.now()
 	disp := scheduler.Dispatch{Delivery: del, Carrier: job.Content.(*attempt).carrier}
-	var day ticket
+	day := o.day[:0]
 	d.mu.Lock()
 	d.lapseLocked(now)
 	// Of a delivery that was cancelled nothing more is sent.
 	ok := !d.mu.closing && d.verdictLocked(del, disp.Carrier) == nil && d.mu.sched.Again(now, o.lane, del.ID)
 	if ok {
-		day = d.n.days.take(d.mu.sched.DayUses(), now)
+		o.day = d.n.days.take(o.day, d.mu.sched.DayUses(), now)
+		day = o.day
 	}
 	d.unlock(now)
 	return ok && d.n.days.wait(d.n.root, day)

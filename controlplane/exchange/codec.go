@@ -34,6 +34,11 @@ const (
 	tagSources = 4
 	tagSignals = 5
 	tagHomes   = 6
+	tagTallies = 7
+	tagSamples = 8
+	// tagCarrierHomes are homes for one carrier, which readers of before do not
+	// know: to them mail waits where it is.
+	tagCarrierHomes = 9
 
 	// maxString bounds a string, and maxStrings their number.
 	maxString  = 512
@@ -282,7 +287,63 @@ func AppendReport(dst []byte, r *Report) ([]byte, error) {
 			}
 		}
 	})
+	w.tallies(r.Tallies)
+	w.samples(r.Samples)
 	return w.finish(dst, 'R')
+}
+
+func (w *writer) tallies(ts []Tally) {
+	w.section(tagTallies, func() {
+		w.rows("tallies", len(ts), MaxTallies)
+		for i := range ts {
+			t := &ts[i]
+			for column, s := range [...]string{t.Carrier, t.Site, t.Source, t.Tenant, t.Stream, t.Job, t.Domain, t.Category} {
+				w.text(column, s)
+			}
+			w.uint(uint64(t.N))
+		}
+	})
+}
+
+func (w *writer) samples(ss []Sample) {
+	w.section(tagSamples, func() {
+		w.rows("samples", len(ss), MaxSamples)
+		for i := range ss {
+			s := &ss[i]
+			for column, s := range [...]string{s.Carrier, s.Source, s.Category, s.Phase, s.Enhanced, s.Text} {
+				w.text(column, s)
+			}
+			w.uint(uint64(s.Code))
+			w.uint(uint64(s.N))
+		}
+	})
+}
+
+// homes writes those of the homes that are of this section.
+func (w *writer) homes(tag uint64, hs []Home, of func(*Home) bool) {
+	n := 0
+	for i := range hs {
+		if of(&hs[i]) {
+			n++
+		}
+	}
+	w.section(tag, func() {
+		w.rows("pools", n, MaxHomes)
+		for i := range hs {
+			h := &hs[i]
+			if !of(h) {
+				continue
+			}
+			w.text(0, h.Pool)
+			if tag == tagCarrierHomes {
+				w.text(2, h.Carrier)
+			}
+			w.rows("nodes of a pool", len(h.Nodes), MaxHomeNodes)
+			for _, node := range h.Nodes {
+				w.text(1, node)
+			}
+		}
+	})
 }
 
 // AppendAnswer appends the answer's form on the wire to dst; errors as in
@@ -307,16 +368,8 @@ func AppendAnswer(dst []byte, a *Answer) ([]byte, error) {
 			w.holding(&a.Grants[i].Holding)
 		}
 	})
-	w.section(tagHomes, func() {
-		w.rows("pools", len(a.Homes), MaxHomes)
-		for i := range a.Homes {
-			w.text(0, a.Homes[i].Pool)
-			w.rows("nodes of a pool", len(a.Homes[i].Nodes), MaxHomeNodes)
-			for _, n := range a.Homes[i].Nodes {
-				w.text(1, n)
-			}
-		}
-	})
+	w.homes(tagHomes, a.Homes, func(h *Home) bool { return h.Carrier == "" })
+	w.homes(tagCarrierHomes, a.Homes, func(h *Home) bool { return h.Carrier != "" })
 	return w.finish(dst, 'A')
 }
 
@@ -324,7 +377,7 @@ func AppendAnswer(dst []byte, a *Answer) ([]byte, error) {
 // proportion to their number and does not panic. r is overwritten; the memory of
 // its slices is used again.
 func DecodeReport(b []byte, r *Report) error {
-	*r = Report{Demands: r.Demands[:0], Sources: r.Sources[:0], Signals: r.Signals[:0]}
+	*r = Report{Demands: r.Demands[:0], Sources: r.Sources[:0], Signals: r.Signals[:0], Tallies: r.Tallies[:0], Samples: r.Samples[:0]}
 	return decode(b, 'R', func(rd *reader, tag uint64) {
 		switch tag {
 		case tagHead:
@@ -335,6 +388,10 @@ func DecodeReport(b []byte, r *Report) error {
 			r.Sources = readRows(rd, r.Sources, "sources", MaxSources, 5, (*reader).source)
 		case tagSignals:
 			r.Signals = readRows(rd, r.Signals, "signals", MaxSignals, 8, (*reader).signal)
+		case tagTallies:
+			r.Tallies = readRows(rd, r.Tallies, "tallies", MaxTallies, 9, (*reader).tally)
+		case tagSamples:
+			r.Samples = readRows(rd, r.Samples, "samples", MaxSamples, 8, (*reader).sample)
 		}
 	})
 }
@@ -350,6 +407,10 @@ func DecodeAnswer(b []byte, a *Answer) error {
 			a.Grants = readRows(rd, a.Grants, "grants", MaxScopes, 8, (*reader).grant)
 		case tagHomes:
 			a.Homes = readRows(rd, a.Homes, "pools", MaxHomes, 2, (*reader).home)
+		case tagCarrierHomes:
+			var more []Home
+			more = readRows(rd, more, "pools", MaxHomes, 3, (*reader).carrierHome)
+			a.Homes = append(a.Homes, more...)
 		}
 	})
 }

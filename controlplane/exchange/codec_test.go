@@ -36,6 +36,8 @@ func someReport() *exchange.Report {
 		Revision: 12, Draining: true, Queued: 1e6, Stranded: 3, PerSecond: 1234.5, SpoolFreePart: 0.25,
 		Sources: []exchange.HeldSource{{Source: "s1", Epoch: 4, Released: true, Backlog: 9}, {Source: "s2", Epoch: 1, Fault: "not on this machine"}},
 		Signals: []exchange.Signal{{Carrier: "google", Source: "s1", Tenant: "acme", Delivered: 1, Deferred: 2, Bounced: 3, Connected: 4, Refused: math.MaxUint32}, {}},
+		Tallies: []exchange.Tally{{Carrier: "default", Site: "mx.example.net", Source: "s1", Tenant: "acme", Stream: "bulk", Job: "j", Domain: "acme.example", Category: "rate", N: 7}, {}},
+		Samples: []exchange.Sample{{Carrier: "google", Source: "s1", Category: "unknown", Phase: "rcpt", Code: 550, Enhanced: "5.7.1", Text: "go away", N: 2}, {}},
 	}
 	for i, s := range everyKind {
 		n := int64(i) * 1000
@@ -47,7 +49,7 @@ func someReport() *exchange.Report {
 func someAnswer() *exchange.Answer {
 	a := &exchange.Answer{
 		Leader: "c1", Term: 9, Serial: 8, TTL: exchange.GrantTTL, Floor: 300, Rank: 2, Members: 3, Revision: 5, Drain: true,
-		Homes: []exchange.Home{{Pool: "bulk", Nodes: []string{"a2", "a1"}}, {Pool: "x", Nodes: []string{}}},
+		Homes: []exchange.Home{{Pool: "bulk", Nodes: []string{"a2", "a1"}}, {Pool: "x", Nodes: []string{}}, {Pool: "bulk", Carrier: "docomo", Nodes: []string{"a3"}}},
 	}
 	for i, s := range everyKind {
 		a.Grants = append(a.Grants, exchange.Grant{Scope: s, Holding: holding(int64(i))})
@@ -74,7 +76,7 @@ func wireAnswer(t testing.TB, a *exchange.Answer) []byte {
 }
 
 func TestRoundTrip(t *testing.T) {
-	for _, want := range []*exchange.Report{someReport(), {Node: "a", Demands: []exchange.Demand{}, Sources: []exchange.HeldSource{}, Signals: []exchange.Signal{}}} {
+	for _, want := range []*exchange.Report{someReport(), {Node: "a", Demands: []exchange.Demand{}, Sources: []exchange.HeldSource{}, Signals: []exchange.Signal{}, Tallies: []exchange.Tally{}, Samples: []exchange.Sample{}}} {
 		got := *someReport() // what was there is overwritten
 		if err := exchange.DecodeReport(wireReport(t, want), &got); err != nil {
 			t.Fatal(err)
@@ -152,7 +154,7 @@ func TestVersions(t *testing.T) {
 	var r exchange.Report
 	for name, b := range map[string][]byte{
 		"of this version":                 frame(1, 1, 1, strs, 2, head),
-		"newer, with sections at its end": frame(2, 1, 1, strs, 2, head, 7, []byte("new"), 900, []byte{}),
+		"newer, with sections at its end": frame(2, 1, 1, strs, 2, head, 70, []byte("new"), 900, []byte{}),
 		"newer, with more in its head":    frame(2, 1, 1, strs, 2, newer),
 	} {
 		if err := exchange.DecodeReport(b, &r); err != nil || r.Node != "a1" {
@@ -199,7 +201,7 @@ func TestDecoderRefuses(t *testing.T) {
 	}
 	for n := range full {
 		var r exchange.Report
-		if err := exchange.DecodeReport(full[:n], &r); err == nil && len(r.Signals) > 0 {
+		if err := exchange.DecodeReport(full[:n], &r); err == nil && len(r.Samples) > 0 /* the last section */ {
 			t.Errorf("the first %d bytes of %d were taken whole", n, len(full))
 		}
 	}
@@ -208,7 +210,7 @@ func TestDecoderRefuses(t *testing.T) {
 func FuzzDecodeReport(f *testing.F) {
 	f.Add(wireReport(f, someReport()))
 	f.Add(wireReport(f, &exchange.Report{}))
-	f.Add(frame(2, 1, 1, []byte{1, 2, 'a', '1'}, 2, head, 9, []byte("new")))
+	f.Add(frame(2, 1, 1, []byte{1, 2, 'a', '1'}, 2, head, 90, []byte("new")))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var r, again exchange.Report
 		if exchange.DecodeReport(b, &r) != nil {

@@ -18,6 +18,8 @@ const (
 const (
 	MaxScopes  = 4096
 	MaxSignals = 20_000
+	MaxTallies = 20_000
+	MaxSamples = 200
 	MaxSources = 10_000
 	MaxWire    = 8 << 20 // bytes
 )
@@ -119,6 +121,33 @@ type Signal struct {
 	Delivered, Deferred, Bounced, Connected, Refused uint32
 }
 
+// Tally counts what replies meant, since the report before. A node adds up over
+// the fields that it has no room for, and leaves them empty.
+type Tally struct {
+	Carrier string
+	Site    string // at the default carrier
+	Source  string
+	Tenant  string
+	Stream  string
+	Job     string
+	Domain  string // of the From header: whose name the mail bears
+	// Category is one of package reputation's, "delivered" among them.
+	Category string
+	N        uint32
+}
+
+// Sample is a reply that was seen, and how often: why a decision was made, and
+// what no rule knows.
+type Sample struct {
+	Carrier, Source string
+	Category        string
+	Phase           string
+	Code            uint16
+	Enhanced        string
+	Text            string // without what differs from message to message, at most 200 bytes
+	N               uint32
+}
+
 // Report goes from the node to the leader.
 type Report struct {
 	Node  string
@@ -138,6 +167,8 @@ type Report struct {
 	Demands       []Demand
 	Sources       []HeldSource
 	Signals       []Signal
+	Tallies       []Tally
+	Samples       []Sample
 	SpoolFreePart float64 // 0 to 1, of the disk
 }
 
@@ -167,10 +198,12 @@ type Answer struct {
 	Homes []Home
 }
 
-// Home is a pool and the nodes that hold sources of it.
+// Home is a pool and the nodes that hold sources of it; with a Carrier, sources
+// that may be used there, while others may not.
 type Home struct {
-	Pool  string
-	Nodes []string
+	Pool    string
+	Carrier string
+	Nodes   []string
 }
 
 // FloorOf is a node's own part of a burst, and of anything else that is counted

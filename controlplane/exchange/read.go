@@ -140,8 +140,32 @@ func (rd *reader) signal(s *Signal) {
 
 func (rd *reader) uint32() uint32 { return uint32(rd.upTo("a count of signals", math.MaxUint32)) }
 
+func (rd *reader) tally(t *Tally) {
+	for _, f := range [...]*string{&t.Carrier, &t.Site, &t.Source, &t.Tenant, &t.Stream, &t.Job, &t.Domain, &t.Category} {
+		*f = rd.text()
+	}
+	t.N = rd.uint32()
+}
+
+func (rd *reader) sample(s *Sample) {
+	for _, f := range [...]*string{&s.Carrier, &s.Source, &s.Category, &s.Phase, &s.Enhanced, &s.Text} {
+		*f = rd.text()
+	}
+	s.Code = uint16(rd.upTo("a reply code", 999))
+	s.N = rd.uint32()
+}
+
+func (rd *reader) carrierHome(h *Home) {
+	h.Pool, h.Carrier = rd.text(), rd.text()
+	rd.homeNodes(h)
+}
+
 func (rd *reader) home(h *Home) {
-	h.Pool = rd.text()
+	h.Pool, h.Carrier = rd.text(), ""
+	rd.homeNodes(h)
+}
+
+func (rd *reader) homeNodes(h *Home) {
 	h.Nodes = make([]string, rd.rows("nodes of a pool", MaxHomeNodes, 1))
 	for i := range h.Nodes {
 		h.Nodes[i] = rd.text()

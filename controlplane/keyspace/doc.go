@@ -18,12 +18,16 @@
 //	members/<node>           Member: every node that ever joined, until it is removed
 //	sources/<source>         Assignment: who holds a sending address, with its epoch
 //	days/<scope>             Day: how much of a daily budget has been given out
+//	steering/<carrier>       Steering: what was decided about the carrier's sources
+//	steering/ tenants        the same about tenants: a name that no carrier can have
+//	decisions/<id>           Decision: what, why, by which rule, until when
+//	learnt/<carrier>         Learnt: the leader's counts, from time to time, for the next leader
 //	gossip                   the gossip key ring, sealed
 //
 // # Who writes what
 //
-// A node writes its own registration and nothing else. Members, assignments and
-// days are the leader's; each of its writes is a transaction that compares the
+// A node writes its own registration and nothing else. Members, assignments, days,
+// steering, decisions and what was learnt are the leader's; each of its writes is a transaction that compares the
 // create revision of the leader key with its own, so that one who is no longer
 // leader cannot write, and the mod revision of what it changes. Policy and audit
 // are written by whoever serves the admin API, guarded by policy/head's and the

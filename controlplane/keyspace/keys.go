@@ -69,6 +69,16 @@ func (k Keys) Source(name string) string { return k.prefix + "sources/" + name }
 // Day is the key of a daily budget; "" gives the prefix.
 func (k Keys) Day(scope string) string { return k.prefix + "days/" + scope }
 
+// Steering is the key of what was decided about a carrier's sources, and about tenants
+// (TenantSteering).
+func (k Keys) Steering(carrier string) string { return k.prefix + "steering/" + carrier }
+
+// Decision is the key of one decision, by its id.
+func (k Keys) Decision(id string) string { return k.prefix + "decisions/" + id }
+
+// Learnt is the key of what the leader has counted about a carrier.
+func (k Keys) Learnt(carrier string) string { return k.prefix + "learnt/" + carrier }
+
 // Gossip is the key of the gossip key ring.
 func (k Keys) Gossip() string { return k.prefix + "gossip" }
 

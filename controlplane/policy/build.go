@@ -20,6 +20,9 @@ func New(resources []Resource) (*Set, Problems) {
 		SigningKeys: map[string]*SigningKey{},
 		Throttles:   map[string]*Throttle{},
 		AdminKeys:   map[string]*AdminKey{},
+		ReplyRules:  map[string]*ReplyRule{},
+		WarmUps:     map[string]*WarmUp{},
+		Webhooks:    map[string]*Webhook{},
 	}
 	v := &validation{set: s}
 	for i := range resources {
@@ -64,6 +67,19 @@ func (v *validation) add(r *Resource) {
 		put(v, r, KindThrottle, v.set.Throttles, spec)
 	case *AdminKey:
 		put(v, r, KindAdminKey, v.set.AdminKeys, spec)
+	case *ReplyRule:
+		put(v, r, KindReplyRule, v.set.ReplyRules, spec)
+	case *WarmUp:
+		put(v, r, KindWarmUp, v.set.WarmUps, spec)
+	case *Webhook:
+		put(v, r, KindWebhook, v.set.Webhooks, spec)
+	case *Reputation:
+		one := map[string]*Reputation{}
+		if put(v, r, KindReputation, one, spec); r.Name != DefaultName {
+			v.bad("name", "there is one resource of this kind, named %q", DefaultName)
+		} else {
+			v.set.Reputation = one[r.Name]
+		}
 	default:
 		v.bad("spec", "a %s needs a spec; write spec: {} for all defaults", r.Kind)
 	}
@@ -93,6 +109,10 @@ func (s *Set) fillDefaults() {
 	if s.Pools[DefaultName] == nil {
 		s.Pools[DefaultName] = &Pool{Sources: []PoolMember{{Name: DefaultName}}}
 	}
+	if s.Reputation == nil {
+		s.Reputation = new(Reputation)
+	}
+	s.fillReputation()
 	for _, t := range s.Tenants {
 		orDefault(&t.Weight, DefaultWeight)
 		orDefault(&t.DSN, DSNFailure)

@@ -90,7 +90,8 @@ func (l Limits) replacedBy(o Limits) Limits {
 }
 
 // LimitsAt are the limits that hold on a scope at time t: those of its resource,
-// with those of a throttle that has not expired in their place. Everything that
+// with those of a throttle that has not expired in their place, and on a source
+// not more than what was decided about it at the carrier. Everything that
 // enforces or shares out a limit asks here, and nowhere else.
 //
 // The answer changes only with the Set and at NextExpiry, so it can be kept
@@ -102,7 +103,10 @@ func (s *Set) LimitsAt(t time.Time, on Selector) Limits {
 	}
 	l := s.ownLimits(on)
 	if th := s.index.throttles[on]; th != nil && !th.Expires.Reached(t) {
-		l = l.replacedBy(th.Limits())
+		return l.replacedBy(th.Limits()) // an operator's word on a source at a carrier goes before what was learnt
+	}
+	if on.Source != "" {
+		l = l.CappedBy(s.CourseOf(on.Carrier, "", on.Source))
 	}
 	return l
 }

@@ -24,7 +24,8 @@ func (r *Resource) ID() string { return r.Kind + "/" + r.Name }
 
 // Kinds lists the kinds in the order in which they are best read.
 func Kinds() []string {
-	return []string{KindTenant, KindStream, KindPool, KindSource, KindCarrier, KindRoute, KindSigningKey, KindThrottle, KindAdminKey}
+	return []string{KindTenant, KindStream, KindPool, KindSource, KindCarrier, KindRoute, KindSigningKey, KindThrottle, KindAdminKey,
+		KindReplyRule, KindWarmUp, KindWebhook, KindReputation}
 }
 
 // NewSpec is a pointer to an empty spec of the kind; nil for an unknown kind.
@@ -48,6 +49,14 @@ func NewSpec(kind string) any {
 		return new(Throttle)
 	case KindAdminKey:
 		return new(AdminKey)
+	case KindReplyRule:
+		return new(ReplyRule)
+	case KindWarmUp:
+		return new(WarmUp)
+	case KindWebhook:
+		return new(Webhook)
+	case KindReputation:
+		return new(Reputation)
 	}
 	return nil
 }

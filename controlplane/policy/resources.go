@@ -11,6 +11,10 @@ const (
 	KindSigningKey = "SigningKey"
 	KindThrottle   = "Throttle"
 	KindAdminKey   = "AdminKey"
+	KindReplyRule  = "ReplyRule"
+	KindWarmUp     = "WarmUp"
+	KindWebhook    = "Webhook"
+	KindReputation = "Reputation"
 )
 
 // DefaultName is the tenant, stream, pool, source and carrier that always
@@ -47,6 +51,14 @@ type Tenant struct {
 	MaxQueued int64 `json:"max_queued,omitempty"`
 	// DSN says which notices (RFC 3464) go to the envelope sender: never, failure (the default) or full (also delay and, where asked for, success; with the whole content where RET=FULL).
 	DSN string `json:"dsn,omitempty"`
+	// ReturnPath is a domain whose MX leads to a feedback listener. With it each recipient's mail leaves with an envelope sender of its own there, so that bounces that come back later are known; notices still go to the sender that was given.
+	ReturnPath string `json:"return_path,omitempty"`
+	// UnsubscribeURL is the https address under which the feedback listener's one-click endpoint can be reached (RFC 8058). With it, mail of bulk streams without List-Unsubscribe gets one.
+	UnsubscribeURL string `json:"unsubscribe_url,omitempty"`
+	// Suppress says what feeds the tenant's suppression list by itself: bounces, complaints, unsubscribes. Default all; [none] is none.
+	Suppress []string `json:"suppress,omitempty"`
+	// Guard watches the tenant in place of the settings of Reputation.
+	Guard *Guard `json:"guard,omitempty"`
 }
 
 // Quota bounds messages. Zero or absent is no bound of that kind at that place.
@@ -166,6 +178,18 @@ type Carrier struct {
 	Backoff Duration `json:"backoff,omitempty"`
 	// StartJitter spreads the first attempts of a job's deliveries at random over this span.
 	StartJitter Duration `json:"start_jitter,omitempty"`
+	// OffHour keeps first attempts of jobs out of the first minutes of each hour, up to this span; they are spread over as much after it.
+	OffHour Duration `json:"off_hour,omitempty"`
+	// MXNetworks are addresses of MX hosts, matched where no domain and no MX suffix does; all addresses of a site must match.
+	MXNetworks []Network `json:"mx_networks,omitempty"`
+	// OddLocalParts says how local parts that RFC 5321 does not allow unquoted ("a..b", "a.") are sent: refuse (the default), quoted or as-given.
+	OddLocalParts string `json:"odd_local_parts,omitempty"`
+	// Steering is how rates follow replies, in place of the settings of Reputation.
+	Steering *Steer `json:"steering,omitempty"`
+	// Origin says where the settings come from, for people.
+	Origin string `json:"origin,omitempty"`
+	// Disabled leaves the carrier out: its mail counts as that of the default carrier.
+	Disabled bool `json:"disabled,omitempty"`
 }
 
 // Retry is a retry schedule.

@@ -20,8 +20,13 @@ type Set struct {
 	SigningKeys map[string]*SigningKey
 	Throttles   map[string]*Throttle
 	AdminKeys   map[string]*AdminKey
+	ReplyRules  map[string]*ReplyRule
+	WarmUps     map[string]*WarmUp
+	Webhooks    map[string]*Webhook
+	Reputation  *Reputation // the resource of this kind, or its defaults; never nil
 
-	index index
+	index    index
+	steering *Steering // what was decided lies over it
 }
 
 // Defaults of spec fields that are zero.

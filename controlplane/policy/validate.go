@@ -73,6 +73,16 @@ func (v *validation) check(r *Resource) {
 		checkSpec(v, r, spec, v.set.Throttles, v.checkThrottle)
 	case *AdminKey:
 		checkSpec(v, r, spec, v.set.AdminKeys, v.checkAdminKey)
+	case *ReplyRule:
+		checkSpec(v, r, spec, v.set.ReplyRules, v.checkReplyRule)
+	case *WarmUp:
+		checkSpec(v, r, spec, v.set.WarmUps, v.checkWarmUp)
+	case *Webhook:
+		checkSpec(v, r, spec, v.set.Webhooks, v.checkWebhook)
+	case *Reputation:
+		if spec != nil && v.set.Reputation != nil {
+			v.checkReputation(v.set.Reputation)
+		}
 	}
 }
 

@@ -76,6 +76,17 @@ func (v *validation) checkCarrier(c *Carrier) {
 	v.word("spec.addresses", c.Addresses, addressWords)
 	v.span("spec.backoff", c.Backoff, Duration(time.Second), Duration(MaxBackoff))
 	v.span("spec.start_jitter", c.StartJitter, Duration(time.Millisecond), Duration(24*time.Hour))
+	v.span("spec.off_hour", c.OffHour, Duration(time.Second), Duration(20*time.Minute))
+	v.bounded("spec.mx_networks", len(c.MXNetworks))
+	for i, n := range c.MXNetworks {
+		v.network(at("spec.mx_networks", i), n)
+		v.claim(at("spec.mx_networks", i), "network of MX hosts", n.String())
+	}
+	v.word("spec.odd_local_parts", c.OddLocalParts, oddWords)
+	v.steer("spec.steering", c.Steering)
+	if isDefault && c.Disabled {
+		v.bad("spec.disabled", "the default carrier takes what no other matches; it cannot be left out")
+	}
 }
 
 func (v *validation) limits(path string, l *Limits) {

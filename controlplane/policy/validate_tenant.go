@@ -45,6 +45,7 @@ func (v *validation) checkTenant(t *Tenant) {
 	}
 	number(v, "spec.max_queued", t.MaxQueued, 1, maxPerDay)
 	v.word("spec.dsn", t.DSN, dsnWords)
+	v.checkTenantFeedback(t)
 }
 
 func (v *validation) checkSMTPUser(path string, u SMTPUser) {

@@ -31,6 +31,34 @@ const (
 	AttachCommand = "command"
 )
 
+// Words of Carrier.OddLocalParts.
+const (
+	OddRefuse  = "refuse"
+	OddQuoted  = "quoted"
+	OddAsGiven = "as-given"
+)
+
+// Words of Reputation.Mode, Steer.Mode and Guard.Mode.
+const (
+	ModeOn     = "on"
+	ModeDryRun = "dry-run"
+	ModeOff    = "off"
+)
+
+// Words of Reputation.Catalogue.
+const (
+	CatalogueShipped = "shipped"
+	CatalogueNone    = "none"
+)
+
+// Words of Tenant.Suppress.
+const (
+	SuppressBounces      = "bounces"
+	SuppressComplaints   = "complaints"
+	SuppressUnsubscribes = "unsubscribes"
+	SuppressNone         = "none"
+)
+
 // Words of AdminKey.Role.
 const (
 	RoleAdmin    = "admin"
@@ -47,5 +75,9 @@ var (
 	priorityWords   = []string{"high", "normal", "low"}
 	attachWords     = []string{AttachNone, AttachNetlink, AttachCommand}
 	roleWords       = []string{RoleAdmin, RoleOperator, RoleReadOnly, RoleTenant}
+	oddWords        = []string{OddRefuse, OddQuoted, OddAsGiven}
+	modeWords       = []string{ModeOn, ModeDryRun, ModeOff}
+	catalogueWords  = []string{CatalogueShipped, CatalogueNone}
+	suppressWords   = []string{SuppressBounces, SuppressComplaints, SuppressUnsubscribes, SuppressNone}
 	dayWords        = []string{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}
 )

@@ -28,6 +28,11 @@ const (
 	EventTransferred EventType = "transferred"
 	EventReceived    EventType = "received"
 	EventRejected    EventType = "rejected" // refused at ingest; counted, nothing writes it yet
+	// What comes back later, matched to a recipient: it annotates, the ledger has
+	// the recipient's end already.
+	EventLateBounce   EventType = "late-bounce"
+	EventComplained   EventType = "complained"
+	EventUnsubscribed EventType = "unsubscribed"
 )
 
 // Event is one record of the event log: one recipient, one transition.
@@ -55,6 +60,8 @@ type Event struct {
 	Attempt     uint16
 	Size        uint32
 	Reply       Reply
+	Category    string // what the reply means (package reputation), "" for success
+	Rule        string // the rule that says so
 	TLS         string // "TLS1.3 TLS_AES_128_GCM_SHA256 verified", "" for plain
 	Via         string // accepted: "smtp", "http", "dsn"
 	From        string // accepted: client address
@@ -123,6 +130,8 @@ func (e *Event) AppendJSON(b []byte) []byte {
 		b = appendField(b, "fault", e.Reply.Fault.String())
 		b = append(b, '}')
 	}
+	b = appendField(b, "category", e.Category)
+	b = appendField(b, "rule", e.Rule)
 	b = appendField(b, "tls", e.TLS)
 	b = appendField(b, "via", e.Via)
 	b = appendField(b, "from", e.From)
@@ -168,6 +177,8 @@ type EventRecord struct {
 	Attempt     uint16           `json:"attempt,omitempty"`
 	Size        uint32           `json:"size,omitempty"`
 	Reply       *Reply           `json:"reply,omitempty"`
+	Category    string           `json:"category,omitempty"`
+	Rule        string           `json:"rule,omitempty"`
 	TLS         string           `json:"tls,omitempty"`
 	Via         string           `json:"via,omitempty"`
 	From        string           `json:"from,omitempty"`

@@ -23,7 +23,7 @@ var importRules = []importRule{
 	{packages: "controlplane/access", may: []string{"controlplane/policy"}, stdOnly: true},
 	{packages: "spool/...", may: leaves},
 	{packages: "scheduler/...", may: leaves, stdOnly: true},
-	{packages: "reputation/...", may: leaves, stdOnly: true},
+	{packages: "reputation/...", may: with(leaves, "reputation/...", "controlplane/manifest/strict"), stdOnly: true},
 	{packages: "controlplane/allocate/...", may: leaves, stdOnly: true},
 	{packages: "node/smtp/...", may: leaves},
 	{packages: "node", may: with(leaves, "node/...", "spool", "scheduler", "reputation/...")},
@@ -48,7 +48,7 @@ type door struct {
 }
 
 var doors = []door{
-	{"github.com/cockroachdb/pebble", []string{"spool"}},
+	{"github.com/cockroachdb/pebble", []string{"spool", "spool/suppression"}},
 	{"github.com/valyala/fasthttp", []string{"node/ingest"}},
 	{"github.com/miekg/dns", []string{"node/mx", "bench/..."}},
 	{"github.com/emersion/go-msgauth", []string{"node/dkim"}},
