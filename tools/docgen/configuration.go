@@ -18,7 +18,7 @@ var intro string
 
 // words are the types that are written as a scalar.
 var words = map[string]string{
-	"string": "text", "bool": "true or false", "int": "number", "int64": "number", "uint16": "number", "uint64": "number",
+	"string": "text", "bool": "true or false", "int": "number", "int64": "number", "uint16": "number", "uint64": "number", "float64": "number",
 	"policy.Duration": "duration", "policy.Rate": "rate", "policy.Network": "network", "policy.Secret": "secret text",
 	"policy.Instant": "instant",
 }
