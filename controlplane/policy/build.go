@@ -192,7 +192,7 @@ func orDefault[T comparable](field *T, def T) {
 func (s *Set) buildIndex() {
 	s.index = index{
 		routeExact: map[string]string{}, routeSuffix: map[string]string{},
-		carrierExact: map[string]string{}, carrierSuffix: map[string]string{},
+		carrierExact: map[string]string{}, carrierSuffix: map[string]string{}, carrierMX: map[string]string{},
 		throttles: make(map[Selector]*Throttle, len(s.Throttles)),
 	}
 	for _, t := range s.Throttles {
@@ -204,19 +204,19 @@ func (s *Set) buildIndex() {
 		}
 	}
 	for name, c := range s.Carriers {
+		if c.Disabled {
+			continue
+		}
 		for _, d := range c.Domains {
 			addPattern(d, name, s.index.carrierExact, s.index.carrierSuffix)
 		}
 		for _, m := range c.MX {
-			s.index.carrierMX = append(s.index.carrierMX, suffixOwner{mxSuffix(m), name})
+			s.index.carrierMX[mxSuffix(m)] = name
+		}
+		for _, n := range c.MXNetworks {
+			s.index.carrierNets.add(n.Prefix, name)
 		}
 	}
-	slices.SortFunc(s.index.carrierMX, func(a, b suffixOwner) int {
-		if len(a.suffix) != len(b.suffix) {
-			return len(b.suffix) - len(a.suffix)
-		}
-		return strings.Compare(a.suffix, b.suffix)
-	})
 }
 
 // addPattern files "example.com" as exact, "*.example.com" as ".example.com"

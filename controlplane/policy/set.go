@@ -52,11 +52,10 @@ var DefaultSchedule = []Duration{
 type index struct {
 	routeExact, routeSuffix     map[string]string // domain or ".suffix" → route name
 	carrierExact, carrierSuffix map[string]string
-	carrierMX                   []suffixOwner // longest suffix first
+	carrierMX                   map[string]string // ".suffix" → carrier name
+	carrierNets                 networks
 	throttles                   map[Selector]*Throttle
 }
-
-type suffixOwner struct{ suffix, carrier string }
 
 // StreamOf finds the stream "tenant/name", else "name"; nil when neither exists.
 // The returned name is the key it was found under.
@@ -72,36 +71,6 @@ func (s *Set) StreamOf(tenant, name string) (*Stream, string) {
 func (s *Set) RouteOf(domain string) (*Route, string) {
 	name := lookup(domain, s.index.routeExact, s.index.routeSuffix)
 	return s.Routes[name], name
-}
-
-// CarrierOf names the carrier of a site: by recipient domain, else by the MX
-// host names (lower case, no trailing dot), all of which must match, else
-// "default".
-func (s *Set) CarrierOf(domain string, mx []string) string {
-	if name := lookup(domain, s.index.carrierExact, s.index.carrierSuffix); name != "" {
-		return name
-	}
-	found := ""
-	for i, host := range mx {
-		name := s.carrierOfHost(host)
-		if name == "" || (i > 0 && name != found) {
-			return DefaultName
-		}
-		found = name
-	}
-	if found == "" {
-		return DefaultName
-	}
-	return found
-}
-
-func (s *Set) carrierOfHost(host string) string {
-	for _, o := range s.index.carrierMX {
-		if strings.HasSuffix(host, o.suffix) || host == o.suffix[1:] {
-			return o.carrier
-		}
-	}
-	return ""
 }
 
 // lookup tries the domain itself, then each parent's wildcard, then "*".
@@ -165,18 +134,6 @@ func (s *Set) RetryFor(stream *Stream, carrier string) *Retry {
 		return c.Retry
 	}
 	return s.Carriers[DefaultName].Retry
-}
-
-// CarrierFor is CarrierOf with a route's own word for it, and the settings.
-func (s *Set) CarrierFor(route *Route, domain string, mx []string) (*Carrier, string) {
-	name := ""
-	if route != nil {
-		name = route.Carrier
-	}
-	if name == "" {
-		name = s.CarrierOf(domain, mx)
-	}
-	return s.Carriers[name], name
 }
 
 // SenderAllowed reports whether a tenant may send as a domain (lower case,

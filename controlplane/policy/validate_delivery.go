@@ -36,6 +36,10 @@ func (v *validation) checkPool(p *Pool) {
 
 func (v *validation) checkCarrier(c *Carrier) {
 	isDefault := v.now.Name == DefaultName
+	claim := v.claim
+	if c.Disabled { // another carrier may have what was its
+		claim = func(string, string, string) {}
+	}
 	if isDefault && len(c.MX)+len(c.Domains) > 0 {
 		v.bad("spec.mx", "the default carrier takes what no other matches; leave mx and domains out, or use another name")
 	}
@@ -46,7 +50,7 @@ func (v *validation) checkCarrier(c *Carrier) {
 			v.bad(path, "%s is no suffix of MX host names: %v; write it as in .google.com", quote(m), err)
 			continue
 		}
-		v.claim(path, "MX suffix", mxSuffix(m))
+		claim(path, "MX suffix", mxSuffix(m))
 	}
 	v.bounded("spec.domains", len(c.Domains))
 	for i, d := range c.Domains {
@@ -56,7 +60,7 @@ func (v *validation) checkCarrier(c *Carrier) {
 			continue
 		}
 		if v.pattern(path, d) {
-			v.claim(path, "carrier domain", d)
+			claim(path, "carrier domain", d)
 		}
 	}
 	v.limits("spec.limits", &c.Limits)
@@ -80,7 +84,7 @@ func (v *validation) checkCarrier(c *Carrier) {
 	v.bounded("spec.mx_networks", len(c.MXNetworks))
 	for i, n := range c.MXNetworks {
 		v.network(at("spec.mx_networks", i), n)
-		v.claim(at("spec.mx_networks", i), "network of MX hosts", n.String())
+		claim(at("spec.mx_networks", i), "network of MX hosts", n.String())
 	}
 	v.word("spec.odd_local_parts", c.OddLocalParts, oddWords)
 	v.steer("spec.steering", c.Steering)
