@@ -4,7 +4,8 @@
 // is handed one.
 //
 // Read in this order: message.go (what is accepted once), delivery.go (what is
-// queued), reply.go (what a remote said), event.go (what is recorded).
+// queued), reply.go (what a remote said), event.go (what is recorded),
+// suppression_key.go (when two spellings are one mailbox).
 //
 // INVARIANT: the values here are plain data. Whoever builds one hands it on
 // and never writes to it again; to change a Delivery, copy it (Delivery.Clone).
