@@ -23,7 +23,7 @@ func newBenchCmd(c *cli) *cobra.Command {
 behave like carriers, and accounts for every message. Each run ends with a
 balanced ledger, a JSON file and a page with plots, or with exit code 1.`,
 	}
-	cmd.AddCommand(newBenchListCmd(c), newBenchRunCmd(c), newBenchCompareCmd(c), newBenchPeersCmd(c), newBenchPlanCmd(c), newBenchFarmCmd(c))
+	cmd.AddCommand(newBenchListCmd(c), newBenchRunCmd(c), newBenchCompareCmd(c), newBenchPeersCmd(c), newBenchPlanCmd(c), newBenchFarmCmd(c), newBenchSimulateCmd(c))
 	return cmd
 }
 
