@@ -1,0 +1,123 @@
+package feedback
+
+import "bytes"
+
+// part is a leaf of a mail: a body with the header that describes it. A message
+// within the mail is a leaf too.
+type part struct {
+	header fields
+	kind   mediaType
+	body   []byte // decoded
+	depth  int
+}
+
+// tree reads a mail into its leaves.
+type tree struct {
+	leaves    []part
+	parts     int
+	truncated bool
+}
+
+// read takes one entity apart. Each level passes over its bytes once to look for
+// boundaries and once to decode, so the work is at most MaxDepth times the
+// input, and decoding only ever makes less of it.
+func (t *tree) read(h fields, body []byte, depth int) {
+	kind := parseMediaType(h.get("Content-Type"))
+	if t.parts++; t.parts > MaxParts {
+		t.truncated = true
+		return
+	}
+	boundary := kind.param("boundary")
+	isMultipart := len(kind.name) > 10 && kind.name[:10] == "multipart/"
+	if boundary == "" && (isMultipart || kind.name == "") {
+		boundary = guessBoundary(body)
+	}
+	if boundary == "" || (!isMultipart && kind.name != "") {
+		if wanted(kind.name) {
+			body = decodeTransfer(h.get("Content-Transfer-Encoding"), body)
+		} else {
+			body = nil
+		}
+		t.leaves = append(t.leaves, part{h, kind, body, depth})
+		return
+	}
+	if depth == MaxDepth {
+		t.truncated = true
+		return
+	}
+	t.leaves = append(t.leaves, part{header: h, kind: kind, depth: depth}) // the container itself: its type says much
+	t.split(body, boundary, depth)
+}
+
+// split reads the parts between boundaries. A multipart that never ends, ends
+// with the mail.
+func (t *tree) split(body []byte, boundary string, depth int) {
+	mark := append([]byte("--"), boundary...)
+	start := -1
+	for at := 0; at <= len(body); {
+		line, rest := cutLine(body[at:])
+		next := len(body) - len(rest)
+		if last := rest == nil; bytes.HasPrefix(line, mark) || last {
+			end := at
+			tail := bytes.TrimRight(line[min(len(mark), len(line)):], " \t")
+			isMark := bytes.HasPrefix(line, mark) && (len(tail) == 0 || bytes.Equal(tail, []byte("--")))
+			if last && !isMark {
+				end = len(body)
+			}
+			if isMark || last {
+				if start >= 0 && start <= end {
+					h, content, whole := readHeader(body[start:end])
+					t.truncated = t.truncated || !whole
+					t.read(h, content, depth+1)
+				}
+				if last || len(tail) > 0 || t.parts >= MaxParts {
+					return
+				}
+				start = next
+			}
+		}
+		at = next
+	}
+}
+
+// guessBoundary is for multiparts whose Content-Type lost its boundary, and for
+// bodies that begin with one although nothing says that they are multipart.
+func guessBoundary(body []byte) string {
+	for range 20 {
+		if len(body) == 0 {
+			break
+		}
+		var line []byte
+		line, body = cutLine(body)
+		if len(line) < 6 || len(line) > 80 || line[0] != '-' || line[1] != '-' {
+			continue
+		}
+		next, _ := cutLine(body)
+		if len(next) > 8 && bytes.EqualFold(next[:8], []byte("Content-")) {
+			return string(bytes.TrimRight(line[2:], " \t"))
+		}
+	}
+	return ""
+}
+
+// wanted says which leaves are read. "" is text/plain (RFC 2045 5.2).
+func wanted(kind string) bool {
+	for _, k := range []string{"text/", "message/", "multipart/", "application/octet-stream", "application/xml"} {
+		if len(kind) >= len(k) && kind[:len(k)] == k {
+			return true
+		}
+	}
+	return kind == "" || kind == "text" || bytes.IndexByte([]byte(kind), '/') < 0
+}
+
+// decodeTransfer undoes a content transfer encoding. RFC 2046 5.2.1 and RFC 3464
+// 2.1 want none on reports and messages; some systems put one there.
+func decodeTransfer(encoding string, b []byte) []byte {
+	switch {
+	case bytes.EqualFold([]byte(encoding), []byte("base64")):
+		return decodeBase64(b)
+	case bytes.EqualFold([]byte(encoding), []byte("quoted-printable")):
+		return decodeQuoted(b)
+	}
+	return b
+}

@@ -1,0 +1,258 @@
+package feedback
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"strings"
+	"sync"
+	"time"
+
+	"hikyaku/spool/message"
+)
+
+// Purpose is what a short token is for. A token of one purpose does not open as
+// another's: the letter is under the authentication code.
+type Purpose byte
+
+// The purposes. Each is the first letter of its tokens.
+const (
+	ReturnPath  Purpose = 'b' // envelope sender: bounces
+	Trace       Purpose = 't' // the trace header
+	Unsubscribe Purpose = 'u' // mailto of List-Unsubscribe
+)
+
+// Bounds of tokens.
+const (
+	// Span is how long a token counts. Carriers bounce for up to a week, people
+	// complain for a month.
+	Span = 30 * 24 * time.Hour
+	// KeyBytes is the least length of a key.
+	KeyBytes = 32
+	// MaxKeys bounds a key ring: the current key and those before it.
+	MaxKeys = 8
+
+	macBytes       = 8
+	recipientBytes = 6
+	tenantBytes    = 4
+	// version and key id, message, index, day, recipient, tenant, code
+	tokenBytes   = 1 + 16 + 2 + 1 + recipientBytes + tenantBytes + macBytes
+	tokenVersion = 1
+)
+
+// TokenLen is the length of a short token: "b-" and 61 letters and digits.
+const TokenLen = 2 + (tokenBytes*8+4)/5
+
+// Errors of Open and OpenSealed. Peers are told nothing of the difference.
+var (
+	ErrNoToken = errors.New("not a token of ours")
+	ErrForged  = errors.New("a token that no key of ours has made")
+	ErrExpired = errors.New("a token that no longer counts")
+)
+
+// base32Text is RFC 4648's alphabet in lower case: 38 octets take 61 letters, one
+// less than with a byte more in the token would fit behind "b-" into 64.
+var base32Text = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// Subject is what a token is about.
+type Subject struct {
+	Delivery  message.DeliveryID
+	Tenant    string
+	Stream    string // in sealed tokens only
+	Recipient string // as it is sent to
+	Issued    time.Time
+}
+
+// Token is an opened short token. It knows its recipient and tenant only by a
+// keyed hash: Keys.IsRecipient and Keys.IsTenant compare.
+type Token struct {
+	Purpose  Purpose
+	Delivery message.DeliveryID
+	Issued   time.Time // the day, UTC
+
+	key       *ringKey
+	recipient [recipientBytes]byte
+	tenant    [tenantBytes]byte
+}
+
+// Keys is a ring of keys: the first makes tokens, all open them. Safe for
+// concurrent use.
+type Keys struct{ ring []*ringKey }
+
+// ringKey is one key, split by what it is used for.
+type ringKey struct {
+	id                     byte // 4 bits that say which key to try; several may share them
+	code, rcpt, tnt, links macPool
+}
+
+// NewKeys makes a ring. The keys are derived from the cluster's keys by the
+// caller (purpose "return-path"), the current one first.
+func NewKeys(current []byte, former ...[]byte) (*Keys, error) {
+	if len(former)+1 > MaxKeys {
+		return nil, fmt.Errorf("feedback keys: %d are given, at most %d are kept", len(former)+1, MaxKeys)
+	}
+	k := &Keys{}
+	for i, secret := range append([][]byte{current}, former...) {
+		if len(secret) < KeyBytes {
+			return nil, fmt.Errorf("feedback key %d: %d bytes, want at least %d", i, len(secret), KeyBytes)
+		}
+		sub := func(purpose string) macPool {
+			m := hmac.New(sha256.New, secret)
+			m.Write([]byte("hikyaku feedback " + purpose))
+			return newMACPool(m.Sum(nil))
+		}
+		id := hmac.New(sha256.New, secret)
+		id.Write([]byte("hikyaku feedback id"))
+		k.ring = append(k.ring, &ringKey{id: id.Sum(nil)[0] & 15,
+			code: sub("code"), rcpt: sub("recipient"), tnt: sub("tenant"), links: sub("links")})
+	}
+	return k, nil
+}
+
+// macPool lends keyed hashes: making one costs as much as using it.
+type macPool struct{ *sync.Pool }
+
+func newMACPool(key []byte) macPool {
+	return macPool{&sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}}
+}
+
+// sum is the keyed hash of the parts.
+func (p macPool) sum(out []byte, parts ...[]byte) []byte {
+	h := p.Get().(hash.Hash)
+	defer p.Put(h)
+	h.Reset()
+	for _, b := range parts {
+		h.Write(b)
+	}
+	return h.Sum(out)
+}
+
+// Seal makes a short token, TokenLen letters.
+func (k *Keys) Seal(p Purpose, s *Subject) string {
+	key := k.ring[0]
+	var raw [tokenBytes + sha256.Size]byte
+	raw[0] = tokenVersion<<4 | key.id
+	copy(raw[1:], s.Delivery.Message[:])
+	binary.BigEndian.PutUint16(raw[17:], s.Delivery.Index)
+	raw[19] = daysAfter(s.Delivery.Message, s.Issued)
+	var sum [sha256.Size]byte
+	copy(raw[20:], key.rcpt.sum(sum[:0], []byte(Normal(s.Recipient)))[:recipientBytes])
+	copy(raw[20+recipientBytes:], key.tnt.sum(sum[:0], []byte(s.Tenant))[:tenantBytes])
+	body := raw[:tokenBytes-macBytes]
+	copy(raw[len(body):], key.code.sum(sum[:0], []byte{byte(p)}, body)[:macBytes])
+	out := make([]byte, TokenLen)
+	out[0], out[1] = byte(p), '-'
+	base32Text.Encode(out[2:], raw[:tokenBytes])
+	return string(out)
+}
+
+// Open opens a short token, in either case. The error is ErrNoToken, ErrForged
+// or ErrExpired.
+func (k *Keys) Open(local string, now time.Time) (Token, error) {
+	if len(local) != TokenLen || local[1] != '-' {
+		return Token{}, ErrNoToken
+	}
+	local = strings.ToLower(local)
+	p := Purpose(local[0])
+	if p != ReturnPath && p != Trace && p != Unsubscribe {
+		return Token{}, ErrNoToken
+	}
+	var raw [tokenBytes]byte
+	n, err := base32Text.Decode(raw[:], []byte(local[2:]))
+	if err != nil || n != tokenBytes || raw[0]>>4 != tokenVersion {
+		return Token{}, ErrNoToken
+	}
+	// The last letter has a bit to spare: two texts must not be one token.
+	if base32Text.EncodeToString(raw[:]) != local[2:] {
+		return Token{}, ErrNoToken
+	}
+	body := raw[:tokenBytes-macBytes]
+	for _, key := range k.ring {
+		var sum [sha256.Size]byte
+		if key.id != raw[0]&15 || !hmac.Equal(key.code.sum(sum[:0], []byte{byte(p)}, body)[:macBytes], raw[len(body):]) {
+			continue
+		}
+		t := Token{Purpose: p, key: key}
+		copy(t.Delivery.Message[:], raw[1:])
+		t.Delivery.Index = binary.BigEndian.Uint16(raw[17:])
+		t.Issued = issued(t.Delivery.Message, raw[19])
+		copy(t.recipient[:], raw[20:])
+		copy(t.tenant[:], raw[20+recipientBytes:])
+		return t, inSpan(t.Issued, now)
+	}
+	return Token{}, ErrForged
+}
+
+// IsRecipient reports whether the token was made for this address.
+func (k *Keys) IsRecipient(t Token, address string) bool {
+	if t.key == nil || address == "" {
+		return false
+	}
+	var sum [sha256.Size]byte
+	return hmac.Equal(t.key.rcpt.sum(sum[:0], []byte(Normal(address)))[:recipientBytes], t.recipient[:])
+}
+
+// IsTenant reports whether the token was made for this tenant.
+func (k *Keys) IsTenant(t Token, name string) bool {
+	if t.key == nil {
+		return false
+	}
+	var sum [sha256.Size]byte
+	return hmac.Equal(t.key.tnt.sum(sum[:0], []byte(name))[:tenantBytes], t.tenant[:])
+}
+
+// daysAfter is the day of issue, counted from the message's own, which its id
+// has: one byte in place of two. Mail that waits longer expires with its token
+// earlier than others, but none does.
+func daysAfter(id message.ID, at time.Time) byte {
+	days := (at.Unix() - id.Time().Truncate(24*time.Hour).Unix()) / 86400
+	return byte(min(max(days, 0), 255))
+}
+
+func issued(id message.ID, days byte) time.Time {
+	return id.Time().UTC().Truncate(24*time.Hour).AddDate(0, 0, int(days))
+}
+
+// inSpan allows a day before the issue for clocks that run apart, and the day
+// of issue itself beyond Span.
+func inSpan(day, now time.Time) error {
+	if age := now.Sub(day); age < -24*time.Hour || age > Span+24*time.Hour {
+		return ErrExpired
+	}
+	return nil
+}
+
+// Normal is the form of an address that is compared: lower case, without the
+// quotes of a local part that somebody put there or took away on the way
+// ("a..b"@example.jp), without the root's dot. Local parts differ by case for
+// almost nobody, and who returns mail often changes it.
+func Normal(address string) string {
+	address = strings.TrimSuffix(strings.TrimSpace(address), ".")
+	at := strings.LastIndexByte(address, '@')
+	if at < 0 {
+		return strings.ToLower(address)
+	}
+	local := address[:at]
+	if len(local) >= 2 && local[0] == '"' && local[len(local)-1] == '"' {
+		local = local[1 : len(local)-1]
+		if strings.IndexByte(local, '\\') >= 0 {
+			local = unescape(local)
+		}
+	}
+	return strings.ToLower(local + address[at:])
+}
+
+func unescape(s string) string {
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+1 < len(s) {
+			i++
+		}
+		b = append(b, s[i])
+	}
+	return string(b)
+}

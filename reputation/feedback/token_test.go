@@ -1,0 +1,262 @@
+package feedback_test
+
+import (
+	"encoding/base32"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"hikyaku/reputation/feedback"
+	"hikyaku/spool/message"
+)
+
+var day = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func key(b byte) []byte { return []byte(strings.Repeat(string(rune('A'+b)), feedback.KeyBytes)) }
+
+func mustKeys(t testing.TB, current []byte, former ...[]byte) *feedback.Keys {
+	t.Helper()
+	k, err := feedback.NewKeys(current, former...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func subject(recipient string) *feedback.Subject {
+	var ids message.IDs
+	return &feedback.Subject{Delivery: message.DeliveryID{Message: ids.New(day.Add(-36 * time.Hour)), Index: 513}, Tenant: "acme", Stream: "news",
+		Recipient: recipient, Issued: day}
+}
+
+func TestTokensGoBothWays(t *testing.T) {
+	k := mustKeys(t, key(0))
+	for _, p := range []feedback.Purpose{feedback.ReturnPath, feedback.Trace, feedback.Unsubscribe} {
+		s := subject("Ann.Example@example.net")
+		local := k.Seal(p, s)
+		if len(local) != feedback.TokenLen || len(local) > 64 {
+			t.Fatalf("%s has %d octets: RFC 5321 4.5.3.1.1 allows 64", local, len(local))
+		}
+		for _, form := range []string{local, strings.ToUpper(local)} {
+			got, err := k.Open(form, day)
+			if err != nil || got.Delivery != s.Delivery || got.Purpose != p || !got.Issued.Equal(day.Truncate(24*time.Hour)) {
+				t.Fatalf("open %s: %+v, %v", form, got, err)
+			}
+			for address, want := range map[string]bool{"ann.example@EXAMPLE.net": true, `"ann.example"@example.net`: true, "ann.example@example.net.": true,
+				"ann@example.net": false, "": false, "annexample@example.net": false} {
+				if k.IsRecipient(got, address) != want {
+					t.Errorf("recipient %q: want %v", address, want)
+				}
+			}
+			if !k.IsTenant(got, "acme") || k.IsTenant(got, "acme2") || k.IsTenant(feedback.Token{}, "") || k.IsRecipient(feedback.Token{}, "a@example.net") {
+				t.Error("tenants or empty tokens are mixed up")
+			}
+		}
+	}
+}
+
+func TestLinksGoBothWays(t *testing.T) {
+	k := mustKeys(t, key(0))
+	s := subject("jürgen..x@example.jp")
+	token := k.SealLink(s)
+	got, err := k.OpenLink(token, day)
+	want := *s
+	want.Issued = day.Truncate(24 * time.Hour)
+	if err != nil || got != want {
+		t.Fatalf("open: %+v, %v; want %+v", got, err, want)
+	}
+	if strings.Contains(token, "jürgen") || token != k.SealLink(s) || token == k.SealLink(subject("b@example.jp")) {
+		t.Error("a link's token shows its text, changes from attempt to attempt, or does not depend on it")
+	}
+	if long := k.SealLink(&feedback.Subject{Recipient: strings.Repeat("a", 400), Tenant: strings.Repeat("t", 255), Stream: strings.Repeat("s", 255)}); len(long) > feedback.MaxSealedLen || long == "" {
+		t.Errorf("the longest token has %d letters, bound %d", len(long), feedback.MaxSealedLen)
+	}
+	if k.SealLink(&feedback.Subject{Recipient: strings.Repeat("a", 401)}) != "" {
+		t.Error("a token for an address that cannot be")
+	}
+}
+
+// TestForgedTokensOpenNot flips every bit, cuts at every length, changes the
+// purpose and takes other keys.
+func TestForgedTokensOpenNot(t *testing.T) {
+	k := mustKeys(t, key(0))
+	s := subject("ann@example.net")
+	local := k.Seal(feedback.ReturnPath, s)
+	enc := base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+	raw, err := enc.DecodeString(local[2:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for bit := range len(raw) * 8 {
+		raw[bit/8] ^= 1 << (bit % 8)
+		if tok, err := k.Open("b-"+enc.EncodeToString(raw), day); err == nil {
+			t.Fatalf("bit %d flipped: %+v", bit, tok)
+		}
+		raw[bit/8] ^= 1 << (bit % 8)
+	}
+	for n := range len(local) {
+		if _, err := k.Open(local[:n], day); err == nil {
+			t.Fatalf("cut to %d letters: opened", n)
+		}
+	}
+	for _, other := range []string{"t" + local[1:], "u" + local[1:], "x" + local[1:], local + "a", "bb" + local[2:], local[:62] + flipLast(local[62])} {
+		if _, err := k.Open(other, day); err == nil {
+			t.Errorf("%s opened", other)
+		}
+	}
+	if _, err := mustKeys(t, key(1)).Open(local, day); !errors.Is(err, feedback.ErrForged) {
+		t.Errorf("another cluster's key: %v", err)
+	}
+}
+
+// flipLast changes only the bit of the last letter that carries nothing.
+func flipLast(c byte) string {
+	const text = "abcdefghijklmnopqrstuvwxyz234567"
+	return string(text[strings.IndexByte(text, c)^1])
+}
+
+func TestForgedLinksOpenNot(t *testing.T) {
+	k := mustKeys(t, key(0))
+	token := k.SealLink(subject("ann@example.net"))
+	raw, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for bit := range len(raw) * 8 {
+		raw[bit/8] ^= 1 << (bit % 8)
+		if s, err := k.OpenLink(base64.RawURLEncoding.EncodeToString(raw), day); err == nil || s.Recipient != "" {
+			t.Fatalf("bit %d flipped: %+v, %v", bit, s, err)
+		}
+		raw[bit/8] ^= 1 << (bit % 8)
+	}
+	for n := range len(token) {
+		if s, err := k.OpenLink(token[:n], day); err == nil || s.Recipient != "" {
+			t.Fatalf("cut to %d letters: %+v", n, s)
+		}
+	}
+	if _, err := mustKeys(t, key(1)).OpenLink(token, day); !errors.Is(err, feedback.ErrForged) {
+		t.Errorf("another cluster's key: %v", err)
+	}
+}
+
+func TestTokensEnd(t *testing.T) {
+	k := mustKeys(t, key(0))
+	s := subject("ann@example.net")
+	local, link := k.Seal(feedback.ReturnPath, s), k.SealLink(s)
+	for _, c := range []struct {
+		after time.Duration
+		want  error
+	}{{0, nil}, {29 * 24 * time.Hour, nil}, {32 * 24 * time.Hour, feedback.ErrExpired}, {-12 * time.Hour, nil}, {-72 * time.Hour, feedback.ErrExpired}} {
+		if _, err := k.Open(local, day.Add(c.after)); !errors.Is(err, c.want) {
+			t.Errorf("%v later: %v, want %v", c.after, err, c.want)
+		}
+		if got, err := k.OpenLink(link, day.Add(c.after)); !errors.Is(err, c.want) || got.Recipient != "ann@example.net" {
+			t.Errorf("link %v later: %+v, %v, want %v", c.after, got, err, c.want)
+		}
+	}
+}
+
+func TestKeysRotate(t *testing.T) {
+	s := subject("ann@example.net")
+	old := mustKeys(t, key(0))
+	local, link := old.Seal(feedback.ReturnPath, s), old.SealLink(s)
+	for b := range byte(20) { // some of these share the key id with the old one
+		ring := mustKeys(t, key(1+b), key(0))
+		tok, err := ring.Open(local, day)
+		if err != nil || !ring.IsRecipient(tok, "ann@example.net") || !ring.IsTenant(tok, "acme") {
+			t.Fatalf("key %d: token of the former key: %v", b, err)
+		}
+		if got, err := ring.OpenLink(link, day); err != nil || got.Recipient != s.Recipient {
+			t.Fatalf("key %d: link of the former key: %v", b, err)
+		}
+		if ring.Seal(feedback.ReturnPath, s) == local {
+			t.Fatal("the ring seals with a former key")
+		}
+	}
+	if _, err := feedback.NewKeys(key(0)[:31]); err == nil {
+		t.Error("a short key was taken")
+	}
+	if _, err := feedback.NewKeys(key(0), make([][]byte, feedback.MaxKeys)...); err == nil {
+		t.Error("too many keys were taken")
+	}
+}
+
+func TestListUnsubscribe(t *testing.T) {
+	k := mustKeys(t, key(0))
+	s := subject("ann@example.net")
+	for _, c := range []struct {
+		url, domain, post string
+		want              []string
+	}{
+		{"https://u.example.com/off/", "rp.example.com", feedback.OneClick, []string{"<https://u.example.com/off/", ">,\r\n <mailto:u-", "@rp.example.com?subject=unsubscribe%20"}},
+		{"https://u.example.com", "", feedback.OneClick, []string{"<https://u.example.com/"}},
+		{"", "rp.example.com", "", []string{"<mailto:u-", "?subject=unsubscribe%20"}},
+		{"", "", "", nil},
+	} {
+		links, post := k.ListUnsubscribe(s, c.url, c.domain)
+		if post != c.post || (len(c.want) == 0) != (links == "") {
+			t.Errorf("%+v: %q, %q", c, links, post)
+		}
+		for _, w := range c.want {
+			if !strings.Contains(links, w) {
+				t.Errorf("%q lacks %q", links, w)
+			}
+		}
+		for line := range strings.SplitSeq(links, "\r\n") {
+			if len(line) > 998 {
+				t.Errorf("a line of %d bytes", len(line))
+			}
+		}
+		// What stands there is found again in a returned header, and opens.
+		r := feedback.Parse(fmt.Appendf(nil, "List-Unsubscribe: %s\r\n\r\n", links))
+		if want := min(1, len(links)); len(r.Returned.Links) != want {
+			t.Errorf("%q: found links %q", links, r.Returned.Links)
+		}
+		for _, l := range r.Returned.Links {
+			if got, err := k.OpenLink(l, day); err != nil || got.Recipient != "ann@example.net" {
+				t.Errorf("%q: %v", l, err)
+			}
+		}
+	}
+}
+
+func FuzzOpen(f *testing.F) {
+	k := mustKeys(f, key(0))
+	s := subject("ann@example.net")
+	local, link := k.Seal(feedback.ReturnPath, s), k.SealLink(s)
+	f.Add(local)
+	f.Add(link)
+	f.Add("")
+	f.Add("b-" + strings.Repeat("a", 61))
+	f.Fuzz(func(t *testing.T, text string) {
+		if tok, err := k.Open(text, day); err == nil && !strings.EqualFold(text, local) {
+			t.Fatalf("%q opened: %+v", text, tok)
+		}
+		if got, err := k.OpenLink(text, day); err == nil && text != link {
+			t.Fatalf("%q opened: %+v", text, got)
+		}
+	})
+}
+
+func BenchmarkSeal(b *testing.B) {
+	k, s := mustKeys(b, key(0)), subject("ann@example.net")
+	b.Run("short", func(b *testing.B) {
+		for b.Loop() {
+			k.Seal(feedback.ReturnPath, s)
+		}
+	})
+	b.Run("link", func(b *testing.B) {
+		for b.Loop() {
+			k.SealLink(s)
+		}
+	})
+	local := k.Seal(feedback.ReturnPath, s)
+	b.Run("open", func(b *testing.B) {
+		for b.Loop() {
+			_, _ = k.Open(local, day)
+		}
+	})
+}
