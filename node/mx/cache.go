@@ -29,7 +29,13 @@ type entry struct {
 
 // cost is what an answer takes of the cache's room. A hostile domain's answer
 // of 64 long names counts for nine small ones.
-func (r *records) cost() int { return 1 + (len(r.mx)+len(r.addrs))/8 }
+func (r *records) cost() int {
+	text := 0
+	for _, t := range r.texts {
+		text += len(t)
+	}
+	return 1 + (len(r.mx)+len(r.addrs))/8 + text/400
+}
 
 func (c *cache) get(k key, now time.Time) *records {
 	el := c.entries[k]

@@ -5,6 +5,9 @@
 // they say. It never connects to a mail host, judges whether an address may be
 // connected to (package delivery does), or looks at policy beyond its options.
 //
+// For those who check what others see of us, records.go has plain look-ups of
+// TXT, MX, A, AAAA and PTR over the same cache.
+//
 // Read resolve.go first (what is asked and what the answers mean), then
 // lookup.go (cache, shared questions, slots), exchange.go (the wire) and
 // parse.go (what is believed of an answer). fixed.go has routes and literals.
@@ -35,7 +38,8 @@
 //
 // # Bounds
 //
-// 64 MX records, 20 hosts, 16 addresses of a host and family, 8 CNAMEs, 255
-// bytes of site name, Config.MaxInFlight questions under way and
-// Config.CacheEntries answers kept. Metrics shows when they are reached.
+// 64 MX records, 64 TXT or PTR records of 64 KiB together, 20 hosts, 16
+// addresses of a host and family, 8 CNAMEs, 255 bytes of site name,
+// Config.MaxInFlight questions under way and Config.CacheEntries answers kept.
+// Metrics shows when they are reached.
 package mx

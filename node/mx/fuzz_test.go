@@ -22,6 +22,8 @@ func FuzzAnswer(f *testing.F) {
 		{"one.test. 300 IN CNAME one.test."},
 		{"one.test. 300 IN A 192.0.2.1", "one.test. 300 IN AAAA 2001:db8::1"},
 		{`one.test. 300 IN MX 10 a\000b.test.`},
+		{`one.test. 300 IN TXT "a" "\200\"b\\"`, `one.test. 300 IN TXT ""`},
+		{`one.test. 300 IN PTR a.test.`, `one.test. 300 IN PTR a\000b.test.`},
 		{},
 	} {
 		m := new(wire.Msg).SetQuestion("one.test.", wire.TypeMX)
@@ -41,14 +43,16 @@ func FuzzAnswer(f *testing.F) {
 			}
 			f.Add(packet, wire.TypeMX)
 			f.Add(packet, wire.TypeA)
+			f.Add(packet, wire.TypeTXT)
+			f.Add(packet, wire.TypePTR)
 			f.Add(packet[:len(packet)/2], wire.TypeMX)
 		}
 	}
 	f.Fuzz(func(t *testing.T, packet []byte, qtype uint16) {
-		if !slices.Contains([]uint16{wire.TypeMX, wire.TypeA, wire.TypeAAAA}, qtype) {
+		if !slices.Contains([]uint16{wire.TypeMX, wire.TypeA, wire.TypeAAAA, wire.TypeTXT, wire.TypePTR}, qtype) {
 			return
 		}
-		hosts, addrs, names, err := mx.ParseAnswer(packet, 7, "one.test", qtype)
+		hosts, addrs, names, texts, err := mx.ParseAnswer(packet, 7, "one.test", qtype)
 		if err != nil {
 			return
 		}
@@ -57,6 +61,16 @@ func FuzzAnswer(f *testing.F) {
 		}
 		if hosts > mx.MaxMX || addrs > mx.MaxAddrs || (hosts > 0) != (qtype == wire.TypeMX && hosts > 0) {
 			t.Errorf("%d hosts, %d addresses", hosts, addrs)
+		}
+		size := 0
+		for _, text := range texts {
+			size += len(text)
+		}
+		if len(texts) > mx.MaxTexts || size > 64<<10 {
+			t.Errorf("%d texts of %d bytes", len(texts), size)
+		}
+		if qtype == wire.TypePTR {
+			names = texts
 		}
 		for _, n := range names {
 			if len(n) > 253 || strings.Trim(n, "abcdefghijklmnopqrstuvwxyz0123456789-_.") != "" {

@@ -28,6 +28,7 @@ type records struct {
 	canonical string // the name at the end of the CNAME chain
 	mx        []mxRecord
 	addrs     []netip.Addr
+	texts     []string // of TXT and PTR, see records.go
 	until     time.Time
 	why       string // of failed: "SERVFAIL", "no answer", …
 
@@ -127,7 +128,7 @@ func collect(m *dns.Msg, k key) (*records, error) {
 				r.ttl = min(r.ttl, h.Ttl)
 			}
 		}
-		if len(r.mx)+len(r.addrs) > 0 {
+		if len(r.mx)+len(r.addrs)+len(r.texts) > 0 {
 			r.finish()
 			return r, nil
 		}
@@ -153,6 +154,12 @@ func (r *records) add(rr dns.RR) {
 	case *dns.AAAA:
 		if a, ok := netip.AddrFromSlice(v.AAAA); ok {
 			r.addrs = append(r.addrs, a.Unmap())
+		}
+	case *dns.TXT:
+		r.addText(v)
+	case *dns.PTR:
+		if host := plain(v.Ptr); hostName(host) && len(r.texts) < MaxTexts {
+			r.texts = append(r.texts, host)
 		}
 	}
 }
