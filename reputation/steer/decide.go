@@ -1,0 +1,209 @@
+package steer
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"hikyaku/controlplane/exchange"
+	"hikyaku/controlplane/keyspace"
+	"hikyaku/controlplane/policy"
+)
+
+// SetPolicy takes a new policy. What was learnt stays; what policy no longer
+// names is forgotten.
+func (c *Controller) SetPolicy(now time.Time, set *policy.Set) {
+	t := c.forward(now)
+	before := c.set
+	c.set = set
+	clear(c.rows)
+	for _, name := range slices.Sorted(maps.Keys(set.Carriers)) {
+		k := c.carriers[name]
+		if k == nil {
+			k = &carrier{name: name, replies: map[string]*replies{}, troubledAt: -lookTicks, fineAt: -lookTicks}
+			c.carriers[name] = k
+		}
+		k.follow(set)
+	}
+	for e := c.lanes.root.next; e != &c.lanes.root; {
+		next := e.next
+		if set.Carriers[e.key.carrier] == nil || before != nil && before.Sources[e.key.source] != nil && set.Sources[e.key.source] == nil {
+			c.mark(e)
+			c.lanes.remove(e)
+		} else if e.value.at.mode == policy.ModeOff {
+			e.value.reset()
+		}
+		e = next
+	}
+	for name := range c.carriers {
+		if set.Carriers[name] == nil {
+			delete(c.carriers, name)
+		}
+		c.dirty[name] = true // modes, and what is warming, may have changed
+	}
+	c.dirty[keyspace.TenantSteering] = true
+	c.setWarmUps(t)
+}
+
+// follow takes what policy says of a carrier.
+func (k *carrier) follow(set *policy.Set) {
+	p := set.Carriers[k.name]
+	k.cfg = set.SteerOf(k.name)
+	k.mode = lowerMode(set.Reputation.Mode, k.cfg.Mode)
+	k.floor = perSecond(k.cfg.Floor)
+	k.ceiling = perSecond(p.PerSource.Rate)
+	if most := perSecond(k.cfg.Ceiling); most > 0 && (k.ceiling == 0 || most < k.ceiling) {
+		k.ceiling = most
+	}
+	k.conns = p.PerSource.Connections
+}
+
+// lowerMode is the more cautious of two modes.
+func lowerMode(a, b string) string {
+	for _, m := range [...]string{policy.ModeOff, policy.ModeDryRun} {
+		if a == m || b == m {
+			return m
+		}
+	}
+	return policy.ModeOn
+}
+
+// reset forgets what was decided about a lane.
+func (l *lane) reset() {
+	l.state, l.pilot, l.valve, l.penalty = healthy, pilot{}, valve{}, penalty{}
+	l.seen, l.seenCon = evidence{}, evidence{}
+	l.decision, l.reason = "", ""
+}
+
+// welcome makes a lane that may be new complete.
+func (c *Controller) welcome(e *laneEntry) {
+	if e.value.at == nil {
+		e.value.at = c.carriers[e.key.carrier]
+		e.value.seen.from, e.value.seenCon.from = c.now, c.now
+	}
+}
+
+// steerAll decides about all lanes that were used or wait for a time.
+func (c *Controller) steerAll(t instant) {
+	before := c.bound
+	c.bound = c.bound[:0]
+	for _, e := range before {
+		if e.gone {
+			continue
+		}
+		e.value.steered = c.ticks
+		c.steerLane(e, t)
+		if l := &e.value; l.state == healthy && l.warm == nil {
+			l.bound, e.pinned = false, false
+			continue
+		}
+		c.bound = append(c.bound, e)
+	}
+	for _, e := range c.touchedLanes {
+		e.value.touched = false
+		if !e.gone && e.value.steered != c.ticks {
+			c.steerLane(e, t)
+		}
+	}
+	c.touchedLanes = c.touchedLanes[:0]
+}
+
+// mark says that a lane's course has changed, and keeps the lane as long as it
+// has one.
+func (c *Controller) mark(e *laneEntry) {
+	c.dirty[e.key.carrier] = true
+	if !e.value.bound && !e.gone {
+		e.value.bound, e.pinned = true, true
+		c.bound = append(c.bound, e)
+	}
+}
+
+// decided records a decision about a lane and puts it in force.
+func (c *Controller) decided(e *laneEntry, t instant, d keyspace.Decision) {
+	l := &e.value
+	d.Carrier, d.Site, d.Source = e.key.carrier, e.key.site, e.key.source
+	d.DryRun = l.at.mode == policy.ModeDryRun
+	d.Replies = l.at.repliesOf(e.key.source)
+	if l.node != "" && d.Action != "recover" && d.Action != "raise" {
+		d.Why += "; last told by " + l.node
+	}
+	switch d.Action {
+	case "slow", "rest", "block":
+		if d.Rule != "carrier-in-trouble" {
+			c.chill(e, t, &d)
+		}
+	}
+	l.decision = c.decide(t, d)
+	l.reason = d.Rule + ": " + d.Why
+	c.mark(e)
+}
+
+// replies are the last that were seen of a source at a carrier, latest first.
+type replies struct{ texts []string }
+
+const (
+	maxReplies = 5
+	maxText    = 300
+)
+
+// keepReplies keeps what may explain a decision.
+func (c *Controller) keepReplies(_ instant, samples []exchange.Sample) {
+	for i := range samples {
+		s := &samples[i]
+		cl, ok := classOf(s.Category)
+		k := c.carriers[c.carrierOf(s.Carrier)]
+		if !ok || !isSign[cl] || k == nil || s.Source == "" {
+			continue
+		}
+		r := k.replies[s.Source]
+		if r == nil {
+			if len(k.replies) >= keyspace.MaxSteered {
+				clear(k.replies)
+			}
+			r = &replies{}
+			k.replies[s.Source] = r
+		}
+		r.keep(sampleText(s))
+	}
+}
+
+// keep puts a text first.
+func (r *replies) keep(text string) {
+	if i := slices.Index(r.texts, text); i >= 0 {
+		r.texts = slices.Delete(r.texts, i, i+1)
+	} else if len(r.texts) == maxReplies {
+		r.texts = r.texts[:maxReplies-1]
+	}
+	r.texts = slices.Insert(r.texts, 0, text)
+}
+
+func (k *carrier) repliesOf(source string) []string {
+	if r := k.replies[source]; r != nil {
+		return slices.Clone(r.texts)
+	}
+	return nil
+}
+
+// sampleText is a reply as people write it.
+func sampleText(s *exchange.Sample) string {
+	b := make([]byte, 0, maxText)
+	if s.Code != 0 {
+		b = strconv.AppendUint(b, uint64(s.Code), 10)
+		b = append(b, ' ')
+	}
+	if s.Enhanced != "" {
+		b = append(append(b, s.Enhanced...), ' ')
+	}
+	b = append(b, s.Text[:min(len(s.Text), maxText-40)]...)
+	if s.Phase != "" {
+		b = append(append(append(b, " ("...), s.Phase[:min(len(s.Phase), 20)]...), ')')
+	}
+	return string(b)
+}
+
+// byKey orders lanes.
+func byKey(a, b *laneEntry) int {
+	return cmp.Or(cmp.Compare(a.key.carrier, b.key.carrier), cmp.Compare(a.key.site, b.key.site), cmp.Compare(a.key.source, b.key.source))
+}

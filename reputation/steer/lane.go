@@ -1,0 +1,173 @@
+package steer
+
+import (
+	"time"
+
+	"hikyaku/controlplane/policy"
+)
+
+// state is that of a source at a carrier; the words are policy's. Whether it is
+// warming stands beside it (warmup.go).
+type state uint8
+
+const (
+	healthy state = iota
+	slowed
+	resting
+	blockedOut
+	trial
+	retired
+)
+
+var stateWords = [...]string{policy.StateHealthy, policy.StateSlowed, policy.StateResting, policy.StateBlocked, policy.StateTrial, policy.StateRetired}
+
+func (s state) String() string { return stateWords[s] }
+
+// isSign says which replies may mean that the source is too fast or not liked.
+var isSign = [classes]bool{rate: true, connections: true, blocked: true, disliked: true, greylist: true, network: true, theirs: true}
+
+// lane is what is known of one source at one carrier, or site.
+type lane struct {
+	at      *carrier
+	cur     counts // since the last Decide
+	touched bool
+	node    string // that last told of a sign
+	win     window
+	ring    [ringSlots]second
+	seen    evidence // since the last change, but for what was under way then
+	seenCon evidence // the same for connections
+
+	state   state
+	bound   bool  // in Controller.bound
+	steered int64 // the last tick
+	pilot         // the rate
+	valve         // the connections
+	penalty       // rests and blocks
+	warm    *warming
+	today   today
+
+	decision, reason string // the last in force
+}
+
+// second is what one Decide saw.
+type second struct {
+	tick      int64
+	span      time.Duration
+	attempts  uint32
+	delivered uint32
+	signs     uint32 // of too much
+	conns     uint32
+	blocked   uint32
+	trouble   uint32 // of the network, or theirs
+}
+
+// ringSlots is how many of them are kept: the longest look back is shorter.
+const ringSlots = 16
+
+// evidence is a sum of seconds.
+type evidence struct {
+	from                                                  instant
+	attempts, delivered, signs, conns, blockeds, troubles uint32
+}
+
+func (v *evidence) add(s *second) {
+	v.attempts += s.attempts
+	v.delivered += s.delivered
+	v.signs += s.signs
+	v.conns += s.conns
+	v.blockeds += s.blocked
+	v.troubles += s.trouble
+}
+
+// fold takes what came since the last Decide into the windows and the ring.
+func (l *lane) fold(t instant, tick int64, span time.Duration) {
+	n := l.cur
+	l.cur = counts{}
+	l.win.add(t, &n)
+	s := &l.ring[tick%ringSlots]
+	*s = second{
+		tick: tick, span: span, attempts: n.replies(), delivered: n[delivered],
+		signs: n[rate] + n[disliked], conns: n[connections], blocked: n[blocked], trouble: n[network] + n[theirs],
+	}
+	if g := n[greylist]; g > 0 && l.greylistedForRepute() {
+		s.signs += g
+	}
+	l.at.saw(s)
+}
+
+// greylistedForRepute tells greylisting that punishes from that of first
+// contact: the source was known here, and now most of its mail is put off.
+func (l *lane) greylistedForRepute() bool {
+	minutes, hours := l.win.total(0), l.win.total(1)
+	before, now := hours.replies()-minutes.replies(), minutes.replies()
+	return before >= 200 && hours[greylist]-minutes[greylist] < before/10 && now >= 20 && minutes[greylist] > now/2
+}
+
+// last sums the ring over at most so many ticks before and with this one.
+func (l *lane) last(tick int64, ticks int64) (v evidence, span time.Duration) {
+	for i := tick; i > tick-min(ticks, ringSlots) && i > 0; i-- {
+		if s := &l.ring[i%ringSlots]; s.tick == i {
+			v.add(s)
+			span += s.span
+		} else {
+			span += time.Second
+		}
+	}
+	return v, span
+}
+
+// accepted is the rate that the carrier took while it complained: since the
+// first second with a sign in the ring. That is its limit, if it refuses only
+// what is above it.
+func (l *lane) accepted(t instant, tick int64) float64 {
+	first := tick
+	for i := tick; i > tick-8 && i > 0; i-- {
+		if s := &l.ring[i%ringSlots]; s.tick == i && s.signs+s.blocked+s.trouble+s.conns > 0 {
+			first = i
+		}
+	}
+	v, span := l.last(tick, tick-first+1)
+	if v.attempts < 10 && l.seen.attempts > v.attempts {
+		v, span = l.seen, max(t.since(l.seen.from), time.Second)
+	}
+	return float64(v.delivered) / span.Seconds()
+}
+
+// carrier is what holds for all sources at a carrier.
+type carrier struct {
+	name    string
+	cfg     *policy.Steer
+	mode    string
+	ceiling float64 // 0 is none
+	conns   int
+	floor   float64
+	start   float64 // 0 is none
+	// troubledAt and fineAt are the ticks in which a source met nothing but
+	// trouble, or got through, the last time.
+	troubledAt, fineAt int64
+	replies            map[string]*replies // by source
+}
+
+// saw notes what one source met in a tick.
+func (k *carrier) saw(s *second) {
+	switch {
+	case s.attempts == 0:
+	case 2*s.trouble > s.attempts:
+		k.troubledAt = s.tick
+	case s.delivered > 0:
+		k.fineAt = s.tick
+	}
+}
+
+// inTrouble reports whether it is the carrier that has trouble and not a source:
+// nobody who tries gets through.
+func (k *carrier) inTrouble(tick int64) bool {
+	return k.troubledAt > tick-lookTicks && k.fineAt <= tick-lookTicks
+}
+
+func perSecond(r *policy.Rate) float64 {
+	if r == nil || r.Per <= 0 {
+		return 0
+	}
+	return float64(r.N) / r.Per.Seconds()
+}

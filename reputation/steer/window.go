@@ -1,0 +1,164 @@
+package steer
+
+import (
+	"time"
+
+	"hikyaku/reputation"
+)
+
+// class is a group of categories that steering does not tell apart.
+type class uint8
+
+const (
+	delivered class = iota
+	unknownUser
+	otherRcpt // inactive, mailbox full, filtered by the recipient, no mail at all
+	rcptRate
+	content
+	refused // policy, size, bad sender, relay
+	auth
+	rate
+	connections
+	blocked
+	disliked // slowed for the source's reputation
+	greylist
+	network // no connection, no TLS, no DNS
+	theirs  // their own trouble
+	complained
+	other // enough for one connection, our own fault, not classified
+	classes
+)
+
+// classNames are the words of Score.Counts.
+var classNames = [classes]string{
+	"delivered", "unknown-user", "other-recipient", "rcpt-rate", "content", "policy", "auth", "rate", "connections",
+	"blocked", "reputation", "greylist", "network", "temporary", Complained, "other",
+}
+
+// Complained is the category of tallies that count complaints: no reply has it,
+// so it is none of package reputation's.
+const Complained = "complained"
+
+// classOf gives a category's class; false is for what no carrier said.
+func classOf(category string) (class, bool) {
+	switch reputation.Category(category) {
+	case reputation.Delivered:
+		return delivered, true
+	case reputation.UnknownUser:
+		return unknownUser, true
+	case reputation.Inactive, reputation.MailboxFull, reputation.Filtered, reputation.NoMail:
+		return otherRcpt, true
+	case reputation.RcptRate:
+		return rcptRate, true
+	case reputation.Content:
+		return content, true
+	case reputation.PolicyRule, reputation.Size, reputation.BadSender, reputation.Relay:
+		return refused, true
+	case reputation.Auth:
+		return auth, true
+	case reputation.Rate:
+		return rate, true
+	case reputation.Connections:
+		return connections, true
+	case reputation.Blocked:
+		return blocked, true
+	case reputation.Reputation:
+		return disliked, true
+	case reputation.Greylist:
+		return greylist, true
+	case reputation.Network, reputation.TLS, reputation.DNS:
+		return network, true
+	case reputation.TheirFault:
+		return theirs, true
+	case reputation.Local:
+		return 0, false
+	case Complained:
+		return complained, true
+	}
+	return other, true
+}
+
+// counts are numbers by class: a cache line.
+type counts [classes]uint32
+
+func (c *counts) add(o *counts) {
+	for i := range c {
+		c[i] += o[i]
+	}
+}
+
+// replies is how many recipients got an answer: all but complaints.
+func (c *counts) replies() uint32 {
+	n := uint32(0)
+	for i, v := range c {
+		if class(i) != complained {
+			n += v
+		}
+	}
+	return n
+}
+
+// Spans of the three windows. Each is of windowSlots slots and the one that is
+// filling, so that it covers between its span and a slot more.
+const (
+	windowSlots = 12
+	windows     = 3
+)
+
+var slotSpans = [windows]time.Duration{time.Minute, 30 * time.Minute, 6 * time.Hour}
+
+// window is a sliding count over the last 12 minutes, six hours and three days.
+// What is counted goes into the slot of a minute; a slot that closes goes into
+// that of the next span.
+type window struct {
+	slots [windows][windowSlots]counts
+	open  [windows]counts // filling
+	at    [windows]int64  // number of the slot that is filling, since 1970
+}
+
+// add counts at time t, which does not go back.
+func (w *window) add(t instant, n *counts) {
+	w.advance(t)
+	w.open[0].add(n)
+}
+
+// advance closes the slots that ended before t.
+func (w *window) advance(t instant) {
+	if int64(t)/int64(slotSpans[0]) == w.at[0] {
+		return
+	}
+	for i := range w.at {
+		now := int64(t) / int64(slotSpans[i])
+		if now <= w.at[i] {
+			return
+		}
+		if w.at[i] == 0 {
+			w.at[i] = now
+			continue
+		}
+		closed := w.open[i]
+		// What was counted in the slot that closes belongs to the next span's slot of
+		// that time: it is there before that one closes in turn.
+		if i+1 < windows && w.at[i+1] != 0 {
+			w.open[i+1].add(&closed)
+		}
+		w.slots[i][w.at[i]%windowSlots] = closed
+		w.open[i] = counts{}
+		for gap := w.at[i] + 1; gap < now && gap <= w.at[i]+windowSlots; gap++ {
+			w.slots[i][gap%windowSlots] = counts{}
+		}
+		w.at[i] = now
+	}
+}
+
+// total is the count of a span, 0 to windows-1.
+func (w *window) total(span int) counts {
+	n := w.open[span]
+	for i := range w.slots[span] {
+		n.add(&w.slots[span][i])
+	}
+	for shorter := range span {
+		n.add(&w.open[shorter]) // not yet in the slot that it will go to
+	}
+	return n
+}
