@@ -93,6 +93,8 @@ type Reputation struct {
 type Steer struct {
 	// Mode is on (the default), dry-run or off.
 	Mode string `json:"mode,omitempty"`
+	// Start is the rate at which a source begins where nothing is known of what the carrier takes from it; it doubles while it is used up without a sign. Default: what the carrier's limits allow.
+	Start *Rate `json:"start,omitempty"`
 	// Floor is the least rate to slow down to. Default "1/m".
 	Floor *Rate `json:"floor,omitempty"`
 	// Ceiling is the most to rise to. Default: the carrier's own limit.

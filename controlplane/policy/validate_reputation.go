@@ -251,12 +251,16 @@ func (v *validation) steer(path string, x *Steer) {
 	v.word(path+".mode", x.Mode, modeWords)
 	v.rate(path+".floor", x.Floor)
 	v.rate(path+".ceiling", x.Ceiling)
+	v.rate(path+".start", x.Start)
 	number(v, path+".decrease", x.Decrease, 10, 95)
 	number(v, path+".increase", x.Increase, 1, 100)
 	v.span(path+".every", x.Every, Duration(time.Second), Duration(time.Hour))
 	v.span(path+".rest", x.Rest, Duration(time.Minute), Duration(MaxRest))
 	if x.Floor != nil && x.Floor.N == 0 {
 		v.bad(path+".floor", "a floor of nothing would stop the source for good: nobody would ever see that it may go on")
+	}
+	if x.Start != nil && x.Start.N == 0 {
+		v.bad(path+".start", "a start of nothing would never get further")
 	}
 	if x.Floor != nil && x.Ceiling != nil && slower(x.Ceiling, x.Floor) {
 		v.bad(path+".ceiling", "the ceiling is below the floor")
