@@ -35,12 +35,8 @@ func newAccount(o *office, now time.Time) *account {
 // limitsLocked puts the limits of this moment in force.
 func (o *office) limitsLocked(now time.Time) {
 	set, wall := o.mu.policy, o.c.opt.Now()
-	daily := false
-	for _, l := range set.Spanning(wall) {
-		daily = daily || l.PerDay > 0
-	}
 	o.mu.account.expires = set.NextExpiry(wall)
-	o.mu.account.SetPolicy(now, budgets.Policy{Revision: set.Revision, Daily: daily, Limit: func(s exchange.Scope) budgets.Limit {
+	o.mu.account.SetPolicy(now, budgets.Policy{Revision: set.Revision, Daily: set.Daily(wall), Limit: func(s exchange.Scope) budgets.Limit {
 		return limitOf(spanning(set, wall, s))
 	}})
 }
@@ -55,7 +51,7 @@ func spanning(set *policy.Set, wall time.Time, s exchange.Scope) policy.Limits {
 			return policy.Limits{}
 		}
 	}
-	return set.SpanningAt(wall, policy.Selector{Carrier: s.Carrier, Pool: s.Pool, Source: s.Source, Tenant: s.Tenant, Stream: s.Stream, Job: s.Job})
+	return set.SpanningAt(wall, policy.Selector{Carrier: s.Carrier, Pool: s.Pool, Source: s.Source, Tenant: s.Tenant, Stream: s.Stream, Job: s.Job}, s.Site)
 }
 
 func limitOf(l policy.Limits) (out budgets.Limit) {

@@ -198,6 +198,7 @@ func (s *Set) buildIndex() {
 	for _, t := range s.Throttles {
 		s.index.throttles[t.On()] = t
 	}
+	s.index.warming = s.firstDays()
 	for name, r := range s.Routes {
 		for _, d := range r.Domains {
 			addPattern(d, name, s.index.routeExact, s.index.routeSuffix)

@@ -90,23 +90,29 @@ func (l Limits) replacedBy(o Limits) Limits {
 }
 
 // LimitsAt are the limits that hold on a scope at time t: those of its resource,
-// with those of a throttle that has not expired in their place, and on a source
-// not more than what was decided about it at the carrier. Everything that
-// enforces or shares out a limit asks here, and nowhere else.
+// on a source not more than what was decided about it at the carrier, and those
+// of a throttle that has not expired in their place: an operator's word goes
+// before what was learnt. Everything that enforces or shares out a limit asks
+// here, and nowhere else.
 //
 // The answer changes only with the Set and at NextExpiry, so it can be kept
 // until then. A carrier that is not in the set counts as the default carrier, as
 // CarrierOf has it. Asking allocates nothing; the Rates belong to the set.
-func (s *Set) LimitsAt(t time.Time, on Selector) Limits {
+func (s *Set) LimitsAt(t time.Time, on Selector) Limits { return s.LimitsAtSite(t, on, "") }
+
+// LimitsAtSite is LimitsAt at one site. Limits of policy do not depend on it, but
+// at the default carrier, which is not one provider, what was decided about a
+// source may.
+func (s *Set) LimitsAtSite(t time.Time, on Selector, site string) Limits {
 	if on.Carrier != "" && s.Carriers[on.Carrier] == nil {
 		on.Carrier = DefaultName
 	}
 	l := s.ownLimits(on)
-	if th := s.index.throttles[on]; th != nil && !th.Expires.Reached(t) {
-		return l.replacedBy(th.Limits()) // an operator's word on a source at a carrier goes before what was learnt
-	}
 	if on.Source != "" {
-		l = l.CappedBy(s.CourseOf(on.Carrier, "", on.Source))
+		l = l.CappedBy(s.CourseOf(on.Carrier, site, on.Source))
+	}
+	if th := s.index.throttles[on]; th != nil && !th.Expires.Reached(t) {
+		return l.replacedBy(th.Limits())
 	}
 	return l
 }
@@ -144,12 +150,12 @@ func (s *Set) ownLimits(on Selector) Limits {
 	return Limits{Rate: te.Rate, PerDay: te.PerDay}
 }
 
-// SpanningAt is the part of LimitsAt that several nodes have to share, and so
+// SpanningAt is the part of LimitsAtSite that several nodes have to share, and so
 // have to be granted. Of one source's limits that is the daily count alone,
 // which moves with the source from node to node; the others are for the one
 // node that holds it. A source that cannot move shares nothing.
-func (s *Set) SpanningAt(t time.Time, on Selector) Limits {
-	l := s.LimitsAt(t, on)
+func (s *Set) SpanningAt(t time.Time, on Selector, site string) Limits {
+	l := s.LimitsAtSite(t, on, site)
 	if on.Source == "" {
 		return l
 	}
@@ -157,6 +163,27 @@ func (s *Set) SpanningAt(t time.Time, on Selector) Limits {
 		return Limits{}
 	}
 	return Limits{PerDay: l.PerDay}
+}
+
+// Daily reports whether any scope has a limit of a day at time t that nodes
+// have to share.
+func (s *Set) Daily(t time.Time) bool {
+	for _, l := range s.Spanning(t) {
+		if l.PerDay > 0 {
+			return true
+		}
+	}
+	if len(s.index.warming) > 0 {
+		return true
+	}
+	if s.steering != nil {
+		for _, c := range s.steering.Lanes {
+			if c.PerDay > 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // NextExpiry is the first time after t at which LimitsAt changes by itself; zero
@@ -184,14 +211,14 @@ func (s *Set) Expired(t time.Time) []string {
 	return names
 }
 
-// Spanning goes over all scopes that policy names and that have a limit at time
+// Spanning goes over all scopes that policy itself names and that have a limit at time
 // t which nodes have to share, each with that limit: the most that demand can
 // be about. The order is the same each time. A stream of all tenants has a
 // scope for each tenant; a limit on each source has one for each that can move.
 func (s *Set) Spanning(t time.Time) iter.Seq2[Selector, Limits] {
 	return func(yield func(Selector, Limits) bool) {
 		told := func(on Selector) bool {
-			l := s.SpanningAt(t, on)
+			l := s.SpanningAt(t, on, "")
 			return l.IsZero() || yield(on, l)
 		}
 		if !s.eachOfPolicy(told) {

@@ -88,7 +88,7 @@ func TestLimitsAt(t *testing.T) {
 		{policy.Selector{Tenant: "acme", Job: "j1"}, "1/s", "1/s", "1/s"},
 		{policy.Selector{Tenant: "acme", Job: "j2"}, "", "", ""},
 	} {
-		before, after, spanning := show(s.LimitsAt(three.Add(-1), tt.on)), show(s.LimitsAt(three, tt.on)), show(s.SpanningAt(noon, tt.on))
+		before, after, spanning := show(s.LimitsAt(three.Add(-1), tt.on)), show(s.LimitsAt(three, tt.on)), show(s.SpanningAt(noon, tt.on, ""))
 		if before != tt.before || after != tt.after || spanning != tt.spanning {
 			t.Errorf("%s: %q, then %q, spanning %q; want %q, %q, %q", tt.on, before, after, spanning, tt.before, tt.after, tt.spanning)
 		}

@@ -27,6 +27,7 @@ type Set struct {
 
 	index    index
 	steering *Steering // what was decided lies over it
+	base     *Set      // the set as New made it; nil in that one
 }
 
 // Defaults of spec fields that are zero.
@@ -55,6 +56,7 @@ type index struct {
 	carrierMX                   map[string]string // ".suffix" → carrier name
 	carrierNets                 networks
 	throttles                   map[Selector]*Throttle
+	warming                     map[string][]firstDay // by source
 }
 
 // StreamOf finds the stream "tenant/name", else "name"; nil when neither exists.
