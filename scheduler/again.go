@@ -30,7 +30,7 @@ func (s *Scheduler) Again(now time.Time, key Lane, id message.DeliveryID) bool {
 	spare := func(c *scope) bool {
 		return c.ready(t) <= t && !c.awaited(min(q.key.Priority, message.Low)) && (!ready || c.available(t) > 1)
 	}
-	if l.own.brake > t || !spare(&l.own.scope) || !spare(&l.all.scope) {
+	if l.own.stopped() > t || !spare(&l.own.scope) || !spare(&l.all.scope) {
 		return false
 	}
 	for _, c := range others {
@@ -92,7 +92,7 @@ func (st *site) ready() bool {
 // and spends for it what Open spent for the first. After false the session ends.
 func (s *Scheduler) Reconnect(now time.Time, key Lane) bool {
 	l, t := s.lanes[key], at(now)
-	if l == nil || l.away || l.over() || l.own.brake > t || s.sourceHeld(l) != nil || l.mayConnect(t) > t {
+	if l == nil || l.away || l.over() || l.own.stopped() > t || s.sourceHeld(l) != nil || l.mayConnect(t) > t {
 		return false
 	}
 	l.connect(t)

@@ -32,15 +32,18 @@
 // whole there, but for its daily count: that is the leader's permits
 // (permits.go). What is granted ends by itself, at its instant, in whatever
 // order calls come: each bucket knows the end and what is left then (bucket.go).
-// Brake stops a source at a carrier for what others have seen.
+// Brake stops a source at a carrier for what others have seen, and what the control
+// plane has decided about sources and tenants comes by SetSteering
+// (steering.go), which touches only what has changed.
 //
 // # States of a queue
 //
 //	waiting   nothing is due; a timer stands at the next due time
 //	blocked   due, but held, paused, outside its window, without a usable
 //	          source, or its destination is not resolved
-//	stranded  blocked since only other nodes have a source of its pool; Stranded
-//	          offers it to whoever can hand it over
+//	stranded  blocked since only other nodes have a source of its pool, or one
+//	          that does not rest at its carrier; Stranded offers it to whoever
+//	          can hand it over
 //	ready     in its site's lines; loaded, or asking for a page
 //
 // # Invariants
@@ -57,8 +60,9 @@
 //     whole, what is sent in a span W is at most limit × W + burst.
 //   - A permit is used once, between void and issued, and one that has died or
 //     become void is never used again (permits.go).
-//   - Of a source that this node may not use, Next, Again and Reconnect give
-//     nothing, no session is opened, and those there are told to end.
+//   - Of a source that this node may not use, or that rests at the carrier by
+//     the control plane's decision, Next, Again and Reconnect give nothing, no
+//     session is opened, and those there are told to end.
 //   - What a node may not send still counts as demand, also on disk: else nobody
 //     would ever grant it.
 //   - The same calls give the same answers: what is given out never depends on

@@ -94,11 +94,15 @@ func (c *scope) limited() bool { return c.rate.limited() || c.perDay > 0 }
 // links is the budget of connections on top: a carrier as a whole, the sources
 // of a pool at it, or one source.
 type links struct {
-	brake    instant // for a source: nothing goes before
-	limit    int     // of connections, by policy; 0 is none
-	maxConns int     // of them, this node's; without a limit no matter
-	conns    int     // open and opening
-	leaving  int     // of those, told to end
+	// For a source: nothing goes before, since others were refused, or since that
+	// was decided, and what was decided in whole; nil is nothing.
+	brake, rests instant
+	course       *policy.Course
+
+	limit    int // of connections, by policy; 0 is none
+	maxConns int // of them, this node's; without a limit no matter
+	conns    int // open and opening
+	leaving  int // of those, told to end
 
 	scope
 	connRate bucket
@@ -109,10 +113,14 @@ type links struct {
 	full   fifo[*site]
 	offers int
 	eased  bool // during regrant: it can do something earlier than before
+	// During SetSteering: a source that has come to rest, and a carrier of which
+	// a source's course has changed.
+	halted, steered bool
 }
 
-// ready is scope.ready, and not while somebody has seen the peer refuse.
-func (l *links) ready(now instant) instant { return max(l.scope.ready(now), l.brake) }
+// ready is scope.ready, and not while somebody has seen the peer refuse, or the
+// source rests.
+func (l *links) ready(now instant) instant { return max(l.scope.ready(now), l.stopped()) }
 
 // excess is how many sessions are to end that have not been told yet.
 func (l *links) excess() int {
@@ -189,6 +197,12 @@ func (t *limitTable) note(set *policy.Set) {
 	for _, te := range set.Tenants {
 		t.anyAtOne = t.anyAtOne || len(te.Carriers) > 0
 	}
+	t.anySourceDay = t.anySourceDay || len(set.WarmUps) > 0
+	if x := set.Steering(); x != nil {
+		for _, c := range x.Lanes {
+			t.anySourceDay = t.anySourceDay || c.PerDay > 0
+		}
+	}
 	for _, th := range set.Throttles {
 		t.anyPool = t.anyPool || th.Pool != ""
 		t.anyAtOne = t.anyAtOne || th.Tenant != "" && th.Carrier != ""
@@ -256,7 +270,7 @@ func (t *limitTable) find(x *exchange.Scope) (*scope, *links) {
 // limitsOf are the limits in force on a scope. The rate that an operator gave a
 // job counts as the job's own, which a throttle overrules as it does others.
 func (t *limitTable) limitsOf(now instant, x *exchange.Scope) policy.Limits {
-	l := t.set.LimitsAt(now.time(), selectorOf(x))
+	l := t.set.LimitsAtSite(now.time(), selectorOf(x), x.Site)
 	if x.Kind == exchange.Job && l.Rate == nil {
 		if j := t.jobs[jobKey{x.Tenant, x.Job}]; j != nil {
 			l.Rate = j.control.Rate
@@ -278,6 +292,7 @@ func (t *limitTable) setBudget(now instant, x *exchange.Scope, c *scope, p polic
 }
 
 func (t *limitTable) setLinks(now instant, x exchange.Scope, l *links) {
+	t.setCourse(linkKey{x.Carrier, x.Site, x.Source, x.Pool}, l)
 	p := t.limitsOf(now, &x)
 	t.setBudget(now, &x, &l.scope, p)
 	t.grants.setRate(now, &x, &l.connRate, p.ConnectionRate, linkBurst)

@@ -260,7 +260,7 @@ func (s *Scheduler) place(q *queue, now instant) {
 	}
 	until, blocked := s.blocked(q, now)
 	if blocked {
-		s.strand(q)
+		s.strand(q, now)
 		s.setTimer(&q.timer, q, min(until, q.sweep))
 		return
 	}
@@ -285,6 +285,12 @@ func (s *Scheduler) blocked(q *queue, now instant) (until instant, blocked bool)
 	}
 	if len(s.pools[q.key.Pool]) == 0 {
 		return never, true // no source may carry it; only policy changes that
+	}
+	if h := s.steeringHold(q, now); h != nil {
+		return at(h.Until.Time()), true
+	}
+	if until, yes := s.shunned(q, now); yes {
+		return until, true
 	}
 	open, until := s.windowOf(q).open(now)
 	if !open {

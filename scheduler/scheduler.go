@@ -57,6 +57,7 @@ type Scheduler struct {
 	poolsOf map[string][]string     // the pools of each source
 	waiting map[string]*int64       // by pool: see claim
 	holds   map[string]*Hold
+	refuges map[Refuge]bool // see shunned
 
 	timers    timerHeap
 	oldest    timerHeap // queues by their first delivery, or earlier

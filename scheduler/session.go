@@ -64,7 +64,7 @@ func (s *Scheduler) Crowded(now time.Time, key Lane) bool {
 	switch {
 	case l == nil:
 		return false
-	case l.away || l.over():
+	case l.away || l.over() || l.own.rests > t:
 		s.countLeaving(l, 1)
 		s.wakeSite(l.site) // there may be more like it
 		return true
@@ -115,9 +115,13 @@ func (s *Scheduler) feedSite(st *site, now instant) {
 	for i := range st.groups {
 		g := st.groups[(st.fed+i)%len(st.groups)]
 		g.full = false
-		if m := g.grows; m != nil && s.mayOpen(st.class) {
+		// Without ready mail there is nothing to connect for; the next that comes
+		// finds the source still behind. Under light load each message is taken
+		// before anybody looks here, and a source that was away would never get its
+		// share again.
+		if m := g.grows; m != nil && s.mayOpen(st.class) && g.ready() {
 			g.grows = nil
-			if _, can := s.canOpen(m.lane, now); can && g.ready() {
+			if _, can := s.canOpen(m.lane, now); can {
 				s.openSession(m.lane, g, now)
 			}
 		}

@@ -13,7 +13,7 @@ import (
 // cluster does what the control plane and other nodes might.
 func (m *sim) cluster() {
 	r := m.rnd
-	switch r.IntN(6) {
+	switch r.IntN(8) {
 	case 0:
 		held := map[string]bool{"ip3": true}
 		for _, name := range []string{"default", "ip1", "ip2"} {
@@ -35,7 +35,9 @@ func (m *sim) cluster() {
 			m.brakes[k] = until
 		}
 		m.s.Brake(m.now, k.carrier, k.source, until)
-	case 3:
+	case 3, 4:
+		m.steer()
+	case 5:
 		m.s.Demands(m.now, 1+r.IntN(10))
 	default:
 		m.setGrants(m.randomGrants())
@@ -99,6 +101,7 @@ func (m *sim) allowedHere(l Lane, v *Dispatch) {
 	if v.Carrier != policy.DefaultName && m.now.Before(m.brakes[linkKey{carrier: v.Carrier, source: l.Source}]) {
 		m.fail("%s went from %s although that is braked", v.Delivery.ID, l.Source)
 	}
+	m.steeredHere(l, v)
 	if m.grants.Spanning && len(m.grants.Grants) > 0 && m.now.Before(m.grants.Until) {
 		m.seen.granted++
 	}
@@ -121,7 +124,7 @@ func (s *Scheduler) checkCluster(now instant) error {
 			var err error
 			st.queues.each(func(q *queue) bool {
 				stranded++
-				if !q.stranded || q.key.Tenant != name || int(min(q.key.Priority, message.Low)) != p || s.queues[q.key] != q || len(s.pools[q.key.Pool]) > 0 {
+				if !q.stranded || q.key.Tenant != name || int(min(q.key.Priority, message.Low)) != p || s.queues[q.key] != q || len(s.pools[q.key.Pool]) > 0 && !s.refuges[Refuge{q.key.Pool, q.dest.carrier}] {
 					err = fmt.Errorf("queue %v is among the stranded", q.key)
 				}
 				return true

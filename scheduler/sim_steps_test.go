@@ -219,7 +219,7 @@ func (m *sim) operator() {
 		if m.chance(30) {
 			m.note("policy")
 			m.watch.limits(m)
-			m.s.SetPolicy(m.now, m.randomPolicy())
+			m.s.SetPolicy(m.now, m.randomPolicy().WithSteering(m.steering))
 			m.watch.limits(m)
 		}
 	default:
@@ -267,6 +267,8 @@ const restless = 300
 func (m *sim) calm() {
 	m.setSources(nil)
 	m.setGrants(Grants{Lease: 1})
+	m.setSteering(nil)
+	m.s.SetRefuges(m.now, nil)
 }
 
 // finish takes away all that stands in the way and lets all mail go, as fast
@@ -356,7 +358,7 @@ func (m *sim) sleep() {
 			}
 		}
 	}
-	if next.IsZero() && (m.held != nil || m.grants.Spanning) {
+	if next.IsZero() && (m.held != nil || m.grants.Spanning || m.steering != nil) {
 		m.calm() // it has no source, or no part of a budget, and no grant will come
 		return
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hikyaku/controlplane/exchange"
+	"hikyaku/controlplane/policy"
 	"hikyaku/spool/message"
 )
 
@@ -37,6 +38,7 @@ type sim struct {
 	voided    map[exchange.Scope]int64
 	held      map[string]bool // sources; nil: all
 	brakes    map[linkKey]time.Time
+	steering  *policy.Steering
 	seen      simSeen
 	made      int // holds so far
 	ending    bool
@@ -46,7 +48,7 @@ type sim struct {
 }
 
 // simSeen counts what a run should have come across.
-type simSeen struct{ further, granted, permits, stranded, ended int }
+type simSeen struct{ further, granted, permits, stranded, steered, ended int }
 
 type simSession struct {
 	lane    Lane
@@ -163,6 +165,7 @@ func (m *sim) act(a Action) {
 	case Sweep:
 		m.later(func() { m.sweep(a, Cursor{}, time.Time{}) })
 	case Open:
+		m.mayOpenHere(&a)
 		m.watch.opened(m, a.Lane)
 		m.later(func() { m.connect(a) })
 	case Expire, Fail, Defer:
@@ -454,10 +457,11 @@ func TestSimulation(t *testing.T) {
 		seen.granted += m.seen.granted
 		seen.permits += m.seen.permits
 		seen.stranded += m.seen.stranded
+		seen.steered += m.seen.steered
 		seen.ended += m.seen.ended
 	}
 	t.Logf("%+v", seen)
-	if n >= 10 && (seen.further == 0 || seen.granted == 0 || seen.permits == 0 || seen.stranded == 0 || seen.ended == 0) {
+	if n >= 10 && (seen.further == 0 || seen.granted == 0 || seen.permits == 0 || seen.stranded == 0 || seen.steered == 0 || seen.ended == 0) {
 		t.Errorf("some of this never happened: %+v", seen)
 	}
 }

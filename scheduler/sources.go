@@ -100,7 +100,7 @@ func (s *Scheduler) dropOpenings(now instant) {
 	kept := s.out[:0]
 	var gone []*lane
 	for _, a := range s.out {
-		if l := s.lanes[a.Lane]; a.Kind == Open && l != nil && l.away {
+		if l := s.lanes[a.Lane]; a.Kind == Open && l != nil && (l.away || l.own.rests > now) {
 			gone = append(gone, l)
 			continue
 		}
@@ -195,9 +195,8 @@ func (c *strandClass) next(seen map[*queue]bool) *queue {
 }
 
 // strand puts a queue among the stranded if it is one.
-func (s *Scheduler) strand(q *queue) {
-	strands := len(s.pools[q.key.Pool]) == 0 && s.elsewhere(q.key.Pool) &&
-		(len(s.holds) == 0 || s.heldBy(q) == nil) && (q.key.Job == "" || !s.limits.paused(jobKey{q.key.Tenant, q.key.Job}))
+func (s *Scheduler) strand(q *queue, now instant) {
+	strands := s.anyStrandable(q, now) && !s.heldAtAll(q, now) && (q.key.Job == "" || !s.limits.paused(jobKey{q.key.Tenant, q.key.Job}))
 	switch {
 	case !strands:
 		s.unready(q)

@@ -22,7 +22,7 @@ type QueueView struct {
 const (
 	StateWaiting   = "waiting"    // nothing is due
 	StateBlocked   = "blocked"    // due, but held, paused, outside its hours, or its destination rests
-	StateStranded  = "stranded"   // due, and only other nodes have a source of its pool
+	StateStranded  = "stranded"   // due, and only other nodes have a source of its pool that may be used at its carrier
 	StateLookingUp = "looking-up" // its destination is being resolved
 	StateReading   = "reading"    // its head is being read from disk
 	StateBudget    = "budget"     // a tenant's, stream's or job's budget is used up
@@ -59,7 +59,7 @@ func (s *Scheduler) view(q *queue, now instant) QueueView {
 	case q.more:
 		v.NextDue = q.next.time()
 	}
-	v.Held = len(s.holds) > 0 && s.heldBy(q) != nil
+	v.Held = s.heldAtAll(q, now)
 	return v
 }
 

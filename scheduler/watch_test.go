@@ -82,7 +82,7 @@ func (m *sim) budgets(l Lane, q *message.QueueKey) map[exchange.Scope]epoch {
 
 // limit is what stands on a scope now: for connections, or for messages.
 func (m *sim) limit(x exchange.Scope, connections bool) epoch {
-	p := m.s.set.LimitsAt(m.now, policy.Selector{Carrier: x.Carrier, Pool: x.Pool, Source: x.Source, Tenant: x.Tenant, Stream: x.Stream, Job: x.Job})
+	p := m.s.set.LimitsAtSite(m.now, policy.Selector{Carrier: x.Carrier, Pool: x.Pool, Source: x.Source, Tenant: x.Tenant, Stream: x.Stream, Job: x.Job}, x.Site)
 	if x.Kind == exchange.Job && p.Rate == nil {
 		p.Rate = m.jobs[jobKey{x.Tenant, x.Job}].Rate
 	}
@@ -131,7 +131,7 @@ func (m *sim) dayLimit(x exchange.Scope, perDay int64) int64 {
 		return perDay
 	case x.Kind != exchange.CarrierSource:
 		return exchange.PartOf(perDay, m.grants.Floor)
-	case m.s.set.Sources[x.Source].Movable():
+	case m.s.set.Sources[x.Source].Movable() && m.grants.Floor < exchange.FullShare: // else there is nobody to share it with
 		return 0
 	}
 	return perDay

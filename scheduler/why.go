@@ -132,6 +132,7 @@ func (s *Scheduler) whyBlocked(q *queue, now instant) (rs []Reason) {
 		}
 		rs = append(rs, Reason{Limit: "held", Scope: "action " + h.ID, Text: text})
 	}
+	rs = s.whyHeld(rs, q, now)
 	if len(s.pools[q.key.Pool]) == 0 {
 		text := "pool " + q.key.Pool + " has no usable source"
 		if s.elsewhere(q.key.Pool) {
@@ -139,6 +140,7 @@ func (s *Scheduler) whyBlocked(q *queue, now instant) (rs []Reason) {
 		}
 		rs = append(rs, Reason{Limit: "source", Scope: "pool " + q.key.Pool, Text: text})
 	}
+	rs = s.whyShunned(rs, q, now)
 	if q.key.Job != "" && s.limits.paused(jobKey{q.key.Tenant, q.key.Job}) {
 		rs = append(rs, Reason{Limit: "paused", Scope: "job " + q.key.Job, Text: "job " + q.key.Job + " is paused"})
 	}
@@ -221,6 +223,7 @@ func (s *Scheduler) whyLane(q *queue, l *lane, now instant) (rs []Reason) {
 		name := keyOf(l.site, l.key.Source).String()
 		rs = append(rs, Reason{Limit: "brake", Scope: name, Until: l.own.brake.time(), Text: name + ": stopped until " + clock(l.own.brake) + ", since another node was refused"})
 	}
+	rs = whyCourse(rs, keyOf(l.site, l.key.Source), l.own.course, now)
 	if l.open == 0 && l.over() {
 		rs = append(rs, Reason{Limit: "connections", Scope: "site " + l.site.name, Text: "more connections are open than this node may have; they are being closed"})
 	}
@@ -233,14 +236,18 @@ func (s *Scheduler) whyLane(q *queue, l *lane, now instant) (rs []Reason) {
 		budgets = append(budgets, budget{poolKeyOf(l.site, p.pool), p.links})
 	}
 	for _, b := range budgets {
+		from := len(rs)
 		rs = s.limits.why(rs, &b.l.scope, b.key.scope(), b.key.String(), now)
+		steeredBy(rs[from:], b.l.course)
 	}
 	if l.open > 0 {
 		return rs
 	}
 	// Without a connection, what bounds connections binds too.
 	for _, b := range budgets {
+		from := len(rs)
 		rs = s.limits.whyConnections(rs, b.l, b.key, now)
+		steeredBy(rs[from:], b.l.course)
 	}
 	return rs
 }
