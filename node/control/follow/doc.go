@@ -8,10 +8,15 @@
 // gone back, as after a restore from an old backup. Both are told: Status.Alarm,
 // Metrics, the log.
 //
+// What the control plane decides about sources and tenants lies over the policy and
+// comes by a watch of its own (steering.go). It is in force at once and on disk a
+// moment later; a record that cannot be read leaves the one before in force.
+//
 // Read follower.go for Open and what others may ask, sync.go for how a change
-// arrives, disk.go for the file.
+// arrives, steering.go for decisions, disk.go for the files.
 //
 // INVARIANT: the revision in force never falls, through restarts too: what is
 // handed on was on disk before, unless the disk failed. Secrets on disk are
-// sealed as they are in etcd.
+// sealed as they are in etcd. What was decided does not go back either, unless
+// etcd itself did and policy in it was accepted.
 package follow

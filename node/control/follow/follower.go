@@ -56,6 +56,9 @@ type Follower struct {
 	seen    *keyspace.Snapshot // the newest that was read from etcd, valid or not
 	refused error              // why it is not in force, if it is not
 	cluster string             // "" until it is known
+	// wentBack: etcd holds an older policy than this node does.
+	wentBack bool
+	steer    steering
 
 	good atomic.Pointer[policyInForce]
 
@@ -69,6 +72,7 @@ type Follower struct {
 		connected   bool
 		contact     time.Time // of the last answer from etcd, zero for none
 		alarms      [alarms]string
+		steered     int64 // the revision of what was decided
 		metrics     Metrics
 	}
 }
@@ -84,6 +88,9 @@ type policyInForce struct {
 type Status struct {
 	// Revision is the one in force.
 	Revision int64
+	// Steered is etcd's revision at which what was decided about sources and
+	// tenants stood as it is in force.
+	Steered int64
 	// Age is how long ago etcd last answered; since Open if it never did.
 	Age       time.Duration
 	Connected bool
@@ -99,6 +106,7 @@ type Metrics struct {
 	Forked      int64 // times that etcd's history was found to be another
 	SaveFailed  int64 // snapshots that could not be written to disk
 	Reconnected int64 // watches that had to begin again
+	Steered     int64 // changes of what was decided that came into force
 }
 
 // Open reads the policy and begins to follow it. It fails for the wrong
@@ -124,16 +132,21 @@ func Open(ctx context.Context, o Options) (*Follower, error) {
 	if err := f.loadFile(); err != nil {
 		f.setAlarm(alarmFile, err)
 	}
+	if err := f.loadSteeringFile(); err != nil {
+		f.setAlarm(alarmSteering, err)
+	}
 	if err := f.first(ctx); err != nil {
 		return nil, fmt.Errorf("follow policy: %w", err)
 	}
 	f.turn <- struct{}{}
+	if f.Status().Connected {
+		if _, err := f.loadSteering(ctx); err != nil {
+			f.log.Warn("what was decided about sources could not be read; it is what is on disk for now", "error", err)
+		}
+	}
 	ctx, f.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	f.wg.Add(1)
-	go func() {
-		defer f.wg.Done()
-		f.follow(ctx)
-	}()
+	f.wg.Go(func() { f.follow(ctx) })
+	f.wg.Go(func() { f.followSteering(ctx) })
 	return f, nil
 }
 
@@ -190,9 +203,16 @@ func (f *Follower) Subscribe(fn func(*policy.Set)) (stop func()) {
 
 // publish needs the turn.
 func (f *Follower) publish(p *policyInForce) {
-	f.good.Store(p)
 	f.mu.Lock()
 	f.mu.metrics.Applied++
+	f.mu.Unlock()
+	f.tell(f.steered(p))
+}
+
+// tell puts a set in force. It needs the turn.
+func (f *Follower) tell(p *policyInForce) {
+	f.good.Store(p)
+	f.mu.Lock()
 	ids := slices.Sorted(maps.Keys(f.mu.subscribers))
 	f.mu.Unlock()
 	for _, id := range ids {
@@ -216,7 +236,7 @@ func (f *Follower) Cluster() string {
 func (f *Follower) Status() Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s := Status{Revision: f.good.Load().snap.Revision, Age: time.Since(f.mu.contact), Connected: f.mu.connected}
+	s := Status{Revision: f.good.Load().snap.Revision, Steered: f.mu.steered, Age: time.Since(f.mu.contact), Connected: f.mu.connected}
 	for _, text := range f.mu.alarms {
 		switch {
 		case text == "":

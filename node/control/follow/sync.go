@@ -70,6 +70,9 @@ func (f *Follower) sync(ctx context.Context, whole bool) (int64, error) {
 	if err == nil {
 		err = f.syncPolicy(ctx, r)
 	}
+	if r.rev != 0 {
+		f.wentBack = errors.Is(err, errWentBack)
+	}
 	f.mu.Lock()
 	f.mu.connected = err == nil || !retryable(err)
 	if f.mu.connected {
@@ -291,6 +294,7 @@ const (
 	alarmEtcd = iota // what etcd holds
 	alarmFork
 	alarmFile
+	alarmSteering
 	alarms
 )
 

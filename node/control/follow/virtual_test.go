@@ -26,12 +26,18 @@ type fake struct {
 	mu      sync.Mutex
 	keys    keyspace.Keys
 	values  map[string]string
+	mods    map[string]int64
 	rev     int64
 	head    keyspace.Head
 	silent  bool
 	deaf    bool // watches hear nothing
 	asked   int
-	watches []chan clientv3.WatchResponse
+	watches []fakeWatch
+}
+
+type fakeWatch struct {
+	key string
+	ch  chan clientv3.WatchResponse
 }
 
 func newFake(t testing.TB, key keyspace.Key) *fake {
@@ -41,7 +47,7 @@ func newFake(t testing.TB, key keyspace.Key) *fake {
 		t.Fatal(err)
 	}
 	b, _ := json.Marshal(c)
-	return &fake{keys: keys, values: map[string]string{keys.Cluster(): string(b)}, rev: 1}
+	return &fake{keys: keys, values: map[string]string{keys.Cluster(): string(b)}, mods: map[string]int64{}, rev: 1}
 }
 
 func (f *fake) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
@@ -60,17 +66,18 @@ func (f *fake) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (
 	r.Header = &etcdserverpb.ResponseHeader{Revision: f.rev}
 	for _, k := range slices.Sorted(maps.Keys(f.values)) {
 		if k == key || end != "" && k > key && k < end {
-			r.Kvs = append(r.Kvs, &mvccpb.KeyValue{Key: []byte(k), Value: []byte(f.values[k]), ModRevision: f.rev})
+			r.Kvs = append(r.Kvs, &mvccpb.KeyValue{Key: []byte(k), Value: []byte(f.values[k]), ModRevision: max(1, f.mods[k])})
 		}
 	}
+	r.Count = int64(len(r.Kvs))
 	return r, nil
 }
 
-func (f *fake) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) clientv3.WatchChan {
+func (f *fake) Watch(ctx context.Context, key string, _ ...clientv3.OpOption) clientv3.WatchChan {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	ch := make(chan clientv3.WatchResponse, 16)
-	f.watches = append(f.watches, ch)
+	f.watches = append(f.watches, fakeWatch{key, ch})
 	return ch
 }
 
@@ -78,19 +85,39 @@ func (f *fake) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) clie
 func (f *fake) apply(t testing.TB, records ...keyspace.Record) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for k, v := range forged(t, f.keys, f.head, records) {
-		f.values[k] = v
-	}
 	f.rev++
+	for k, v := range forged(t, f.keys, f.head, records) {
+		f.values[k], f.mods[k] = v, f.rev
+	}
 	f.head, _ = keyspace.DecodeHead([]byte(f.values[f.keys.PolicyHead()]))
 	if !f.deaf {
-		f.tell(clientv3.WatchResponse{Events: []*clientv3.Event{{}}})
+		f.tell(f.keys.PolicyHead(), clientv3.WatchResponse{Events: []*clientv3.Event{{}}})
 	}
 }
 
-func (f *fake) tell(r clientv3.WatchResponse) {
-	for _, ch := range f.watches {
-		ch <- r
+// steer puts a record about a carrier, or deletes it, and tells the watches.
+func (f *fake) steer(carrier, value string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rev++
+	k := f.keys.Steering(carrier)
+	e := &clientv3.Event{Kv: &mvccpb.KeyValue{Key: []byte(k), Value: []byte(value), ModRevision: f.rev}}
+	if f.values[k], f.mods[k] = value, f.rev; value == "" {
+		e.Type = clientv3.EventTypeDelete
+		delete(f.values, k)
+		delete(f.mods, k)
+	}
+	if !f.deaf {
+		f.tell(f.keys.Steering(""), clientv3.WatchResponse{Header: &etcdserverpb.ResponseHeader{Revision: f.rev}, Events: []*clientv3.Event{e}})
+	}
+}
+
+// tell tells the watches of a key, or all of them.
+func (f *fake) tell(key string, r clientv3.WatchResponse) {
+	for _, w := range f.watches {
+		if key == "" || w.key == key {
+			w.ch <- r
+		}
 	}
 }
 
@@ -98,9 +125,9 @@ func (f *fake) tell(r clientv3.WatchResponse) {
 func (f *fake) end() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.tell(clientv3.WatchResponse{Canceled: true, CompactRevision: f.rev})
-	for _, ch := range f.watches {
-		close(ch)
+	f.tell("", clientv3.WatchResponse{Canceled: true, CompactRevision: f.rev})
+	for _, w := range f.watches {
+		close(w.ch)
 	}
 	f.watches = nil
 }
@@ -151,7 +178,7 @@ func TestFollowingInVirtualTime(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		e.set(func(e *fake) {
-			if e.asked < 50 || e.asked > 130 {
+			if e.asked < 100 || e.asked > 260 { // of policy, and of what was decided
 				t.Errorf("%d questions in ten minutes", e.asked)
 			}
 			e.silent = false
