@@ -10,6 +10,8 @@ type Options struct {
 	Tolerance time.Duration
 	// OnViolation is called for each violation, within the call that found it.
 	OnViolation func(Violation)
+	// OnBlock is called for each block, likewise.
+	OnBlock func(Blocked)
 }
 
 // DefaultTolerance covers the scheduling of two busy processes on one machine.
@@ -77,11 +79,13 @@ type source struct {
 	last     time.Time
 	sessions uint64
 	open     int
-	rate     *meter
-	connect  *meter
-	hourly   *meter // at the top of the hour
-	day      *dayMeter
-	record   record
+	// connections that it may have open; the profile's unless Retune said otherwise.
+	connections int
+	rate        *meter
+	connect     *meter
+	hourly      *meter // at the top of the hour
+	day         *dayMeter
+	record      record
 }
 
 // maxSources bounds what is remembered of senders; beyond it the one that has
@@ -173,7 +177,7 @@ func (c *Carrier) sourceOf(now time.Time, name string) *source {
 			c.forgetOne()
 		}
 		p := &c.profile.PerSource
-		s = &source{name: name, rate: newMeter(p.Rate, c.opts.Tolerance), connect: newMeter(p.ConnectionRate, c.opts.Tolerance), day: newDayMeter(p.PerDay)}
+		s = &source{name: name, connections: p.Connections, rate: newMeter(p.Rate, c.opts.Tolerance), connect: newMeter(p.ConnectionRate, c.opts.Tolerance), day: newDayMeter(p.PerDay)}
 		if t := c.profile.TopOfHour; t != nil {
 			s.hourly = newMeter(&t.Rate, 0)
 		}
@@ -224,7 +228,7 @@ func (c *Carrier) spendDay(now time.Time, s *source, d *dayMeter, limit string) 
 
 // full reports whether one more connection would be too many.
 func (c *Carrier) full(now time.Time, s *source) bool {
-	own, all := c.profile.PerSource.Connections, c.profile.Limits.Connections
+	own, all := s.connections, c.profile.Limits.Connections
 	switch {
 	case own > 0 && s.open >= own:
 		c.violate(now, s, "per_source.connections", 0, int64(own), int64(s.open)+1)
@@ -239,7 +243,6 @@ func (c *Carrier) full(now time.Time, s *source) bool {
 // AtLimit reports whether one more connection of the source would be refused:
 // then it is worth asking whether one of those open has ended (Session.Gone).
 func (c *Carrier) AtLimit(name string) bool {
-	own, all := c.profile.PerSource.Connections, c.profile.Limits.Connections
-	s := c.sources[name]
-	return own > 0 && s != nil && s.open >= own || all > 0 && c.open >= all
+	s, all := c.sources[name], c.profile.Limits.Connections
+	return s != nil && s.connections > 0 && s.open >= s.connections || all > 0 && c.open >= all
 }

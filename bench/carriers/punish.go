@@ -59,6 +59,9 @@ func (c *Carrier) strike(now time.Time, s *source, n int) {
 	r.until = now.Add(span)
 	r.strikes = b.Strikes / 2
 	c.count.Blocks++
+	if c.opts.OnBlock != nil {
+		c.opts.OnBlock(Blocked{At: now, Carrier: c.profile.Name, Source: s.name, Until: r.until})
+	}
 }
 
 // blocked says how a blocked source is turned away; nil when it is not. To try
