@@ -34,7 +34,11 @@ func SuppressionKey(address string) string {
 	if i < 0 {
 		return unquotedLower(address)
 	}
-	return unquotedLower(address[:i]) + "@" + asciiDomain(address[i+1:])
+	local, domain := unquotedLower(address[:i]), asciiDomain(address[i+1:])
+	if local == address[:i] && domain == address[i+1:] {
+		return address // the path of nearly every recipient: no allocation
+	}
+	return local + "@" + domain
 }
 
 // SuppressionKeyAt is SuppressionKey with the destination (QueueKey.Destination)

@@ -26,10 +26,10 @@ var importRules = []importRule{
 	{packages: "reputation/...", may: with(leaves, "reputation/...", "controlplane/manifest/strict"), stdOnly: true},
 	{packages: "controlplane/allocate/...", may: leaves, stdOnly: true},
 	{packages: "node/smtp/...", may: leaves},
-	{packages: "node", may: with(leaves, "node/...", "spool", "scheduler", "reputation/...")},
+	{packages: "node", may: with(leaves, "node/...", "spool", "spool/suppression", "scheduler", "reputation/...")},
 	// Siblings in node do not know each other; a sibling's own folders (below)
 	// belong to it.
-	{packages: "node/...", may: with(leaves, "node/smtp", "spool", "scheduler", "reputation/...")},
+	{packages: "node/...", may: with(leaves, "node/smtp", "spool", "spool/suppression", "scheduler", "reputation/...")},
 	{packages: "controlplane/...", may: with(leaves, "controlplane/...", "reputation/...")},
 	{packages: "bench/...", may: []string{"bench/...", "node/...", "controlplane/...", "spool/...", "scheduler/...", "reputation/..."}},
 	{packages: "tools/...", may: []string{"..."}},
