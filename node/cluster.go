@@ -40,6 +40,7 @@ type cluster struct {
 	drain   atomic.Bool // ordered by a person
 	signals *signals    // nil: nobody asks
 	homes   atomic.Pointer[[]exchange.Home]
+	refuged atomic.Bool                      // some of them are about one carrier
 	waiting atomic.Pointer[map[string]int64] // of the last report, by carrier
 
 	// grantsEnd is when the grants end, in nanoseconds since the node's start on
@@ -161,7 +162,10 @@ func (d *dispatcher) lapseLocked(now time.Time) {
 }
 
 // UseHomes is control.Node.
-func (n *Node) UseHomes(homes []exchange.Home) { n.cluster.homes.Store(&homes) }
+func (n *Node) UseHomes(homes []exchange.Home) {
+	n.cluster.homes.Store(&homes)
+	n.useRefuges(homes)
+}
 
 // Homes says which nodes have sources of the pools, best first.
 func (n *Node) Homes() []exchange.Home {

@@ -191,9 +191,19 @@ func (n *Node) random() uint64 { return rand.Uint64() }
 func (n *Node) usePolicy(set *policy.Set) {
 	n.policyMu.Lock()
 	defer n.policyMu.Unlock()
-	if old := n.policy.Load(); old != nil && set.Revision < old.Revision {
+	switch old := n.policy.Load(); {
+	case old == nil:
+	case set.SamePolicy(old):
+		n.useSteering(old, set)
+		return
+	case set.Revision < old.Revision:
 		return // a newer one overtook it
 	}
+	n.applyPolicy(set)
+}
+
+// applyPolicy is usePolicy for all of a set. The caller holds policyMu.
+func (n *Node) applyPolicy(set *policy.Set) {
 	signers, errs := n.nextSigners(set)
 	for _, err := range errs {
 		n.log.Error("signing key cannot be used; mail of its domain goes without its signature", "error", err)
@@ -219,7 +229,9 @@ func (n *Node) nextSigners(set *policy.Set) (*dkim.Signers, []error) {
 
 // Reload reads certificates and key files again (SIGHUP).
 func (n *Node) Reload() error {
-	n.usePolicy(n.policy.Load())
+	n.policyMu.Lock()
+	n.applyPolicy(n.policy.Load())
+	n.policyMu.Unlock()
 	return n.smtp.ReloadCertificates()
 }
 

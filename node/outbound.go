@@ -276,7 +276,7 @@ func (o *outbound) pull(wait bool) (*delivery.Job, got, time.Time) {
 func (o *outbound) current() bool {
 	n := o.d.n
 	set := n.policy.Load()
-	if set == o.set {
+	if set == o.set || set.SamePolicy(o.set) { // what was decided about the source is the scheduler's
 		return true
 	}
 	var route *policy.Route

@@ -33,6 +33,7 @@ type mover struct {
 	n    *Node
 	t    *transfer.Transfer // nil: there are no other nodes
 	past pastOrders
+	came arrivals
 	mu   struct {
 		sync.Mutex
 		rest  map[batchKey]time.Time           // nothing goes there before
@@ -155,9 +156,12 @@ func (m *mover) round(ctx, send context.Context) (moved int) {
 	if len(queues) == 0 {
 		return 0
 	}
-	homes := map[string][]string{}
-	for _, h := range n.Homes() {
-		homes[h.Pool] = h.Nodes
+	all := n.Homes()
+	homes, shelters := map[string][]string{}, refuges(all)
+	for i := range all {
+		if h := &all[i]; h.Carrier == "" {
+			homes[h.Pool] = h.Nodes
+		}
 	}
 	var out outgoing
 	out.init(ctx, send, m)
@@ -165,7 +169,9 @@ func (m *mover) round(ctx, send context.Context) (moved int) {
 		if ctx.Err() != nil {
 			break
 		}
-		m.moveQueue(&out, &queues[i], homes[queues[i].Pool], until)
+		q := &queues[i]
+		to, shunned := m.homesOf(q, homes, shelters)
+		m.moveQueue(&out, q, to, until, shunned)
 	}
 	return out.finish()
 }
@@ -186,9 +192,31 @@ func (m *mover) wanted() (queues []message.QueueKey, until time.Time) {
 	return queues, time.Unix(1<<40, 0)
 }
 
+// homesOf are the nodes that a queue's mail may go to: those whose sources may be
+// used at its carrier, where others may not. shunned says that it goes only since
+// this node's own may not: then what has just come stays.
+func (m *mover) homesOf(q *message.QueueKey, homes map[string][]string, shelters map[scheduler.Refuge][]string) (to []string, shunned bool) {
+	if len(shelters) == 0 {
+		return homes[q.Pool], false
+	}
+	var v scheduler.QueueView
+	own := false
+	m.n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) {
+		v, _ = s.QueueViewOf(now, *q)
+		own = s.HasSources(q.Pool)
+	})
+	if nodes := shelters[scheduler.Refuge{Pool: q.Pool, Carrier: v.Carrier}]; nodes != nil {
+		return nodes, own && !m.n.Drained()
+	}
+	if own && !m.n.Drained() {
+		return nil, false // it has been taken back meanwhile
+	}
+	return homes[q.Pool], false
+}
+
 // moveQueue takes the deliveries of a queue, page by page, into parcels for its
 // homes.
-func (m *mover) moveQueue(out *outgoing, q *message.QueueKey, homes []string, until time.Time) {
+func (m *mover) moveQueue(out *outgoing, q *message.QueueKey, homes []string, until time.Time, shunned bool) {
 	n := m.n
 	var after spool.Cursor
 	for out.ctx.Err() == nil {
@@ -205,7 +233,11 @@ func (m *mover) moveQueue(out *outgoing, q *message.QueueKey, homes []string, un
 			last := ds[len(ds)-1]
 			after = spool.Cursor{Due: last.Due, ID: last.ID}
 		}
-		out.add(key, m.take(ds))
+		taken := m.take(ds, shunned)
+		out.add(key, taken)
+		if shunned && len(taken) == 0 {
+			return // what has just come stands first; it is not read again and again
+		}
 		if !more || len(ds) == 0 {
 			return
 		}
@@ -245,11 +277,12 @@ func (m *mover) choose(q *message.QueueKey, homes []string) (batchKey, bool) {
 }
 
 // take gets deliveries out of the scheduler's hands. What is in flight, or about
-// to be ended, is met again in a later round.
-func (m *mover) take(ds []*message.Delivery) (taken []*message.Delivery) {
-	d := m.n.dispatch
+// to be ended, is met again in a later round; and with stay, what has come from
+// another node a short while ago.
+func (m *mover) take(ds []*message.Delivery, stay bool) (taken []*message.Delivery) {
+	d, now := m.n.dispatch, m.n.now()
 	for part := range slices.Chunk(ds, addAtOnce) {
-		part = slices.DeleteFunc(part, func(del *message.Delivery) bool { return m.isUnfit(del.ID) })
+		part = slices.DeleteFunc(part, func(del *message.Delivery) bool { return m.isUnfit(del.ID) || stay && m.came.recent(del.ID, now) })
 		d.with(func(s *scheduler.Scheduler, now time.Time) {
 			for _, del := range part {
 				if d.verdictLocked(del, carrierOf(s, now, del)) == nil && s.Take(now, del) {

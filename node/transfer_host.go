@@ -146,6 +146,7 @@ func (a *arrival) end(err error) {
 	}
 	first := map[message.QueueKey]time.Time{}
 	for i := range a.p.Items {
+		n.mover.came.note(a.p.Items[i].Deliveries, n.now())
 		for _, d := range a.p.Items[i].Deliveries {
 			if due, ok := first[d.Queue]; !ok || d.Due.Before(due) {
 				first[d.Queue] = d.Due

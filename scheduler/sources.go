@@ -80,6 +80,10 @@ func (s *Scheduler) membersOf(name string) []poolMember {
 	return ms
 }
 
+// HasSources reports whether this node may use a source of a pool, at some
+// carrier.
+func (s *Scheduler) HasSources(pool string) bool { return len(s.pools[pool]) > 0 }
+
 // elsewhere reports whether a pool without a usable source has one that
 // another node may have.
 func (s *Scheduler) elsewhere(pool string) bool {
