@@ -27,6 +27,10 @@ type PolicyOptions struct {
 	// Connections bounds those of a source to a carrier that has no limit of
 	// its own. Default: the product's.
 	Connections int
+	// Reputation are the settings of what is learnt from replies; its catalogue is
+	// left out, so that a farm's carrier has its profile's limits alone, whatever
+	// ships under the same name.
+	Reputation policy.Reputation
 }
 
 // SourceAddress is the loopback address of a source by its number.
@@ -58,6 +62,8 @@ func (f *Farm) Policy(o PolicyOptions) ([]byte, error) {
 		pool.Sources = append(pool.Sources, policy.PoolMember{Name: name})
 	}
 	add(policy.KindPool, policy.DefaultName, pool)
+	o.Reputation.Catalogue = policy.CatalogueNone
+	add(policy.KindReputation, policy.DefaultName, &o.Reputation)
 	for _, st := range f.stations {
 		add(policy.KindCarrier, st.profile.Name, st.profile.carrier(o))
 	}

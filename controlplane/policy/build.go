@@ -75,6 +75,9 @@ func (v *validation) add(r *Resource) {
 		put(v, r, KindWebhook, v.set.Webhooks, spec)
 	case *Reputation:
 		one := map[string]*Reputation{}
+		if v.set.Reputation != nil {
+			one[DefaultName] = v.set.Reputation
+		}
 		if put(v, r, KindReputation, one, spec); r.Name != DefaultName {
 			v.bad("name", "there is one resource of this kind, named %q", DefaultName)
 		} else {

@@ -7,11 +7,12 @@ import (
 )
 
 // CarrierOf names the carrier of a site: by recipient domain, else by the MX
-// host names (lower case, no trailing dot), all of which must match, else, where
-// no name matches, by the hosts' addresses as far as they are known, all of which
-// must match, else "default".
+// host names, all of which must match, else, where no name matches, by the hosts'
+// addresses as far as they are known, all of which must match, else "default".
+// Names may be in any case and with a dot at the end: those who got them from a
+// person or from DNS have them so.
 func (s *Set) CarrierOf(domain string, mx []string, addrs ...netip.Addr) string {
-	if name := lookup(domain, s.index.carrierExact, s.index.carrierSuffix); name != "" {
+	if name := lookup(plainName(domain), s.index.carrierExact, s.index.carrierSuffix); name != "" {
 		return name
 	}
 	found, all := agree(mx, s.carrierOfHost)
@@ -41,7 +42,7 @@ func agree[T any](things []T, ownerOf func(T) string) (found string, all bool) {
 
 // carrierOfHost finds the longest suffix, the name itself being the longest.
 func (s *Set) carrierOfHost(host string) string {
-	for rest := host; rest != ""; {
+	for rest := plainName(host); rest != ""; {
 		if name, ok := s.index.carrierMX["."+rest]; ok {
 			return name
 		}
@@ -49,6 +50,9 @@ func (s *Set) carrierOfHost(host string) string {
 	}
 	return ""
 }
+
+// plainName allocates nothing where the name is plain.
+func plainName(s string) string { return strings.ToLower(strings.TrimSuffix(s, ".")) }
 
 // networks finds the smallest network that holds an address.
 type networks struct {

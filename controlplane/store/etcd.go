@@ -16,6 +16,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"hikyaku/controlplane/catalogue"
 	"hikyaku/controlplane/keyspace"
 	"hikyaku/controlplane/policy"
 )
@@ -135,7 +136,7 @@ func newEtcdState(key keyspace.Key, snap *keyspace.Snapshot, before *etcdState) 
 	if err != nil {
 		return nil, err
 	}
-	set, problems := policy.New(opened.Resources)
+	set, problems := policy.New(catalogue.OverStored(opened.Resources))
 	if err := problems.Err(); err != nil {
 		return nil, fmt.Errorf("policy revision %d is not valid: %w", snap.Revision, err)
 	}

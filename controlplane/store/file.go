@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"hikyaku/controlplane/catalogue"
 	"hikyaku/controlplane/keyspace"
 	"hikyaku/controlplane/policy"
 )
@@ -115,7 +116,7 @@ func (f *File) load() error {
 		return err
 	}
 	if len(revisions) == 0 {
-		set, problems := policy.New(nil)
+		set, problems := policy.New(catalogue.Over(nil))
 		if err := problems.Err(); err != nil {
 			panic("BUG: the empty policy is not valid: " + err.Error())
 		}

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 
+	"hikyaku/controlplane/catalogue"
 	"hikyaku/controlplane/policy"
 )
 
@@ -48,7 +49,7 @@ func (s *state) plan(b Batch) (next *state, effects []Effect, err error) {
 			next.Effects = append(next.Effects, EffectName{e.Action, e.Kind, e.Name})
 		}
 	}
-	set, problems := policy.New(next.resources)
+	set, problems := policy.New(catalogue.Over(next.resources))
 	if err := problems.Err(); err != nil {
 		return nil, nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"time"
 
+	"hikyaku/controlplane/catalogue"
 	"hikyaku/controlplane/policy"
 )
 
@@ -129,7 +130,7 @@ func decodeState(b []byte) (*state, error) {
 		}
 		s.resources = append(s.resources, r)
 	}
-	set, problems := policy.New(s.resources)
+	set, problems := policy.New(catalogue.OverStored(s.resources))
 	if err := problems.Err(); err != nil {
 		return nil, fmt.Errorf("policy is not valid: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hikyaku/controlplane/catalogue"
 	"hikyaku/controlplane/policy"
 	"hikyaku/tools/hikyaku/config"
 )
@@ -62,7 +63,7 @@ node.`,
 				if err != nil {
 					return err
 				}
-				if _, problems := policy.New(f.Resources); len(problems) > 0 {
+				if _, problems := policy.New(catalogue.Over(f.Resources)); len(problems) > 0 {
 					return f.Locate(problems)
 				}
 				out.Resources = len(f.Resources)

@@ -9,6 +9,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"hikyaku/controlplane/catalogue"
 	"hikyaku/controlplane/keyspace"
 	"hikyaku/controlplane/policy"
 )
@@ -203,7 +204,7 @@ func (f *Follower) open(s *keyspace.Snapshot, before *policyInForce) (*policyInF
 	if err != nil {
 		return nil, fmt.Errorf("policy revision %d: %w", s.Revision, err)
 	}
-	set, problems := policy.New(opened.Resources)
+	set, problems := policy.New(catalogue.OverStored(opened.Resources))
 	if err := problems.Err(); err != nil {
 		return nil, fmt.Errorf("policy revision %d is not valid: %w", s.Revision, err)
 	}
