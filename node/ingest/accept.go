@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -56,6 +57,13 @@ type Offerer interface {
 	// Offer begins what Accept does. Without an error and without a Receipt
 	// the submission is durable already.
 	Offer(ctx context.Context, s *Submission) (Receipt, error)
+}
+
+// Gate is an Acceptor that takes mail for some addresses only: behind a listener
+// for mail that comes in rather than goes out. Nobody logs in there.
+type Gate interface {
+	// Recipient is asked at RCPT. A *Refusal is told to the client.
+	Recipient(client netip.Addr, address string) *Refusal
 }
 
 // Receipt is a submission on its way to the disk.

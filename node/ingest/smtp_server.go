@@ -49,6 +49,7 @@ type SMTPOptions struct {
 // for each, and one goroutine for each connection.
 type SMTPServer struct {
 	acceptor  Offerer
+	gate      Gate // the acceptor, if it is one; else nil
 	auth      Authenticator
 	log       *slog.Logger
 	listeners []*smtpListener
@@ -88,6 +89,7 @@ func NewSMTPServer(o SMTPOptions) (*SMTPServer, error) {
 	}
 	orDefault(&o.MaxContentBytes, 1<<30)
 	s := &SMTPServer{acceptor: o.Acceptor, auth: o.Authenticator, log: o.Logger}
+	s.gate, _ = o.Acceptor.(Gate)
 	s.buffers.limit = o.MaxContentBytes
 	s.mu.open = make(map[*session]struct{})
 	s.ctx, s.cancel = context.WithCancel(context.Background())

@@ -68,9 +68,9 @@ func (s *session) appendCapabilities(b []byte) []byte {
 }
 
 // mayAuth says whether a login would be heard here: under TLS, or from a
-// network named as safe.
+// network named as safe. Nobody logs in where a Gate decides.
 func (s *session) mayAuth() bool {
-	return s.srv.auth != nil && (s.tls != nil ||
+	return s.srv.auth != nil && s.srv.gate == nil && (s.tls != nil ||
 		(!s.l.RequireTLS && policy.AnyContains(s.l.AuthPlaintextNetworks, s.client)))
 }
 

@@ -43,6 +43,12 @@ func (s *session) rcpt(arg []byte) {
 			return
 		}
 	}
+	if s.srv.gate != nil {
+		if r := s.srv.gate.Recipient(s.client, address); r != nil {
+			s.declineRcpt(errRelay, uint16(r.Code), r.Enhanced.String(), r.Text)
+			return
+		}
+	}
 	s.tx.recipients = append(s.tx.recipients, message.Recipient{
 		Address: address, Notify: args.Notify, ORcpt: string(args.ORcpt),
 	})

@@ -64,9 +64,9 @@ func skipHeader(b []byte) []byte {
 func cutLine(b []byte) (line, rest []byte) {
 	i := bytes.IndexByte(b, '\n')
 	if i < 0 {
-		return bytes.TrimSuffix(b, []byte("\r")), nil
+		return bytes.TrimRight(b, "\r"), nil
 	}
-	return bytes.TrimSuffix(b[:i], []byte("\r")), b[i+1:]
+	return bytes.TrimRight(b[:i], "\r"), b[i+1:]
 }
 
 func isFieldName(b []byte) bool {

@@ -37,7 +37,9 @@ func (r *Report) parse(raw []byte, inner int) {
 	r.Truncated = r.Truncated || t.truncated || !whole
 	m := &received{header: h, leaves: t.leaves,
 		subject: lowered(decodeWords(h.get("Subject")), 400), from: lowered(decodeWords(h.get("From")), 400)}
-	r.scanTokens(h)
+	if r.scanTokens(h); inner == 0 {
+		r.From = findAddresses(h.get("From"), MaxTokens)
+	}
 	switch {
 	case r.readComplaint(m):
 	case r.readDelivery(m):
@@ -124,7 +126,7 @@ func (r *Report) readInner(m *received, inner int) bool {
 		if p := &m.leaves[i]; p.kind.name == "message/rfc822" && len(p.body) > 0 {
 			sub := &Report{}
 			if sub.parse(p.body, inner+1); sub.Kind == "" && len(sub.Recipients) > 0 {
-				sub.Truncated = sub.Truncated || r.Truncated
+				sub.Truncated, sub.From = sub.Truncated || r.Truncated, r.From
 				*r = *sub
 				return true
 			}

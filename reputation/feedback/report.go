@@ -33,6 +33,7 @@ type Report struct {
 	Returned   Returned
 	// ReportingMTA and Arrived are of the report (RFC 3464 2.2).
 	ReportingMTA string
+	From         []string // addresses of the mail's own From
 	EnvelopeID   string
 	Arrived      time.Time
 	// Truncated says that a bound was met and the rest was not read.

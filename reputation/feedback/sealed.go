@@ -72,8 +72,7 @@ func (key *ringKey) link(head []byte) cipher.AEAD {
 }
 
 // OpenLink opens the token of a link. The error is ErrNoToken, ErrForged or
-// ErrExpired. An expired token's subject is returned with the error: a wish to
-// get no more mail is not less true after a month, and the caller decides.
+// ErrExpired.
 func (k *Keys) OpenLink(token string, now time.Time) (Subject, error) {
 	if len(token) < minSealedLen || len(token) > MaxSealedLen {
 		return Subject{}, ErrNoToken
@@ -95,7 +94,10 @@ func (k *Keys) OpenLink(token string, now time.Time) (Subject, error) {
 		if !ok {
 			return Subject{}, ErrForged
 		}
-		return s, inSpan(s.Issued, now)
+		if err := inSpan(s.Issued, now, LinkSpan); err != nil {
+			return Subject{}, err
+		}
+		return s, nil
 	}
 	return Subject{}, ErrForged
 }

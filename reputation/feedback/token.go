@@ -28,9 +28,12 @@ const (
 
 // Bounds of tokens.
 const (
-	// Span is how long a token counts. Carriers bounce for up to a week, people
-	// complain for a month.
+	// Span is how long return paths and traces count. Carriers bounce for up to a
+	// week, people complain for a month.
 	Span = 30 * 24 * time.Hour
+	// LinkSpan is how long an unsubscribe link and address count: people find old
+	// mail again. Former keys must be kept as long.
+	LinkSpan = 180 * 24 * time.Hour
 	// KeyBytes is the least length of a key.
 	KeyBytes = 32
 	// MaxKeys bounds a key ring: the current key and those before it.
@@ -182,7 +185,14 @@ func (k *Keys) Open(local string, now time.Time) (Token, error) {
 		t.Issued = issued(t.Delivery.Message, raw[19])
 		copy(t.recipient[:], raw[20:])
 		copy(t.tenant[:], raw[20+recipientBytes:])
-		return t, inSpan(t.Issued, now)
+		span := Span
+		if p == Unsubscribe {
+			span = LinkSpan
+		}
+		if err := inSpan(t.Issued, now, span); err != nil {
+			return Token{}, err
+		}
+		return t, nil
 	}
 	return Token{}, ErrForged
 }
@@ -205,6 +215,32 @@ func (k *Keys) IsTenant(t Token, name string) bool {
 	return hmac.Equal(t.key.tnt.sum(sum[:0], []byte(name))[:tenantBytes], t.tenant[:])
 }
 
+// TenantIndex finds the tenants of tokens among many.
+type TenantIndex struct {
+	byHash map[*ringKey]map[[tenantBytes]byte][]string
+}
+
+// Tenants makes an index of names. It is good as long as the list is.
+func (k *Keys) Tenants(names []string) *TenantIndex {
+	x := &TenantIndex{byHash: make(map[*ringKey]map[[tenantBytes]byte][]string)}
+	for _, key := range k.ring {
+		m := make(map[[tenantBytes]byte][]string, len(names))
+		for _, name := range names {
+			var sum [sha256.Size]byte
+			h := [tenantBytes]byte(key.tnt.sum(sum[:0], []byte(name)))
+			m[h] = append(m[h], name)
+		}
+		x.byHash[key] = m
+	}
+	return x
+}
+
+// Of are the tenants for which the token may be: one, or none, and in one case of
+// millions two, which the return-path domain tells apart.
+func (x *TenantIndex) Of(t Token) []string {
+	return x.byHash[t.key][t.tenant]
+}
+
 // daysAfter is the day of issue, counted from the message's own, which its id
 // has: one byte in place of two. Mail that waits longer expires with its token
 // earlier than others, but none does.
@@ -218,32 +254,18 @@ func issued(id message.ID, days byte) time.Time {
 }
 
 // inSpan allows a day before the issue for clocks that run apart, and the day
-// of issue itself beyond Span.
-func inSpan(day, now time.Time) error {
-	if age := now.Sub(day); age < -24*time.Hour || age > Span+24*time.Hour {
+// of issue itself beyond the span.
+func inSpan(day, now time.Time, span time.Duration) error {
+	if age := now.Sub(day); age < -24*time.Hour || age > span+24*time.Hour {
 		return ErrExpired
 	}
 	return nil
 }
 
-// Normal is the form of an address that is compared: lower case, without the
-// quotes of a local part that somebody put there or took away on the way
-// ("a..b"@example.jp), without the root's dot. Local parts differ by case for
-// almost nobody, and who returns mail often changes it.
+// Normal is the form of an address that is compared and hashed: the one under
+// which it is suppressed. Who returns mail often changes case and quotes.
 func Normal(address string) string {
-	address = strings.TrimSuffix(strings.TrimSpace(address), ".")
-	at := strings.LastIndexByte(address, '@')
-	if at < 0 {
-		return strings.ToLower(address)
-	}
-	local := address[:at]
-	if len(local) >= 2 && local[0] == '"' && local[len(local)-1] == '"' {
-		local = local[1 : len(local)-1]
-		if strings.IndexByte(local, '\\') >= 0 {
-			local = unescape(local)
-		}
-	}
-	return strings.ToLower(local + address[at:])
+	return message.SuppressionKey(strings.TrimSpace(address))
 }
 
 func unescape(s string) string {

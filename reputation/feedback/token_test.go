@@ -145,7 +145,7 @@ func TestForgedLinksOpenNot(t *testing.T) {
 func TestTokensEnd(t *testing.T) {
 	k := mustKeys(t, key(0))
 	s := subject("ann@example.net")
-	local, link := k.Seal(feedback.ReturnPath, s), k.SealLink(s)
+	local := k.Seal(feedback.ReturnPath, s)
 	for _, c := range []struct {
 		after time.Duration
 		want  error
@@ -153,9 +153,38 @@ func TestTokensEnd(t *testing.T) {
 		if _, err := k.Open(local, day.Add(c.after)); !errors.Is(err, c.want) {
 			t.Errorf("%v later: %v, want %v", c.after, err, c.want)
 		}
-		if got, err := k.OpenLink(link, day.Add(c.after)); !errors.Is(err, c.want) || got.Recipient != "ann@example.net" {
+	}
+}
+
+func TestLinksEnd(t *testing.T) {
+	k := mustKeys(t, key(0))
+	s := subject("ann@example.net")
+	link, local := k.SealLink(s), k.Seal(feedback.Unsubscribe, s)
+	for _, c := range []struct {
+		after time.Duration
+		want  error
+	}{{0, nil}, {179 * 24 * time.Hour, nil}, {182 * 24 * time.Hour, feedback.ErrExpired}, {-72 * time.Hour, feedback.ErrExpired}} {
+		got, err := k.OpenLink(link, day.Add(c.after))
+		if !errors.Is(err, c.want) || (err == nil) != (got.Recipient != "") {
 			t.Errorf("link %v later: %+v, %v, want %v", c.after, got, err, c.want)
 		}
+		if _, err := k.Open(local, day.Add(c.after)); !errors.Is(err, c.want) {
+			t.Errorf("address %v later: %v, want %v", c.after, err, c.want)
+		}
+	}
+}
+
+func TestTenantIndex(t *testing.T) {
+	ring := mustKeys(t, key(1), key(0))
+	x := ring.Tenants([]string{"other", "acme"})
+	for _, k := range []*feedback.Keys{mustKeys(t, key(0)), ring} {
+		tok, err := ring.Open(k.Seal(feedback.ReturnPath, subject("ann@example.net")), day)
+		if got := x.Of(tok); err != nil || len(got) != 1 || got[0] != "acme" {
+			t.Errorf("tenants %q, %v", got, err)
+		}
+	}
+	if got := x.Of(feedback.Token{}); len(got) != 0 {
+		t.Errorf("no token has tenants %q", got)
 	}
 }
 
