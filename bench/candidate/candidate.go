@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -101,17 +103,41 @@ func loopback(address string) error {
 	return nil
 }
 
-// FreePort returns a TCP port of a loopback address that nothing listens on.
+// given are the ports that this process has given out, by address. The one that
+// asks opens it later, and meanwhile it must not be given to somebody else.
+var given struct {
+	sync.Mutex
+	ports map[string]bool
+}
+
+// FreePort returns a TCP port of a loopback address that nothing listens on, and
+// that it has not returned before. It is none that the system gives away by
+// itself, to a listener on port 0 or a connection (Linux: from 32768 on).
 func FreePort(host string) (int, error) {
 	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
 		return 0, fmt.Errorf("find a free port: %q is not a loopback address", host)
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		return 0, fmt.Errorf("find a free port on %s: %w", host, err)
+	const first, ports, tries = 10_000, 22_000, 100
+	given.Lock()
+	defer given.Unlock()
+	if given.ports == nil {
+		given.ports = map[string]bool{}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	var err error
+	for range tries {
+		port := first + rand.IntN(ports) // other processes look for one as well
+		address := net.JoinHostPort(host, strconv.Itoa(port))
+		if given.ports[address] {
+			continue
+		}
+		var l net.Listener
+		if l, err = net.Listen("tcp", address); err != nil {
+			continue
+		}
+		given.ports[address] = true
+		return port, l.Close()
+	}
+	return 0, fmt.Errorf("find a free port on %s: %d tries: %w", host, tries, err)
 }
 
 // FreeAddress is 127.0.0.1 with a free port.
