@@ -67,6 +67,8 @@ func (s *Store) applyGroup(g *group) (wait func() error, twice []Finding, applie
 		return nil, nil, 0, nil // had
 	case g.first > p.seq+1:
 		return nil, nil, 0, fmt.Errorf("operations of %s from %d, when it has those up to %d", g.origin, g.first, p.seq)
+	case s.Total().Entries > s.o.MaxEntries:
+		return nil, nil, 0, fmt.Errorf("%w: %d entries", ErrFull, s.o.MaxEntries)
 	case p.seq == 0 && s.originsFull():
 		return nil, nil, 0, fmt.Errorf("%w: %d origins", ErrFull, MaxOrigins)
 	}

@@ -23,7 +23,7 @@ type filter struct {
 const (
 	blockWords = 4
 	bitsPerKey = 12
-	leastRoom  = 64 << 10
+	leastRoom  = 16 << 10
 )
 
 func newFilter(room int64) *filter {

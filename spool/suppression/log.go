@@ -523,3 +523,6 @@ func parsePair(kb, vb []byte) (k key, r record, err error) {
 	}
 	return k, r, nil
 }
+
+// Has reports whether an operation is on this store's disk.
+func (s *Store) Has(p Position) bool { return p.Seq == 0 || s.have(p.Origin).synced >= p.Seq }

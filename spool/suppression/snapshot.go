@@ -291,6 +291,9 @@ func (l *loading) merge(ops []operation, gone []absent) (wait func() error, err 
 	s := l.s
 	s.writing.Lock()
 	defer s.writing.Unlock()
+	if s.Total().Entries > s.o.MaxEntries {
+		return nil, fmt.Errorf("%w: %d entries", ErrFull, s.o.MaxEntries)
+	}
 	c := &s.writing.made
 	c.begin(s)
 	for i := range ops {

@@ -441,7 +441,7 @@ func TestTheFilterFollows(t *testing.T) {
 	eventually(t, "the filter is filled", func() bool { return s.Metrics().FilterReady })
 	first := s.Metrics().FilterBytes
 	var es []suppression.Entry
-	for i := range 70_000 { // more than the least room
+	for i := range 17_000 { // more than the least room
 		es = append(es, bounce("shop", fmt.Sprintf("u%d@x.example", i)))
 	}
 	add(t, s, es...)
