@@ -23,9 +23,9 @@ func (m *received) automatic() string {
 		if challenge(m) {
 			return "challenge"
 		}
-		// RFC 3834 5: auto-generated is not an answer to anything; people's programs
-		// do send requests to unsubscribe so.
-		if strings.HasPrefix(word, "auto-generated") && strings.HasPrefix(m.subject, "unsubscribe") {
+		// Mail programs mark the requests that their unsubscribe button makes: Apple's
+		// as auto-replied. An answer to a mailing has the mailing's subject.
+		if strings.HasPrefix(m.subject, "unsubscribe") {
 			return ""
 		}
 		return "auto-submitted"

@@ -49,43 +49,15 @@ func hasPrefixFold(b []byte, prefix string) bool {
 }
 
 // readStatus reads the fields of a report: about the message, then a group for
-// each recipient. Groups are separated by empty lines; where those got lost,
-// a recipient's field that repeats begins the next one.
+// each recipient. Groups are separated by empty lines; where those got lost, a
+// recipient's field that repeats begins the next one.
 func (r *Report) readStatus(b []byte) {
-	var cur *Recipient
-	var seen [2]bool // of cur: Original-Recipient, Final-Recipient
-	groups := 0
-	for len(b) > 0 && groups < 4*MaxRecipients {
+	for groups := 0; len(b) > 0 && groups < 4*MaxRecipients; groups++ {
 		b = bytes.TrimLeft(b, "\r\n \t")
 		fs, rest, whole := readHeader(b)
-		groups++
 		r.Truncated = r.Truncated || !whole
-		cur, seen = nil, [2]bool{}
-		for i := range fs {
-			name, value := string(bytes.ToLower(fs[i].name)), fs[i].value
-			k := -1
-			switch name {
-			case "original-recipient":
-				k = 0
-			case "final-recipient":
-				k = 1
-			}
-			if k >= 0 && (cur == nil || seen[k]) {
-				if len(r.Recipients) == MaxRecipients {
-					r.Truncated = true
-					return
-				}
-				r.Recipients = append(r.Recipients, Recipient{})
-				cur, seen = &r.Recipients[len(r.Recipients)-1], [2]bool{}
-			}
-			if k >= 0 {
-				seen[k] = true
-			}
-			if cur != nil {
-				cur.note(name, value)
-			} else {
-				r.note(name, value)
-			}
+		if !r.readGroup(fs) {
+			return
 		}
 		if len(rest) == len(b) { // a line that is no field: pass over it
 			_, rest = cutLine(b)
@@ -95,8 +67,37 @@ func (r *Report) readStatus(b []byte) {
 	r.Truncated = r.Truncated || len(b) > 0
 }
 
-// note takes a field about the message (RFC 3464 2.2).
-func (r *Report) note(name string, value []byte) {
+// readGroup reads one group. The fields of a recipient come in any order (RFC
+// 3464 2.3), so it is known beforehand whether the group is about one. False: no
+// room for more.
+func (r *Report) readGroup(fs fields) bool {
+	var cur *Recipient
+	var seen [2]bool // of cur: Original-Recipient, Final-Recipient
+	about := fs.has("Final-Recipient") || fs.has("Original-Recipient")
+	for i := range fs {
+		name, value := strings.ToLower(string(fs[i].name)), fs[i].value
+		if r.note(name, value) || !about {
+			continue
+		}
+		k := map[string]int{"original-recipient": 1, "final-recipient": 2}[name]
+		if cur == nil || (k > 0 && seen[k-1]) {
+			if len(r.Recipients) == MaxRecipients {
+				r.Truncated = true
+				return false
+			}
+			r.Recipients = append(r.Recipients, Recipient{})
+			cur, seen = &r.Recipients[len(r.Recipients)-1], [2]bool{}
+		}
+		if k > 0 {
+			seen[k-1] = true
+		}
+		cur.note(name, value)
+	}
+	return true
+}
+
+// note takes a field about the message (RFC 3464 2.2); false if it is none.
+func (r *Report) note(name string, value []byte) bool {
 	switch name {
 	case "reporting-mta":
 		r.ReportingMTA = clip(afterType(unfold(value)), maxName)
@@ -104,7 +105,11 @@ func (r *Report) note(name string, value []byte) {
 		r.EnvelopeID = clip(unfold(value), maxName)
 	case "arrival-date":
 		r.Arrived = parseDate(unfold(value))
+	case "received-from-mta", "dsn-gateway":
+	default:
+		return false
 	}
+	return true
 }
 
 // note takes a field about the recipient (RFC 3464 2.3).

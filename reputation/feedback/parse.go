@@ -44,7 +44,7 @@ func (r *Report) parse(raw []byte, inner int) {
 	case r.readComplaint(m):
 	case r.readDelivery(m):
 	case r.readNotDelivery(m):
-	case r.readProse(m):
+	case r.readProse(m, inner):
 	case inner < maxInner && r.readInner(m, inner):
 	default:
 		r.Kind, r.Form, r.Why = Other, "", "nothing known"
@@ -61,11 +61,45 @@ func (r *Report) readDelivery(m *received) bool {
 		}
 	}
 	if len(r.Recipients) == 0 {
+		r.readStrayStatus(m)
+	}
+	if len(r.Recipients) == 0 {
 		return false
 	}
 	r.Form = "rfc3464"
 	r.addProse(m)
 	return true
+}
+
+// readStrayStatus looks for the fields in the middle of a text: MIME was lost on
+// the way, or never there.
+func (r *Report) readStrayStatus(m *received) {
+	for i := range m.leaves {
+		p := &m.leaves[i]
+		if name := p.kind.name; name != "" && name != "text/plain" && name != "text" {
+			continue
+		}
+		b, start := p.body[:min(len(p.body), MaxText)], []byte(nil)
+		action := false
+		for len(b) > 0 {
+			line, rest := cutLine(b)
+			switch {
+			case hasPrefixFold(line, "Reporting-MTA:"), start == nil && (hasPrefixFold(line, "Final-Recipient:") || hasPrefixFold(line, "Original-Recipient:")),
+				start == nil && hasPrefixFold(line, "Action:"):
+				start = b
+			case hasPrefixFold(line, "Status:"):
+				action = true
+			}
+			if isHeaderStart(string(line[:min(len(line), 20)])) {
+				break
+			}
+			b = rest
+		}
+		if start != nil && action {
+			r.readStatus(start[:len(start)-len(b)])
+			return
+		}
+	}
 }
 
 // addProse takes from the text beside the fields what the fields lack: in which

@@ -29,8 +29,13 @@ func (t *tree) read(h fields, body []byte, depth int) {
 	}
 	boundary := kind.param("boundary")
 	isMultipart := len(kind.name) > 10 && kind.name[:10] == "multipart/"
-	if boundary == "" && (isMultipart || kind.name == "") {
-		boundary = guessBoundary(body)
+	if boundary == "" && isMultipart {
+		boundary = guessBoundary(body, 60) // the rest of a torn header may stand before
+	} else if boundary == "" && kind.name == "" {
+		boundary = guessBoundary(body, 8) // later ones are of a message that is quoted
+	}
+	if isMultipart && boundary == "" {
+		kind.name = "text/plain" // no parts to be found: text after all
 	}
 	if boundary == "" || (!isMultipart && kind.name != "") {
 		if wanted(kind.name) {
@@ -46,7 +51,11 @@ func (t *tree) read(h fields, body []byte, depth int) {
 		return
 	}
 	t.leaves = append(t.leaves, part{header: h, kind: kind, depth: depth}) // the container itself: its type says much
+	before := len(t.leaves)
 	t.split(body, boundary, depth)
+	if len(t.leaves) == before && !t.truncated { // its boundary is nowhere: text after all
+		t.leaves = append(t.leaves, part{h, mediaType{name: "text/plain"}, body, depth})
+	}
 }
 
 // split reads the parts between boundaries. A multipart that never ends, ends
@@ -82,8 +91,8 @@ func (t *tree) split(body []byte, boundary string, depth int) {
 
 // guessBoundary is for multiparts whose Content-Type lost its boundary, and for
 // bodies that begin with one although nothing says that they are multipart.
-func guessBoundary(body []byte) string {
-	for range 20 {
+func guessBoundary(body []byte, lines int) string {
+	for range lines {
 		if len(body) == 0 {
 			break
 		}

@@ -106,7 +106,7 @@ func findCode(s string) (at int, code uint16, ok bool) {
 }
 
 // quoteMarks stand before a quoted reply.
-var quoteMarks = []string{"said:", "<<<", "error:", "reply:", "response:", "response was:", "responded:", "returned:", "code:", "code", "error",
+var quoteMarks = []string{"said:", "<<<", "error:", "reply:", "response:", "response was:", "responded:", "returned:", "code:", "code", "code :", "code=", "error",
 	"message:", "with:", "reason:", "status:", "smtp;", "was:", "mailer:", "host:", "]:", "):", ">:", "server:", "error is:"}
 
 func codeScore(s string, i int) int {
@@ -207,6 +207,7 @@ var phaseWords = []struct {
 	{"[rcpt_to]", message.PhaseRcpt}, {"[mail_from]", message.PhaseMail}, {"[body]", message.PhaseDot}, {"[data]", message.PhaseDot}, // Yahoo
 	{"smtp:rcpt", message.PhaseRcpt}, {"smtp:mail", message.PhaseMail}, {"smtp:data", message.PhaseDot},
 	{"does not like recipient", message.PhaseRcpt}, {"does not like sender", message.PhaseMail}, {"failed after i sent the message", message.PhaseDot}, // qmail
+	{"<<< rcpt to", message.PhaseRcpt}, // InterScan
 	{"host rejected the recipient", message.PhaseRcpt}, {"rcpt to command", message.PhaseRcpt}, {"mail from command", message.PhaseMail},
 	{"end of data command", message.PhaseDot},
 }

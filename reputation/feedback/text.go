@@ -168,7 +168,7 @@ func stripTags(b []byte) []byte {
 // readProse takes bounces without fields. It asks for a sign that it is one:
 // X-Failed-Recipients, a phrase that only bounces have, or a mail system as the
 // sender with a subject of bounces.
-func (r *Report) readProse(m *received) bool {
+func (r *Report) readProse(m *received, inner int) bool {
 	failed := m.header.get("X-Failed-Recipients")
 	if failed == "" && m.away() {
 		return false
@@ -185,12 +185,16 @@ func (r *Report) readProse(m *received) bool {
 	case form != "" && (system || subject):
 	case system && subject:
 	case s.saysJapanese() && (system || subject):
+	case system && s.quotesReply():
 	default:
 		return false
 	}
 	found := s.recipients()
 	if failed != "" {
 		found = keepFailed(found, failed)
+	}
+	if len(found) == 0 && inner < maxInner && r.readInner(m, inner) {
+		return true
 	}
 	if len(found) == 0 {
 		if form == "" && !subject {
@@ -222,6 +226,16 @@ func (s *prose) form() string {
 		}
 	}
 	return ""
+}
+
+// quotesReply reports whether a line is, beyond doubt, a server's refusal.
+func (s *prose) quotesReply() bool {
+	for _, q := range s.codes {
+		if q.score >= 8 {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *prose) saysJapanese() bool {
@@ -354,7 +368,7 @@ func (s *prose) isOwn(key string) bool {
 
 // introductions are words behind which the recipient stands in the same line.
 var introductions = []string{"delivered to", "deliver to", "delivery to", "delivering to", "delivering your mail to", "delivering your message to", "deliver your message to", "your message to", "message to", "mail to", "your mail to", "rcpt to", "recipient", "addressed to",
-	"sending to", "send to", "sent to", "address:", "addresses:", "address is", "user:", "undeliverable to", "failed:", "errors:", "to:", "for:", "unknown user", "mailbox", "account", "for <", "宛先", "送信先", "адрес", "empfänger"}
+	"sending to", "send to", "sent to", "address:", "addresses:", "address is", "user:", "undeliverable to", "failed:", "errors:", "for:", "unknown user", "mailbox", "account", "for <", "宛先", "送信先", "адрес", "empfänger"}
 
 // introduced are the addresses of a line that are recipients by where they stand.
 // In the second, careless pass any address counts.
@@ -369,6 +383,9 @@ func introduced(l string, careless bool) []string {
 		return nil
 	}
 	if strings.HasPrefix(t, all[0]) || careless {
+		return all[:1]
+	}
+	if len(t) > 4 && (t[0] == '4' || t[0] == '5') && t[3] == ' ' && strings.HasPrefix(strings.TrimLeft(t[4:], " <"), all[0]) { // a transcript: "554 <x>... why"
 		return all[:1]
 	}
 	low := strings.ToLower(l)

@@ -7,7 +7,7 @@ var systemSenders = []string{"mailer-daemon", "mailer_daemon", "mailerdaemon", "
 
 // bounceSubjects are parts of subjects of bounces, in lower case.
 var bounceSubjects = []string{"undeliver", "not deliver", "non deliver", "nondeliver", "non-deliver", "delivery fail", "delivery has failed", "delivery error", "delivery problem", "delivery status", "delivery notif",
-	"delivery report", "delivery unsuccess", "delivery incomplete", "delivery delay", "delivery warning", "failure notice", "failure delivery", "failed delivery", "failed mail", "mail failure", "message failure", "returned mail", "returned message", "returned to sender",
+	"delivery report", "delivery unsuccess", "delivery incomplete", "delivery delay", "delivery warning", "failure notice", "failure delivery", "failed delivery", "failed mail", "mail failed", "mail failure", "message failure", "returned mail", "returned message", "returned to sender",
 	"return to sender", "mail could not be", "message could not be", "could not send", "could not be sent", "cannot send", "can't send", "unable to deliver", "mail delivery", "message delivery",
 	"message status", "mail status", "bounced", "bounce message", "user unknown", "unknown user", "unknown address", "nondeliverable", "there was an error sending", "mail system error", "mail error", "message not delivered", "error sending", "message you sent blocked", "message blocked", "rejected: ", "considered unsolicited", "warning: could not send",
 	"unzustell", "nicht zugestellt", "unable to relay", "non remis", "échec", "echec de", "devuelto", "no entregado", "não entregue", "impossibile recapitare", "mancato recapito", "niet bezorg", "недостав", "не доставлено", "退信"}
@@ -55,6 +55,9 @@ var prosePhrases = []struct{ words, form string }{
 	{"this is the dragonfly mail agent", "dragonfly"},
 	{"running the courier mail server", "courier"},
 	{"this is the courier mail server", "courier"},
+	{"error has occurred while attempting to deliver a message", "opensmtpd"},
+	{"failed addresses follow", "smail"},
+	{"no valid recipients were found for this message", "smail"},
 	{"mta error", "text"},
 	{"your message cannot be delivered to the following recipients", "messagingserver"},
 	{"recipient address:", "messagingserver"},
