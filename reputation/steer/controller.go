@@ -12,10 +12,10 @@ import (
 	"hikyaku/controlplane/policy"
 )
 
-// Bounds of what is remembered. A lane takes about 2.9 KB, a scope 2.6 KB: 100 MB
-// when all is full.
+// Bounds of what is remembered. A lane takes about 3.4 KB, 0.9 KB until it is
+// used, and a scope 2.9 KB: 120 MB when all is full.
 const (
-	maxLanes  = 20_000
+	maxLanes  = 24_000
 	maxScopes = 16_000
 	maxRows   = 1 << 15 // rows of reports whose lanes and scopes are known
 )
@@ -45,6 +45,7 @@ type Controller struct {
 	now   instant
 	last  instant // of the last Decide
 	ticks int64
+	span  time.Duration // of this Decide
 
 	carriers map[string]*carrier
 	lanes    *table[laneKey, lane]
@@ -180,7 +181,9 @@ func (c *Controller) row(k rowKey) *row {
 		site = ""
 	}
 	r = &row{}
-	if name != "" && k.source != "" {
+	// At the default carrier each site is for itself; what a node had no room to
+	// tell the site of says nothing about any.
+	if name != "" && k.source != "" && (name != policy.DefaultName || site != "") {
 		if r.lane = c.lanes.get(laneKey{name, site, k.source}, c.ticks); r.lane != nil {
 			c.welcome(r.lane)
 		}
@@ -229,10 +232,10 @@ func (c *Controller) carrierOf(name string) string {
 // names.
 func (c *Controller) Decide(now time.Time) []keyspace.Decision {
 	t := c.forward(now)
-	span := min(max(t.since(c.last), 100*time.Millisecond), time.Minute)
+	c.span = min(max(t.since(c.last), 100*time.Millisecond), time.Minute)
 	c.last = t
 	c.ticks++
-	c.fold(t, span)
+	c.fold(t)
 	c.steerAll(t)
 	c.guardAll(t)
 	c.warmAll(t)
@@ -240,11 +243,11 @@ func (c *Controller) Decide(now time.Time) []keyspace.Decision {
 }
 
 // fold puts what was observed since the last Decide into the windows.
-func (c *Controller) fold(t instant, span time.Duration) {
+func (c *Controller) fold(t instant) {
 	for _, e := range c.touchedLanes {
 		if !e.gone {
 			n := int64(e.value.cur[delivered])
-			e.value.fold(t, c.ticks, span)
+			e.value.fold(t, c.ticks, c.span)
 			if w := c.warmthOf(e); w != nil {
 				w.value.warm.count(&e.value.today, n)
 			}

@@ -44,6 +44,7 @@ func (c *Controller) SetPolicy(now time.Time, set *policy.Set) {
 		c.dirty[name] = true // modes, and what is warming, may have changed
 	}
 	c.dirty[keyspace.TenantSteering] = true
+	c.setStarts()
 	c.setWarmUps(t)
 }
 
@@ -58,6 +59,10 @@ func (k *carrier) follow(set *policy.Set) {
 		k.ceiling = most
 	}
 	k.conns = p.PerSource.Connections
+	k.start = perSecond(k.cfg.Start)
+	if k.ceiling > 0 && k.start >= k.ceiling {
+		k.start = 0
+	}
 }
 
 // lowerMode is the more cautious of two modes.
@@ -82,7 +87,45 @@ func (c *Controller) welcome(e *laneEntry) {
 	if e.value.at == nil {
 		e.value.at = c.carriers[e.key.carrier]
 		e.value.seen.from, e.value.seenCon.from = c.now, c.now
+		e.value.begin(c.now)
 	}
+}
+
+// begin starts a lane of which nothing is known.
+func (l *lane) begin(t instant) {
+	if l.at.start > 0 && l.at.mode != policy.ModeOff && l.state == healthy && l.lastSign == 0 {
+		l.state, l.perSecond, l.changed = slowed, l.at.start, t
+		l.reason = "start: nothing is known yet of what the carrier takes from the source"
+	}
+}
+
+// setStarts bounds sources at carriers at which they have to begin slowly, before
+// their first mail. At the default carrier that is for all sites; what is learnt
+// about one goes before it.
+func (c *Controller) setStarts() {
+	for _, name := range slices.Sorted(maps.Keys(c.carriers)) {
+		if k := c.carriers[name]; k.start == 0 || k.mode == policy.ModeOff {
+			continue
+		}
+		for _, source := range slices.Sorted(maps.Keys(c.set.Sources)) {
+			if e := c.lanes.get(laneKey{carrier: name, source: source}, c.ticks); e != nil {
+				c.welcome(e)
+				e.value.begin(c.now)
+				if e.value.state != healthy && c.hasRoom(e) {
+					c.mark(e)
+				}
+			}
+		}
+	}
+}
+
+// hasRoom reports whether a lane can be bounded: a carrier's record has an end.
+func (c *Controller) hasRoom(e *laneEntry) bool {
+	if e.value.bound || e.value.at.bound < keyspace.MaxSteered {
+		return true
+	}
+	c.metrics.Unsteered++
+	return false
 }
 
 // steerAll decides about all lanes that were used or wait for a time.
@@ -91,12 +134,14 @@ func (c *Controller) steerAll(t instant) {
 	c.bound = c.bound[:0]
 	for _, e := range before {
 		if e.gone {
+			e.value.at.bound--
 			continue
 		}
 		e.value.steered = c.ticks
 		c.steerLane(e, t)
 		if l := &e.value; l.state == healthy && l.warm == nil {
 			l.bound, e.pinned = false, false
+			l.at.bound--
 			continue
 		}
 		c.bound = append(c.bound, e)
@@ -116,6 +161,7 @@ func (c *Controller) mark(e *laneEntry) {
 	c.dirty[e.key.carrier] = true
 	if !e.value.bound && !e.gone {
 		e.value.bound, e.pinned = true, true
+		e.value.at.bound++
 		c.bound = append(c.bound, e)
 	}
 }

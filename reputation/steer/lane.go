@@ -32,7 +32,7 @@ type lane struct {
 	cur     counts // since the last Decide
 	touched bool
 	node    string // that last told of a sign
-	win     window
+	win     *window
 	ring    [ringSlots]second
 	seen    evidence // since the last change, but for what was under way then
 	seenCon evidence // the same for connections
@@ -83,6 +83,9 @@ func (v *evidence) add(s *second) {
 func (l *lane) fold(t instant, tick int64, span time.Duration) {
 	n := l.cur
 	l.cur = counts{}
+	if l.win == nil {
+		l.win = &window{}
+	}
 	l.win.add(t, &n)
 	s := &l.ring[tick%ringSlots]
 	*s = second{
@@ -145,6 +148,7 @@ type carrier struct {
 	// troubledAt and fineAt are the ticks in which a source met nothing but
 	// trouble, or got through, the last time.
 	troubledAt, fineAt int64
+	bound              int                 // lanes in Controller.bound
 	replies            map[string]*replies // by source
 }
 

@@ -24,13 +24,21 @@ const (
 	// firstWait and lastWait are the time at the plateau before a probe, in spans of
 	// Every: it doubles each time that the probe finds the limit where it was.
 	firstWait, lastWait = 4, 32
+	// fewMessages and sureMessages are what it takes to believe in a rate, far below
+	// the knee and near it.
+	fewMessages, sureMessages = 5, 20
+	// worthCost is how much longer than the last probe cost the next one waits, up
+	// to longestWait: so probes cost a twentieth, also where carriers punish them.
+	worthCost   = 20
+	longestWait = 6 * time.Hour
 	// refusedAll is the part of signs that says that not the excess is refused, but
 	// everything.
 	refusedAll = 0.9
 	// hitsToRest decreases with no calm between them make a rest.
 	hitsToRest = 5
 	// memory is how long a knee is believed without signs.
-	memory = 24 * time.Hour
+	memory     = 24 * time.Hour
+	siteMemory = 2 * time.Hour // at a site of the default carrier
 	// noise is the part of signs that chance makes: some carriers put off a few of
 	// a thousand whatever the rate is.
 	noise = 0.005
@@ -49,10 +57,14 @@ type pilot struct {
 	probing   bool
 	probeAt   instant
 	wait      time.Duration
-	step      float64 // part of the knee, of the next probe
-	trouble   bool    // the carrier's own, which the rate is lowered for
-	ahead     float64 // the rate before that
-	peak      float64 // and the attempts then
+	step      float64       // the next one beyond the knee, in messages a second
+	held      int           // steps beyond it that held
+	told      float64       // the rate of the last raise that was recorded
+	good      float64       // the highest rate that held since it was last too much
+	lost      time.Duration // what falling below the knee has cost, in time at the knee
+	trouble   bool          // the carrier's own, which the rate is lowered for
+	ahead     float64       // the rate before that
+	peak      float64       // and the attempts then
 }
 
 // excess reports whether so many signs among n are more than chance makes.
@@ -115,19 +127,52 @@ func (c *Controller) steerLane(e *laneEntry, t instant) {
 		return
 	}
 	l.look(t, c.ticks)
+	l.charge(c.span)
 	c.valve(e, t)
 	if l.settling {
+		c.turnedAway(e, t)
 		return
 	}
 	switch {
 	case l.state == trial:
 		c.judgeTrial(e, t)
+	case l.quiet() || !c.hasRoom(e):
 	case c.refuses(e, t):
 	case c.outage(e, t):
 	case c.tooFast(e, t):
 	default:
 		c.rise(e, t)
 	}
+}
+
+// charge adds up what it costs to be below the knee.
+func (l *lane) charge(span time.Duration) {
+	if l.knee <= 0 || l.state == healthy {
+		return
+	}
+	if part := l.perSecond / l.knee; part < plateau {
+		l.lost += time.Duration((1 - part) * float64(span))
+	}
+}
+
+// turnedAway rests a lane of which everything is refused while a decrease takes
+// hold: whenever it was sent, less of it would be refused too.
+func (c *Controller) turnedAway(e *laneEntry, t instant) {
+	l := &e.value
+	s := &l.ring[c.ticks%ringSlots]
+	if l.state == slowed && s.tick == c.ticks && s.delivered == 0 && s.signs >= 5 && 10*s.signs >= 9*s.attempts {
+		l.lastSign, l.probeAt = t, 0
+		c.rest(e, t, "refuses-all", fmt.Sprintf("%d of %d replies said too much, and none was delivered", s.signs, s.attempts))
+	}
+}
+
+// quiet reports whether a lane has neither bounds nor signs: most have not.
+func (l *lane) quiet() bool {
+	if l.state != healthy {
+		return false
+	}
+	v := l.seen
+	return v.signs+v.blockeds+v.troubles == 0
 }
 
 // tooFast slows a lane whose signs are more than chance.
@@ -141,7 +186,7 @@ func (c *Controller) tooFast(e *laneEntry, t instant) bool {
 		}
 	}
 	share := float64(v.signs) / float64(max(1, v.attempts))
-	l.lastSign = t
+	l.lastSign, l.probeAt = t, 0
 	if l.lastCut != 0 && t.since(l.lastCut) < 2*l.at.cfg.Every.D() {
 		l.hits++
 	} else {
@@ -168,34 +213,39 @@ func allowed(n uint32) int {
 
 // cut is the multiplicative decrease.
 func (c *Controller) cut(e *laneEntry, t instant, share float64, why string) {
-	l, cfg := &e.value, l0(e)
+	l, cfg := &e.value, e.value.at.cfg
 	keep := float64(cfg.Decrease) / 100
 	took := l.accepted(t, c.ticks)
-	if l.perSecond > 0 {
-		took = min(took, l.perSecond)
+	before := l.perSecond
+	if before > 0 {
+		took = min(took, before)
 	}
-	before, knee := l.perSecond, took
-	rule := "throttled"
-	to := keep * took
-	if l.perSecond > 0 && l.knee > 0 && share < 0.3 && took > 0.7*l.perSecond {
+	rule, knee, to := "throttled", took, keep*took
+	if l.good > 0 && share < 0.3 && took > 0.7*before {
 		// A step too far, or a limit that is a little lower than it was: the carrier
-		// took nearly all. Half of the decrease is enough to let it forget that.
+		// took nearly all. Half of the decrease is enough to let it forget that. The
+		// limit is between the rate that held and this one.
 		rule = "step-too-far"
-		to = took * (1 + keep) / 2
+		if l.probing {
+			knee = max(took, min(l.good, before))
+		}
+		to = knee * (1 + keep) / 2
 	}
-	if l.knee > 0 && knee > 0.9*l.knee && knee < 1.1*l.knee {
-		l.wait = min(2*max(l.wait, firstWait*cfg.Every.D()/2), lastWait*cfg.Every.D())
+	every := l.every(before, sureMessages)
+	if l.knee > 0 && math.Abs(knee-l.knee) < (0.1+1/math.Sqrt(knee*every.Seconds()+1))*l.knee {
+		l.wait = min(2*max(l.wait, firstWait*every/2), lastWait*every)
 	} else {
-		l.wait = firstWait * cfg.Every.D()
+		l.wait = firstWait * every
 	}
 	l.knee = max(knee, l.at.floor)
-	l.probing, l.step = false, float64(cfg.Increase)/100
-	l.probeAt = t.add(l.wait)
+	if rule == "throttled" {
+		l.good = 0
+	}
 	to = max(to, l.at.floor)
 	if before > 0 {
 		to = min(to, before)
 	}
-	l.trouble = false
+	l.probing, l.held, l.trouble = false, 0, false
 	l.change(t, c.ticks, to)
 	l.state = slowed
 	c.decided(e, t, keyspace.Decision{
@@ -204,81 +254,140 @@ func (c *Controller) cut(e *laneEntry, t instant, share float64, why string) {
 	})
 }
 
-func l0(e *laneEntry) *policy.Steer { return e.value.at.cfg }
+// every is how long a rate must hold to be believed: as policy says, and long
+// enough for so many messages.
+func (l *lane) every(perSecond float64, messages float64) time.Duration {
+	if perSecond <= 0 {
+		return l.at.cfg.Every.D()
+	}
+	return max(l.at.cfg.Every.D(), time.Duration(min(messages/perSecond, 3600)*float64(time.Second)))
+}
+
+// stride is the largest step upwards from a rate: what it exceeds an unknown
+// limit by is refused until the control has come round, and some carriers count
+// to a few dozen.
+func stride(rate float64) float64 { return min(0.25*rate, max(10, 0.05*rate)) }
+
+// probe is the first step beyond a known limit.
+func (l *lane) probe() float64 {
+	return min(l.knee*float64(l.at.cfg.Increase)/100, max(2, 0.01*l.knee))
+}
 
 // rise takes the next step upwards, if the rate has held without a sign.
 func (c *Controller) rise(e *laneEntry, t instant) {
-	l, cfg := &e.value, l0(e)
+	l, cfg := &e.value, e.value.at.cfg
 	if l.perSecond == 0 {
 		return
 	}
-	every := cfg.Every.D()
-	if l.lastSign != 0 && t.since(l.lastSign) > memory {
+	if l.lastSign != 0 && t.since(l.lastSign) > l.remembers(e) {
 		c.forget(e, t)
 		return
 	}
-	open := l.knee == 0 // nothing is known of a limit: on from the start
-	if open {
-		every /= 3
+	near := l.knee == 0 || l.perSecond >= nearKnee*l.knee
+	every := l.every(l.perSecond, fewMessages)
+	if near {
+		every = l.every(l.perSecond, sureMessages)
 	}
-	held := t.since(l.changed)
-	if held < every {
+	if l.knee == 0 || l.held >= 2 { // the limit is not near, or not known
+		every = max(every/3, l.every(l.perSecond, sureMessages)-cfg.Every.D())
+	}
+	if t.since(l.changed) < every || l.seen.delivered == 0 {
 		return
 	}
-	want := l.perSecond * held.Seconds()
-	if float64(l.seen.delivered) < min(3, 0.5*want) || l.seen.delivered == 0 {
-		return
-	}
-	used := float64(l.seen.attempts) >= 0.7*l.perSecond*t.since(l.seen.from).Seconds()
-	to := l.perSecond
-	switch {
-	case open:
-		if !used {
-			return
+	if float64(l.seen.signs) > noise*float64(l.seen.attempts)+0.5 {
+		// Not enough to go down, but no reason to go up.
+		if l.seen.attempts >= 2*sureMessages {
+			l.changed, l.seen = t, evidence{from: t}
 		}
-		to *= 2
-	case to < nearKnee*l.knee:
-		to = min(2*to, nearKnee*l.knee)
-	case !used:
 		return
-	case l.probing: // the last step held: the limit is not where it was
-		l.knee = l.perSecond
-		l.step = min(2*l.step, 1)
-		to = l.knee * (1 + l.step)
-		l.wait = firstWait * every
-		c.raised(e, t, to)
-	case to < plateau*l.knee:
-		to = min(to+l.knee*float64(cfg.Increase)/100, plateau*l.knee)
-	case t < l.probeAt:
-		l.changed, l.seen = t, evidence{from: t}
+	}
+	to := l.next(t, near)
+	if to <= l.perSecond {
 		return
-	default:
-		l.probing = true
-		to = l.knee * (1 + l.step)
 	}
 	l.hits = 0
 	if l.at.ceiling > 0 && to >= l.at.ceiling {
 		c.recover(e, t, "at-the-ceiling", "no sign at "+rateText(l.perSecond))
 		return
 	}
+	if l.held == 1 || l.held > 1 && to >= 1.5*l.told {
+		c.raised(e, t, to)
+	}
 	l.change(t, c.ticks, to)
 	c.mark(e)
+}
+
+// next is the rate of the next step; not more than the rate now for none.
+func (l *lane) next(t instant, near bool) float64 {
+	now := l.perSecond
+	used := float64(l.seen.attempts) >= 0.7*now*t.since(l.seen.from).Seconds()
+	switch {
+	case !near:
+		return min(2*now, nearKnee*l.knee)
+	case !used: // what nobody asks for proves nothing
+		return 0
+	case l.knee == 0: // on from the start
+		l.good = now
+		return now + stride(now)
+	case l.probing: // the last step held: the limit is not where it was
+		l.good, l.knee = now, now
+		l.held++
+		l.wait = firstWait * l.every(now, sureMessages)
+		l.step = min(2*l.step, stride(now))
+		return now + l.step
+	}
+	l.good = now
+	if now < plateau*l.knee*0.999 {
+		return min(now+max(l.probe(), 0.04*l.knee), plateau*l.knee)
+	}
+	if l.probeAt == 0 {
+		l.probeAt = t.add(max(l.wait, min(worthCost*l.lost, longestWait)))
+		l.lost = 0
+	}
+	l.changed, l.seen = t, evidence{from: t}
+	if t < l.probeAt {
+		return 0
+	}
+	l.probeAt, l.probing, l.step = 0, true, l.probe()
+	return now + l.step
 }
 
 // raised records that a carrier takes more than it did.
 func (c *Controller) raised(e *laneEntry, t instant, to float64) {
 	l := &e.value
+	l.told = to
 	c.decided(e, t, keyspace.Decision{
 		Action: "raise", From: rateText(l.perSecond), To: rateText(to), Rule: "step-held",
 		Why: fmt.Sprintf("%d of %d delivered at %s and no sign in %s", l.seen.delivered, l.seen.attempts, rateText(l.perSecond), t.since(l.seen.from).Round(time.Second)),
 	})
 }
 
+// remembers is how long what was learnt counts without another sign. Sites of
+// the default carrier are many.
+func (l *lane) remembers(e *laneEntry) time.Duration {
+	if e.key.site != "" {
+		return siteMemory
+	}
+	return memory
+}
+
 // forget ends what was decided long ago.
 func (c *Controller) forget(e *laneEntry, t instant) {
 	l := &e.value
-	l.knee, l.wait = 0, 0
-	c.recover(e, t, "no-sign-for-long", fmt.Sprintf("no sign since %s", l.lastSign.time().Format(time.RFC3339)))
+	why := "nothing was seen for long"
+	if l.lastSign != 0 {
+		why = "no sign since " + l.lastSign.time().Format(time.RFC3339)
+	}
+	l.knee, l.wait, l.lastSign = 0, 0, 0
+	if l.at.start == 0 {
+		c.recover(e, t, "no-sign-for-long", why)
+		return
+	}
+	from := l.state.String()
+	l.state = slowed
+	l.change(t, c.ticks, max(l.perSecond, l.at.start))
+	l.settling = false
+	c.decided(e, t, keyspace.Decision{Action: "recover", From: from, To: policy.StateSlowed, Rule: "no-sign-for-long", Why: why + "; on as from a start"})
 }
 
 // recover takes the bounds of rate and connections away.

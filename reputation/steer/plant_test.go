@@ -81,8 +81,11 @@ func (p *plant) send(now float64, n int) (taken, throttled, disliked, blocked in
 }
 
 func (p *plant) strike(now float64) {
-	p.strikes++
+	p.strikes = min(p.strikes+1, 2*max(p.deferAt, p.blockAt, 1))
 	if p.blockAt > 0 && p.strikes >= p.blockAt {
+		if now-p.blockedUntil > 900 {
+			p.row = 0
+		}
 		span := p.blockFor * math.Pow(2, float64(p.row))
 		p.row++
 		p.blocks++
@@ -135,14 +138,19 @@ func (l *loop) step() {
 	l.c.Observe(l.now, "node-1", ts, nil)
 	l.list = append(l.list, l.c.Decide(l.now)...)
 	l.pending[0] = l.pending[1]
+	l.hear()
+	if l.trace != nil {
+		l.trace(l, course, n, [4]int{taken, throttled, disliked, blocked})
+	}
+}
+
+// hear takes what is in force.
+func (l *loop) hear() {
 	l.pending[1] = nil
 	for _, s := range l.c.Steering(l.carrier).Lanes {
 		if s.Source == l.source {
 			l.pending[1] = &s.Course
 		}
-	}
-	if l.trace != nil {
-		l.trace(l, course, n, [4]int{taken, throttled, disliked, blocked})
 	}
 }
 
@@ -153,28 +161,8 @@ func (l *loop) run(span time.Duration) {
 }
 
 func newLoop(t testing.TB, set *policy.Set, p *plant, demand float64) *loop {
-	return &loop{t: t, c: steer.New(set, epoch), now: epoch, carrier: "gmx", source: "s1", demand: demand, plant: p}
-}
-
-func TestDraw(t *testing.T) {
-	set := mustSet(t, carrierOf("gmx", policy.Carrier{}))
-	for _, p := range []*plant{
-		{limit: 100, burst: 20, forgive: 1, deferAt: 30, blockAt: 100, blockFor: 60},
-		{limit: 20, burst: 5, forgive: 10, deferAt: 5, blockAt: 20, blockFor: 120},
-		{limit: 10, burst: 2, forgive: 5, blockAt: 20, blockFor: 120},
-		{limit: 100, burst: 20, forgive: 1, deferAt: 30, blockAt: 100, blockFor: 60, chance: 0.003},
-	} {
-		l := newLoop(t, set, p, 1.5*p.limit)
-		last := 0.0
-		for range 12 {
-			l.run(20 * time.Minute)
-			t.Logf("%s %.3f of the limit, %d blocks, %.0f strikes", l.now.Format("15:04"), (p.delivered-last)/1200/p.limit, p.blocks, p.strikes)
-			last = p.delivered
-		}
-		for i, d := range l.list {
-			if i < 24 {
-				t.Log(d.At.Format("15:04:05"), d.Action, d.From, d.To, d.Rule, d.Why)
-			}
-		}
-	}
+	l := &loop{t: t, c: steer.New(set, epoch), now: epoch, carrier: "gmx", source: "s1", demand: demand, plant: p}
+	l.hear()
+	l.pending[0] = l.pending[1]
+	return l
 }

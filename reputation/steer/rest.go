@@ -52,7 +52,7 @@ func (c *Controller) block(e *laneEntry, t instant, why string) {
 	l := &e.value
 	l.forgive(t)
 	l.blocks++
-	c.pause(e, t, blockedOut, again(l0(e).Rest.D(), l.blocks, policy.MaxRest), keyspace.Decision{Action: "block", Rule: "blocked", Why: why})
+	c.pause(e, t, blockedOut, again(l.at.cfg.Rest.D(), l.blocks, policy.MaxRest), keyspace.Decision{Action: "block", Rule: "blocked", Why: why})
 }
 
 // rest keeps it from the carrier for a while.
@@ -60,7 +60,7 @@ func (c *Controller) rest(e *laneEntry, t instant, rule, why string) {
 	l := &e.value
 	l.forgive(t)
 	l.rests++
-	span := again(2*l0(e).Every.D(), l.rests, max(l0(e).Rest.D(), 2*l0(e).Every.D()))
+	span := again(2*l.at.cfg.Every.D(), l.rests, max(l.at.cfg.Rest.D(), 2*l.at.cfg.Every.D()))
 	c.pause(e, t, resting, span, keyspace.Decision{Action: "rest", Rule: rule, Why: why})
 }
 
@@ -78,10 +78,10 @@ func (c *Controller) pause(e *laneEntry, t instant, to state, span time.Duration
 	l := &e.value
 	if l.knee == 0 {
 		v, span := l.last(c.ticks, ringSlots)
-		l.knee = max(l.at.floor, float64(v.attempts)/max(span.Seconds(), 1))
+		l.knee = max(l.at.floor, max(float64(v.delivered), 0.05*float64(v.attempts))/max(span.Seconds(), 1))
 	}
 	l.probing, l.hits, l.trouble = false, 0, false
-	l.wait = firstWait * l0(e).Every.D()
+	l.wait, l.probeAt, l.held, l.good = max(l.wait, firstWait*l.at.cfg.Every.D()), 0, 0, 0
 	d.From, d.To = l.state.String(), to.String()
 	l.state = to
 	l.until = (t.add(span) + instant(time.Second) - 1) / instant(time.Second) * instant(time.Second)
@@ -113,6 +113,8 @@ func (c *Controller) judgeTrial(e *laneEntry, t instant) {
 	v := l.seen
 	bad := v.signs + v.blockeds
 	switch {
+	case t.since(l.changed) > l.remembers(e):
+		c.forget(e, t) // no mail came
 	case v.blockeds > 0 && 2*bad > v.attempts:
 		c.block(e, t, fmt.Sprintf("%d of %d replies on probation refuse the source", v.blockeds, v.attempts))
 	case bad > 0 && 5*bad >= v.attempts:
@@ -123,8 +125,6 @@ func (c *Controller) judgeTrial(e *laneEntry, t instant) {
 		l.state = slowed
 		l.settling = false
 		l.lastSign = t
-		l.probeAt = t.add(l.wait)
-		l.step = float64(l0(e).Increase) / 100
 		c.decided(e, t, keyspace.Decision{
 			Action: "recover", From: policy.StateTrial, To: policy.StateSlowed, Rule: "trial-passed",
 			Why: fmt.Sprintf("%d of %d delivered on probation; on at %s", v.delivered, v.attempts, rateText(l.perSecond)),
@@ -156,7 +156,7 @@ func (c *Controller) outage(e *laneEntry, t instant) bool {
 	if !l.trouble {
 		l.trouble, l.ahead, l.peak = true, l.perSecond, tries
 	}
-	to := max(l.at.floor, 0.1*l.peak, tries*float64(l0(e).Decrease)/100)
+	to := max(l.at.floor, 0.1*l.peak, tries*float64(l.at.cfg.Decrease)/100)
 	if l.perSecond > 0 && to >= 0.9*l.perSecond {
 		return true // low enough
 	}
@@ -171,7 +171,7 @@ func (c *Controller) outage(e *laneEntry, t instant) bool {
 // whether there is more to go.
 func (c *Controller) outageOver(e *laneEntry, t instant) bool {
 	l := &e.value
-	if t.since(l.changed) < l0(e).Every.D()/3 || l.seen.delivered == 0 || 4*l.seen.troubles > l.seen.attempts {
+	if t.since(l.changed) < l.at.cfg.Every.D()/3 || l.seen.delivered == 0 || 4*l.seen.troubles > l.seen.attempts {
 		return true
 	}
 	to := 2 * l.perSecond

@@ -38,7 +38,7 @@ func (c *Controller) valve(e *laneEntry, t instant) {
 	switch old := t.since(l.seenCon.from); {
 	case excess(l.seenCon.conns, l.seenCon.attempts):
 		c.fewer(e, t)
-	case l.conns > 0 && old >= l0(e).Every.D() && l.seenCon.delivered >= 3:
+	case l.conns > 0 && old >= l.at.cfg.Every.D() && l.seenCon.delivered >= 3:
 		c.more(e, t)
 	case l.conns == 0 && old > time.Minute:
 		l.seenCon = evidence{from: t}
@@ -46,7 +46,7 @@ func (c *Controller) valve(e *laneEntry, t instant) {
 }
 
 func (c *Controller) fewer(e *laneEntry, t instant) {
-	l, cfg := &e.value, l0(e)
+	l, cfg := &e.value, e.value.at.cfg
 	why := fmt.Sprintf("%d of %d replies said too many connections", l.seenCon.conns, l.seenCon.attempts)
 	now := l.conns
 	if now == 0 {

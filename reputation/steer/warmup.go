@@ -28,6 +28,9 @@ type warming struct {
 	sent   int64  // delivered today
 	bad    string // the sign that holds the day; "" is none
 	done   bool
+	// decision is the last about it, and before the day before that.
+	decision string
+	before   int
 }
 
 // setWarmUps follows the resources: what is there begins or goes on, what is
@@ -142,7 +145,7 @@ func (c *Controller) warmAll(t instant) {
 // endDay judges a day that is over.
 func (c *Controller) endDay(e *laneEntry, t instant) {
 	x := e.value.warm
-	x.ends = x.nextEnd(t)
+	x.ends, x.before = x.nextEnd(t), x.day
 	if t.since(x.start) < aDay || x.paused {
 		x.sent, x.bad = 0, ""
 		return
@@ -175,6 +178,7 @@ func (c *Controller) warmed(e *laneEntry, t instant, d keyspace.Decision) {
 	d.Carrier, d.Site, d.Source = e.key.carrier, e.key.site, e.key.source
 	d.DryRun = c.set.Reputation.Mode == policy.ModeDryRun
 	id := c.decide(t, d)
+	e.value.warm.decision = id
 	if e.value.state == healthy {
 		e.value.decision, e.value.reason = id, d.Rule+": "+d.Why
 	}
@@ -195,6 +199,7 @@ func (c *Controller) chill(e *laneEntry, t instant, d *keyspace.Decision) {
 		return
 	}
 	from := x.dayText()
+	x.before = x.day
 	x.day = max(0, x.day-1)
 	c.warmed(w, t, keyspace.Decision{Action: "warm-up-back", From: from, To: x.dayText(), Rule: "blocked", Why: d.Why, Until: x.ends.time()})
 }
