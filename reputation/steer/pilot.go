@@ -40,8 +40,13 @@ const (
 	memory     = 24 * time.Hour
 	siteMemory = 2 * time.Hour // at a site of the default carrier
 	// noise is the part of signs that chance makes: some carriers put off a few of
-	// a thousand whatever the rate is.
-	noise = 0.005
+	// a thousand whatever the rate is. Where it is more, up to mostNoise, that shows
+	// by a part that does not fall with the rate; it is believed for noiseFor.
+	noise, mostNoise = 0.005, 0.05
+	noiseFor         = 6 * time.Hour
+	// longLook is how much evidence is gathered at most before it begins anew.
+	longLook     = 15 * time.Minute
+	longMessages = 5000
 )
 
 // pilot is the control of one rate.
@@ -62,15 +67,43 @@ type pilot struct {
 	told      float64       // the rate of the last raise that was recorded
 	good      float64       // the highest rate that held since it was last too much
 	lost      time.Duration // what falling below the knee has cost, in time at the knee
-	trouble   bool          // the carrier's own, which the rate is lowered for
-	ahead     float64       // the rate before that
-	peak      float64       // and the attempts then
+	cutShare  float64       // the part of signs at the last decrease, and the rate before it
+	cutFrom   float64
+	noise     float64 // the part of signs that did not follow the rate
+	noiseAt   instant
+	trouble   bool    // the carrier's own, which the rate is lowered for
+	ahead     float64 // the rate before that
+	peak      float64 // and the attempts then
 }
 
 // excess reports whether so many signs among n are more than chance makes.
-func excess(signs, n uint32) bool {
-	mean := noise * float64(n)
-	return signs >= 2 && float64(signs) > 1+mean+2*math.Sqrt(mean)
+func excess(signs, n uint32, chance float64) bool {
+	return signs >= 2 && float64(signs) > allowed(n, chance)
+}
+
+// allowed is how many signs among n chance makes: the mean, two standard
+// deviations of a Poisson process, and one.
+func allowed(n uint32, chance float64) float64 {
+	mean := chance * float64(n)
+	return 1 + mean + 2*math.Sqrt(mean)
+}
+
+// chance is the part of signs that does not follow the rate.
+func (l *lane) chance(t instant) float64 {
+	if l.noiseAt != 0 && t.since(l.noiseAt) < noiseFor {
+		return max(noise, l.noise)
+	}
+	return noise
+}
+
+// isNoise reports whether signs came as often at a much higher rate: then it is
+// not the rate that makes them.
+func (l *lane) isNoise(t instant, share float64, n uint32) bool {
+	if l.cutShare == 0 || n < 200 || share > mostNoise || l.perSecond > 0.85*l.cutFrom || share < 0.5*l.cutShare {
+		return false
+	}
+	l.noise, l.noiseAt, l.cutShare = min(1.5*share, mostNoise), t, 0
+	return true
 }
 
 // change sets the rate. After a decrease signs do not count until it has taken
@@ -121,6 +154,7 @@ func (c *Controller) steerLane(e *laneEntry, t instant) {
 	case retired:
 		return
 	case resting, blockedOut:
+		l.lost += c.span
 		if t >= l.until {
 			c.tryAgain(e, t)
 		}
@@ -150,7 +184,7 @@ func (l *lane) charge(span time.Duration) {
 	if l.knee <= 0 || l.state == healthy {
 		return
 	}
-	if part := l.perSecond / l.knee; part < plateau {
+	if part := l.perSecond / l.knee; part < nearKnee+0.05 {
 		l.lost += time.Duration((1 - part) * float64(span))
 	}
 }
@@ -178,14 +212,19 @@ func (l *lane) quiet() bool {
 // tooFast slows a lane whose signs are more than chance.
 func (c *Controller) tooFast(e *laneEntry, t instant) bool {
 	l := &e.value
+	chance := l.chance(t)
 	v, _ := l.recent(c.ticks)
-	if !excess(v.signs, v.attempts) {
+	if !excess(v.signs, v.attempts, chance) {
 		v = l.seen
-		if !excess(v.signs, v.attempts) {
+		if !excess(v.signs, v.attempts, chance) {
 			return false
 		}
 	}
 	share := float64(v.signs) / float64(max(1, v.attempts))
+	if l.isNoise(t, share, v.attempts) {
+		l.seen, l.clean = evidence{from: t}, c.ticks
+		return false
+	}
 	l.lastSign, l.probeAt = t, 0
 	if l.lastCut != 0 && t.since(l.lastCut) < 2*l.at.cfg.Every.D() {
 		l.hits++
@@ -193,7 +232,7 @@ func (c *Controller) tooFast(e *laneEntry, t instant) bool {
 		l.hits = 1
 	}
 	l.lastCut = t
-	why := fmt.Sprintf("%d of %d replies said too much (rate or reputation); chance allows %d", v.signs, v.attempts, allowed(v.attempts))
+	why := fmt.Sprintf("%d of %d replies said too much (rate or reputation); chance allows %.0f", v.signs, v.attempts, allowed(v.attempts, chance))
 	if share >= refusedAll && v.attempts >= 5 {
 		c.rest(e, t, "refuses-all", why)
 		return true
@@ -204,11 +243,6 @@ func (c *Controller) tooFast(e *laneEntry, t instant) bool {
 	}
 	c.cut(e, t, share, why)
 	return true
-}
-
-func allowed(n uint32) int {
-	mean := noise * float64(n)
-	return max(1, int(1+mean+2*math.Sqrt(mean)))
 }
 
 // cut is the multiplicative decrease.
@@ -246,6 +280,7 @@ func (c *Controller) cut(e *laneEntry, t instant, share float64, why string) {
 		to = min(to, before)
 	}
 	l.probing, l.held, l.trouble = false, 0, false
+	l.cutShare, l.cutFrom = share, max(before, took)
 	l.change(t, c.ticks, to)
 	l.state = slowed
 	c.decided(e, t, keyspace.Decision{
@@ -294,9 +329,9 @@ func (c *Controller) rise(e *laneEntry, t instant) {
 	if t.since(l.changed) < every || l.seen.delivered == 0 {
 		return
 	}
-	if float64(l.seen.signs) > noise*float64(l.seen.attempts)+0.5 {
-		// Not enough to go down, but no reason to go up.
-		if l.seen.attempts >= 2*sureMessages {
+	if float64(l.seen.signs) > l.chance(t)*float64(l.seen.attempts)+0.5 {
+		// Not enough to go down, but no reason to go up: more evidence tells.
+		if t.since(l.seen.from) > longLook && l.seen.attempts > longMessages {
 			l.changed, l.seen = t, evidence{from: t}
 		}
 		return

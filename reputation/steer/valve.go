@@ -36,7 +36,7 @@ func (c *Controller) valve(e *laneEntry, t instant) {
 		l.seenCon.add(s)
 	}
 	switch old := t.since(l.seenCon.from); {
-	case excess(l.seenCon.conns, l.seenCon.attempts):
+	case excess(l.seenCon.conns, l.seenCon.attempts, noise):
 		c.fewer(e, t)
 	case l.conns > 0 && old >= l.at.cfg.Every.D() && l.seenCon.delivered >= 3:
 		c.more(e, t)
