@@ -8,6 +8,7 @@ import (
 
 	"hikyaku/controlplane/catalogue"
 	"hikyaku/controlplane/policy"
+	"hikyaku/reputation"
 )
 
 // state is all of the policy at one revision. It is immutable.
@@ -53,12 +54,27 @@ func (s *state) plan(b Batch) (next *state, effects []Effect, err error) {
 	if err := problems.Err(); err != nil {
 		return nil, nil, err
 	}
+	if err := newReplyProblems(s.set, set).Err(); err != nil {
+		return nil, nil, err
+	}
 	if len(next.Effects) == 0 {
 		return nil, effects, nil
 	}
 	set.Revision = next.Revision.Revision
 	next.set = set
 	return next, effects, nil
+}
+
+// newReplyProblems are what is wrong with the rules about replies that was not
+// wrong before: a newer program may find fault with what an older one stored, and
+// that must not keep everything else from being changed.
+func newReplyProblems(before, after *policy.Set) policy.Problems {
+	problems := reputation.Problems(after.ReplyRules)
+	if len(problems) == 0 || before == nil {
+		return problems
+	}
+	old := reputation.Problems(before.ReplyRules)
+	return slices.DeleteFunc(problems, func(p policy.Problem) bool { return slices.Contains(old, p) })
 }
 
 // change applies one change to next.
