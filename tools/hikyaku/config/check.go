@@ -52,6 +52,7 @@ func (k *check) config(c *Config) {
 	span(k, "events.retention", c.Events.Retention, time.Hour, 3660*24*time.Hour)
 	number(k, "events.retention_bytes", c.Events.RetentionBytes, 64<<20, 1<<50)
 	k.admin(c)
+	k.feedback(&c.Feedback, c.Node.Hostname)
 	k.cluster(c)
 	k.word("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	k.word("log.format", c.Log.Format, "text", "json")
@@ -67,11 +68,14 @@ func validNodeName(s string) bool {
 func (k *check) listeners(c *Config) {
 	taken := map[string]string{}
 	claim := func(path, listen string) {
-		if strings.HasSuffix(listen, ":0") {
-			return // each gets a port of its own
+		if listen == "" || strings.HasSuffix(listen, ":0") {
+			return // none, or each gets a port of its own
 		}
 		if first, ok := taken[listen]; ok {
-			k.bad(path+".listen", "%s is the address of %s too", listen, first)
+			if !strings.HasSuffix(path, "_listen") {
+				path += ".listen"
+			}
+			k.bad(path, "%s is the address of %s too", listen, first)
 			return
 		}
 		taken[listen] = path
@@ -86,6 +90,8 @@ func (k *check) listeners(c *Config) {
 		k.joined("ingest.http", l.Validate())
 		claim("ingest.http", l.Listen)
 	}
+	claim("feedback.smtp_listen", c.Feedback.SMTPListen)
+	claim("feedback.http_listen", c.Feedback.HTTPListen)
 	claim("admin", c.Admin.Listen)
 	claim("cluster", c.Cluster.Listen)
 	if c.Etcd.Listen != "" {
@@ -177,6 +183,10 @@ func (c *Config) Files() error {
 		pair("ingest.http", c.Ingest.HTTP.CertFile, c.Ingest.HTTP.KeyFile)
 	}
 	pair("admin", c.Admin.CertFile, c.Admin.KeyFile)
+	pair("feedback", c.Feedback.CertFile, c.Feedback.KeyFile)
+	if _, err := c.Feedback.FormerKeys(); err != nil {
+		errs = append(errs, err)
+	}
 	return errors.Join(errs...)
 }
 
@@ -203,6 +213,9 @@ func (c *Config) Warnings() []string {
 		if host, err := splitListen(c.Ingest.HTTP.Listen); err == nil && !isLoopback(host) && c.Ingest.HTTP.CertFile == "" {
 			ws = append(ws, fmt.Sprintf("ingest.http.listen %s has no TLS: keys and mail can be read on the way", c.Ingest.HTTP.Listen))
 		}
+	}
+	if host, err := splitListen(c.Feedback.HTTPListen); err == nil && !isLoopback(host) && c.Feedback.CertFile == "" {
+		ws = append(ws, fmt.Sprintf("feedback.http_listen %s has no TLS: one-click links are https (RFC 8058), so a proxy must end it in front", c.Feedback.HTTPListen))
 	}
 	if host, err := splitListen(c.Admin.Listen); err == nil && !isLoopback(host) && c.Admin.CertFile == "" {
 		ws = append(ws, fmt.Sprintf("admin.listen %s has no TLS: the token can be read on the way", c.Admin.Listen))

@@ -11,6 +11,8 @@ type Config struct {
 	Node Node `json:"node"`
 	// Ingest is where mail comes in.
 	Ingest Ingest `json:"ingest"`
+	// Feedback is where bounces, complaints and requests to unsubscribe come in.
+	Feedback Feedback `json:"feedback"`
 	// Delivery is how mail goes out, as far as policy does not say.
 	Delivery Delivery `json:"delivery"`
 	// Spool is the queue on disk.
@@ -49,6 +51,32 @@ type Ingest struct {
 	HTTP *ingest.HTTPListener `json:"http"`
 	// MaxContentMemory bounds the memory lent to SMTP content that is coming in, over all connections, in bytes; beyond it 452 4.3.1. Default 1073741824 (1 GiB).
 	MaxContentMemory int64 `json:"max_content_memory"`
+}
+
+// Feedback is where bounces, complaints and requests to unsubscribe come in. Both
+// listeners take them for the tenants of the whole cluster, by tokens that the
+// cluster key proves.
+type Feedback struct {
+	// SMTPListen is the address and port to which the MX of tenants' return_path domains leads, as "127.0.0.1:2526" behind another mail server or ":25". Default none.
+	SMTPListen string `json:"smtp_listen"`
+	// HTTPListen is the address and port of the one-click endpoint behind tenants' unsubscribe_url, as "127.0.0.1:8026" behind a proxy that ends TLS. Default none.
+	HTTPListen string `json:"http_listen"`
+	// Hostname is the name in the SMTP banner. Default: node.hostname.
+	Hostname string `json:"hostname"`
+	// CertFile holds the certificate chain in PEM: STARTTLS for SMTP, TLS for HTTP. It is read again when it changes.
+	CertFile string `json:"cert_file"`
+	// KeyFile holds the private key in PEM.
+	KeyFile string `json:"key_file"`
+	// Addresses take reports beside those at return-path domains: the ones that were given to feedback loops. Mail there that is no report is refused.
+	Addresses []string `json:"addresses"`
+	// MaxMessageSize bounds a report in bytes, 65536 to 10485760. Default 1048576 (1 MiB).
+	MaxMessageSize int `json:"max_message_size"`
+	// MaxPerClient is how many messages a second one address (IPv6: a /64) may bring, with bursts of ten times as many. Default 50.
+	MaxPerClient int `json:"max_per_client"`
+	// ProxyNetworks are HTTP proxies that name the client in X-Forwarded-For, and SMTP load balancers that name it in a PROXY header.
+	ProxyNetworks []policy.Network `json:"proxy_networks"`
+	// FormerKeyFiles hold cluster keys of before, whose return paths and links still count: for 30 and 180 days after the change.
+	FormerKeyFiles []string `json:"former_key_files"`
 }
 
 // Delivery is how mail goes out.

@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"hikyaku/controlplane/keyspace"
 	"hikyaku/tools/hikyaku/config"
 )
 
@@ -90,6 +92,13 @@ func TestParseRefuses(t *testing.T) {
 		"etcd: {listen: '0.0.0.0:2379'}":                                    "run etcd of its own, with TLS",
 		"etcd: {username: u}":                                               "give both or none",
 		"gossip: {listen: 'x'}":                                             "gossip.listen: ",
+		"feedback: {smtp_listen: '25'}":                                     "feedback.smtp_listen: \"25\": want address:port",
+		"feedback: {http_listen: '127.0.0.1:8080'}":                         "admin.listen: 127.0.0.1:8080 is the address of feedback.http_listen too",
+		"feedback: {smtp_listen: '127.0.0.1:2525'}":                         "feedback.smtp_listen: 127.0.0.1:2525 is the address of ingest.smtp[0] too",
+		"feedback: {addresses: [fbl@]}":                                     "feedback.addresses[0]: \"fbl@\": want local@domain",
+		"feedback: {cert_file: a}":                                          "feedback.cert_file: cert_file and key_file: give both or none",
+		"feedback: {max_message_size: 1}":                                   "feedback.max_message_size: 1 is out of range: want 65536 to 10485760",
+		"feedback: {hostname: 'a b'}":                                       "feedback.hostname: \"a b\" is no host name",
 		"delivery: {port: 70000}":                                           "delivery.port: want a whole number from 0 to 65535",
 		"admin: {listen: '0.0.0.0:8080'}":                                   "f:1:17: admin.listen: 0.0.0.0:8080 can be reached from the network",
 		"admin: {listen: ':8080'}":                                          "can be reached from the network",
@@ -182,5 +191,24 @@ func TestPortsOfListenersAreNotTakenByChance(t *testing.T) {
 	c.Cluster.Listen = "127.0.0.1:4001" // asked for: the error is the operator's to see
 	if c.Uses(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 4001}) {
 		t.Error("a port that was asked for counts as taken by chance")
+	}
+}
+
+func TestFormerKeys(t *testing.T) {
+	_, text := keyspace.NewKey()
+	dir := t.TempDir()
+	good, bad := filepath.Join(dir, "good"), filepath.Join(dir, "bad")
+	if err := errors.Join(os.WriteFile(good, []byte(text), 0o600), os.WriteFile(bad, []byte("x"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	f := config.Feedback{FormerKeyFiles: []string{good}}
+	if keys, err := f.FormerKeys(); err != nil || len(keys) != 1 {
+		t.Errorf("%v, %v", keys, err)
+	}
+	for _, path := range []string{bad, filepath.Join(dir, "none")} {
+		f.FormerKeyFiles = []string{good, path}
+		if _, err := f.FormerKeys(); err == nil || !strings.Contains(err.Error(), "feedback.former_key_files[1]") {
+			t.Errorf("%s: %v", path, err)
+		}
 	}
 }

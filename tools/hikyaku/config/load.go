@@ -88,6 +88,10 @@ func (c *Config) fillDefaults() {
 	}
 	orDefault(&c.Ingest.MaxContentMemory, 1<<30)
 
+	orDefault(&c.Feedback.Hostname, c.Node.Hostname)
+	orDefault(&c.Feedback.MaxMessageSize, 1<<20)
+	orDefault(&c.Feedback.MaxPerClient, 50)
+
 	orDefault(&c.Delivery.Port, 25)
 	orDefault(&c.Delivery.MaxConnections, 10_000)
 	orDefault(&c.Delivery.DeadHostTime, policy.Duration(10*time.Minute))
@@ -167,7 +171,7 @@ func orDefault[T comparable](field *T, def T) {
 // Uses reports whether an address has the port of a listener other than that of
 // peers, so that it must not be taken by chance.
 func (c *Config) Uses(a net.Addr) bool {
-	listens := []string{c.Admin.Listen, c.Etcd.Listen, c.Gossip.Listen}
+	listens := []string{c.Admin.Listen, c.Etcd.Listen, c.Gossip.Listen, c.Feedback.SMTPListen, c.Feedback.HTTPListen}
 	for i := range c.Ingest.SMTP {
 		listens = append(listens, c.Ingest.SMTP[i].Listen)
 	}
