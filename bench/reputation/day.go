@@ -28,7 +28,6 @@ type day struct {
 	carriers []*carriers.Carrier
 	number   map[string]int // of a carrier
 	waiting  map[string][]*session
-	holds    holds
 	listed   map[string]bool // suppressed addresses
 	accounts []*Account
 	run      *Run
@@ -36,11 +35,16 @@ type day struct {
 
 // run lets a mind live through the day.
 func (w *world) run(ctx context.Context, name string) (*Run, error) {
-	began := time.Now()
 	m, err := w.newMind(name)
 	if err != nil {
 		return nil, err
 	}
+	return w.live(ctx, name, m)
+}
+
+func (w *world) live(ctx context.Context, name string, m mind) (*Run, error) {
+	began := time.Now()
+	var err error
 	d := &day{
 		w: w, mind: m, now: w.start, disk: newDisk(), chance: w.dice(4), traffic: w.newTraffic(), number: map[string]int{},
 		waiting: map[string][]*session{}, listed: map[string]bool{}, run: &Run{Mind: name},
@@ -140,7 +144,7 @@ func (d *day) sweep(a scheduler.Action) {
 			earliest = x.Expires
 		}
 	}
-	d.s.Swept(d.now, a.Queue, earliest, 0)
+	d.s.Swept(d.now, a.Queue, earliest, time.Duration(len(ds))*time.Millisecond) // as a disk would take
 }
 
 func (d *day) expire(x *message.Delivery) {
@@ -186,18 +190,11 @@ func (d *day) second() {
 	}
 	if x, changed := d.mind.second(d.now); changed {
 		d.run.Decisions++
-		d.steer(x)
+		d.s.SetPolicy(d.now, d.base.WithSteering(x))
 	}
-	d.holds.lapse(d)
 	for _, a := range d.traffic.second(d.now) {
 		d.accept(a)
 	}
-}
-
-// steer puts decisions in force.
-func (d *day) steer(x *policy.Steering) {
-	d.s.SetPolicy(d.now, d.base.WithSteering(x))
-	d.holds.follow(d, x)
 }
 
 // accept takes a message in. An address that is suppressed ends here.
@@ -278,8 +275,7 @@ func (d *day) close() {
 
 // allow draws what the hidden rates would have let pass.
 func (d *day) allow() {
-	type lane struct{ carrier, source int }
-	rate := map[lane]*mood{}
+	last := make([]*mood, len(d.w.profiles)*len(d.w.sources)) // of each lane
 	add := func(m *mood, to time.Time) {
 		each := float64(m.limits.Rate.N) / m.limits.Rate.Per.Seconds()
 		for at := m.at; at.Before(to); {
@@ -297,13 +293,13 @@ func (d *day) allow() {
 		if !m.at.Before(d.w.end) {
 			continue
 		}
-		k := lane{m.carrier, m.source}
-		if before := rate[k]; before != nil {
-			add(before, m.at)
+		k := &last[m.carrier*len(d.w.sources)+m.source]
+		if *k != nil {
+			add(*k, m.at)
 		}
-		rate[k] = m
+		*k = m
 	}
-	for _, m := range rate {
+	for _, m := range last {
 		add(m, d.w.end)
 	}
 }

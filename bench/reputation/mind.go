@@ -42,6 +42,7 @@ type reading struct {
 	suppress bool
 	atOnce   bool          // on a new connection, without using an attempt up
 	wait     time.Duration // at least
+	soon     time.Duration // in place of the schedule
 }
 
 // newMind makes a mind by its name.
@@ -53,6 +54,10 @@ func (w *world) newMind(name string) (mind, error) {
 		return &plain{keeps: true}, nil
 	case TextRules:
 		return newTextRules()
+	case Ours:
+		return newOurs(true), nil
+	case Unsteered:
+		return newOurs(false), nil
 	case Oracle:
 		return &oracle{w: w}, nil
 	}

@@ -11,7 +11,7 @@ import (
 // Options of a comparison. Zero fields are the defaults.
 type Options struct {
 	Seed uint64
-	// Messages of a whole day; default 400,000. Rates do not scale with it: it
+	// Messages of a whole day; default 300,000. Rates do not scale with it: it
 	// is the pressure.
 	Messages int
 	// Sources in the pool; default 4.
@@ -106,7 +106,7 @@ func (o Options) filled() Options {
 			*v = d
 		}
 	}
-	def(&o.Messages, 400_000)
+	def(&o.Messages, 300_000)
 	def(&o.Sources, 4)
 	def(&o.Parallel, 2)
 	if o.Seed == 0 {

@@ -259,6 +259,9 @@ func (s *session) reschedule(r reading) {
 		next.Attempts++
 		carrier := d.w.profiles[s.carrier].Name
 		wait := scheduler.RetryAfter(d.base.RetryFor(nil, carrier), int(next.Attempts), d.chance.Uint64())
+		if r.soon > 0 {
+			wait = r.soon
+		}
 		next.Due = d.now.Add(max(wait, r.wait)).Truncate(time.Microsecond)
 	}
 	if next.Due.After(next.Expires) {
