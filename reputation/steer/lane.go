@@ -36,6 +36,7 @@ type lane struct {
 	ring    [ringSlots]second
 	seen    evidence // since the last change, but for what was under way then
 	seenCon evidence // the same for connections
+	partly  int64    // the last tick in which some mail met trouble and some none
 
 	state   state
 	bound   bool  // in Controller.bound
@@ -60,6 +61,9 @@ type second struct {
 	blocked   uint32
 	trouble   uint32 // of the network, or theirs
 }
+
+// partlyTicks is how long trouble counts as that of a part of the mail.
+const partlyTicks = 60
 
 // ringSlots is how many of them are kept: the longest look back is shorter.
 const ringSlots = 16
@@ -94,6 +98,16 @@ func (l *lane) fold(t instant, tick int64, span time.Duration) {
 	}
 	if g := n[greylist]; g > 0 && l.greylistedForRepute() {
 		s.signs += g
+	}
+	// Trouble that meets only a part of the mail is a reason to go slower whatever it
+	// is; some carriers say "service not available" to what is too fast. That it
+	// comes at any rate shows (isNoise).
+	if n[theirs] > 0 && n[delivered] > 0 {
+		l.partly = tick
+	}
+	if n[theirs] > 0 && tick-l.partly < partlyTicks {
+		s.signs += n[theirs]
+		s.trouble -= n[theirs]
 	}
 	l.at.saw(s)
 }
@@ -130,10 +144,17 @@ func (l *lane) accepted(t instant, tick int64) float64 {
 		}
 	}
 	v, span := l.last(tick, tick-first+1)
-	if v.attempts < 10 && l.seen.attempts > v.attempts {
-		v, span = l.seen, max(t.since(l.seen.from), time.Second)
+	if v.attempts >= 10 {
+		return float64(v.delivered) / span.Seconds()
 	}
-	return float64(v.delivered) / span.Seconds()
+	// Few messages: the last minutes, as many as it takes to have ten, but not those
+	// in which nothing was wanted.
+	took := l.win.pace(t, 10)
+	if l.perSecond > 0 {
+		// What a lane asked for may have been far less than it might.
+		return min(max(took, l.perSecond/4), l.perSecond)
+	}
+	return took
 }
 
 // carrier is what holds for all sources at a carrier.

@@ -42,7 +42,7 @@ const (
 	// noise is the part of signs that chance makes: some carriers put off a few of
 	// a thousand whatever the rate is. Where it is more, up to mostNoise, that shows
 	// by a part that does not fall with the rate; it is believed for noiseFor.
-	noise, mostNoise = 0.005, 0.05
+	noise, mostNoise = 0.005, 0.3
 	noiseFor         = 6 * time.Hour
 	// longLook is how much evidence is gathered at most before it begins anew.
 	longLook     = 15 * time.Minute
@@ -99,7 +99,7 @@ func (l *lane) chance(t instant) float64 {
 // isNoise reports whether signs came as often at a much higher rate: then it is
 // not the rate that makes them.
 func (l *lane) isNoise(t instant, share float64, n uint32) bool {
-	if l.cutShare == 0 || n < 200 || share > mostNoise || l.perSecond > 0.85*l.cutFrom || share < 0.5*l.cutShare {
+	if l.cutShare == 0 || n < 50 || share > mostNoise || l.perSecond > 0.85*l.cutFrom || share < 0.5*l.cutShare {
 		return false
 	}
 	l.noise, l.noiseAt, l.cutShare = min(1.5*share, mostNoise), t, 0
@@ -233,8 +233,12 @@ func (c *Controller) tooFast(e *laneEntry, t instant) bool {
 	}
 	l.lastCut = t
 	why := fmt.Sprintf("%d of %d replies said too much (rate or reputation); chance allows %.0f", v.signs, v.attempts, allowed(v.attempts, chance))
-	if share >= refusedAll && v.attempts >= 5 {
+	if share >= refusedAll && (v.attempts >= 5 || l.hits > 1) {
 		c.rest(e, t, "refuses-all", why)
+		return true
+	}
+	if l.perSecond > 0 && l.perSecond <= 1.05*l.at.floor {
+		c.rest(e, t, "signs-at-the-floor", why+" at the least rate")
 		return true
 	}
 	if l.hits >= hitsToRest {

@@ -151,6 +151,19 @@ func (w *window) advance(t instant) {
 	}
 }
 
+// pace is how much was delivered a second in the last minutes: as many of them as
+// it takes to have so many replies.
+func (w *window) pace(t instant, replies uint32) float64 {
+	w.advance(t)
+	n := w.open[0]
+	span := time.Duration(int64(t) - w.at[0]*int64(time.Minute))
+	for back := int64(1); back <= windowSlots && (n.replies() < replies || span < 15*time.Second); back++ {
+		n.add(&w.slots[0][(w.at[0]-back+windowSlots)%windowSlots])
+		span += time.Minute
+	}
+	return float64(n[delivered]) / max(span.Seconds(), 1)
+}
+
 // total is the count of a span, 0 to windows-1.
 func (w *window) total(span int) counts {
 	n := w.open[span]
