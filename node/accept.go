@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"strconv"
@@ -159,7 +160,7 @@ func (n *Node) appendRefused(err error) error {
 // the first attempt.
 func (n *Node) handOver(m *message.Message, ds []*message.Delivery) {
 	n.content.put(m)
-	if !n.dispatch.add(ds) {
+	if !n.dispatch.add(n.withdraw(ds)) {
 		n.content.drop(m.ID)
 	}
 }
@@ -213,9 +214,15 @@ type planned struct {
 func (p *planned) delivery(destination string, index int) *message.Delivery {
 	m := p.m
 	due := p.due
+	// Some carriers punish bursts (docomo names the top of the hour), so a
+	// job's first attempts are spread where the carrier asks for it. Only the
+	// domain is known here; carriers known by MX name spread nothing.
 	if m.Job != "" {
-		if due = p.spread(destination, due); due.After(p.expires) {
-			due = p.due
+		if c := p.set.Carriers[p.set.CarrierOf(destination, nil)]; c != nil && c.StartJitter > 0 {
+			due = due.Add(time.Duration(rand.Int64N(int64(c.StartJitter)))).Truncate(time.Microsecond)
+			if due.After(p.expires) {
+				due = p.due
+			}
 		}
 	}
 	return &message.Delivery{

@@ -192,6 +192,7 @@ func (n *Node) FillReport(r *exchange.Report) {
 		r.SpoolFreePart = min(1, float64(m.FreeBytes)/float64(m.TotalBytes))
 	}
 	r.Signals = n.cluster.signals.take()
+	r.Tallies, r.Samples = n.replies.Take()
 	var backlogs map[string]int64
 	n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) {
 		r.Demands = s.Demands(now, exchange.MaxScopes)
@@ -208,7 +209,10 @@ func (n *Node) FillReport(r *exchange.Report) {
 }
 
 // Unsent is control.Node: a report that the leader did not get.
-func (n *Node) Unsent(r *exchange.Report) { n.cluster.signals.giveBack(r.Signals) }
+func (n *Node) Unsent(r *exchange.Report) {
+	n.cluster.signals.giveBack(r.Signals)
+	n.replies.GiveBack(r.Tallies)
+}
 
 // enter takes a session into the use of its source; leave must follow unless it
 // says false: the source is not this node's.

@@ -33,6 +33,13 @@ type Config struct {
 	// Transfer is how deliveries get to other nodes; nil: there are none.
 	Transfer *TransferConfig
 
+	// Members names the nodes that are known now, this one or not; with Transfer,
+	// how they are reached, the suppression list is the same on all of them.
+	Members func() []string
+	// Feedback is how what comes back comes in; nil: tenants' return paths and
+	// unsubscribe links are not used.
+	Feedback *FeedbackConfig
+
 	SMTP             []ingest.SMTPListener
 	HTTP             *ingest.HTTPListener // nil: none
 	MaxContentMemory int64                // of SMTP content coming in

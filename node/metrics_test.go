@@ -25,7 +25,7 @@ func sum[K comparable](m map[K]uint64) (n uint64) {
 // TestMetricsSayWhatHappened compares metrics and overview with the event log.
 func TestMetricsSayWhatHappened(t *testing.T) {
 	r := receive(t, sink.Options{Recipient: sink.ByName})
-	w := newWorld(t, nil, toSink(r.Addr), resource("big", &policy.Carrier{Domains: []string{"big.test"}}), resource("x", &policy.Tenant{}), resource("urgent", &policy.Stream{Priority: "high"}))
+	w := newWorld(t, nil, toSink(r.Addr), resource("big", &policy.Carrier{Domains: []string{"big.test"}}), resource("x", &policy.Tenant{Suppress: []string{policy.SuppressNone}}), resource("urgent", &policy.Stream{Priority: "high"}))
 	for i := range 10 {
 		w.send(mail{tenant: "x", from: "s@back.test", to: []string{fmt.Sprintf("ok%d@big.test", i), "bounce@big.test", "ok@other.test"}, stream: "urgent"})
 		w.send(mail{from: "s@back.test", to: []string{fmt.Sprintf("defer%d@other.test", i)}})

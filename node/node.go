@@ -20,6 +20,8 @@ import (
 	"hikyaku/node/events"
 	"hikyaku/node/ingest"
 	"hikyaku/node/mx"
+	"hikyaku/node/replies"
+	"hikyaku/reputation"
 	"hikyaku/scheduler"
 	"hikyaku/spool"
 	"hikyaku/spool/message"
@@ -48,6 +50,9 @@ type Node struct {
 	http     *ingest.HTTPServer
 	trace    *traces
 	pace     *pace
+	replies  *replies.Book
+	again    again
+	news     news
 	rates    *rates
 	surveys  surveys
 	count    counters
@@ -74,7 +79,8 @@ type Node struct {
 // New opens the data directory and builds everything; nothing listens yet.
 func New(cfg Config) (_ *Node, err error) {
 	cfg = cfg.withDefaults()
-	n := &Node{cfg: cfg, name: cfg.Name, hostname: cfg.Hostname, log: cfg.Logger, started: cfg.Now(), began: time.Now(), trace: newTraces(), pace: newPace()}
+	n := &Node{cfg: cfg, name: cfg.Name, hostname: cfg.Hostname, log: cfg.Logger, started: cfg.Now(), began: time.Now(), trace: newTraces(), pace: newPace(),
+		replies: replies.New(reputation.Shipped())}
 	n.root, n.stopWork = context.WithCancel(context.Background())
 	n.count.init()
 	if n.hostname == "" {
@@ -108,6 +114,9 @@ func New(cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	if err := n.openTransfer(); err != nil {
+		return nil, err
+	}
+	if err := n.openNews(); err != nil {
 		return nil, err
 	}
 	n.usePolicy(set)
@@ -213,7 +222,9 @@ func (n *Node) applyPolicy(set *policy.Set) {
 	}
 	n.signers.Store(signers)
 	n.access.SetPolicy(set)
+	n.newRules(set)
 	n.policy.Store(set)
+	n.news.hooks.Apply(set)
 	n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) { s.SetPolicy(now, set) })
 	if c := n.cluster.control; c != nil {
 		c.UsePolicy(set)
@@ -258,6 +269,7 @@ func (n *Node) Run(ctx context.Context) error {
 		enders.Go(func() { n.dispatch.endLoop(n.root) })
 	}
 	enders.Go(func() { n.days.loop(n.root) })
+	enders.Go(func() { n.news.list.Run(n.root) })
 	err = n.recover(ctx)
 	if err == nil {
 		loops.Go(func() { n.mover.run(loopCtx) })
@@ -292,9 +304,11 @@ func (n *Node) listen() error {
 		return err
 	}
 	if n.http != nil {
-		return n.http.Start()
+		if err := n.http.Start(); err != nil {
+			return err
+		}
 	}
-	return nil
+	return n.listenForNews()
 }
 
 // recover makes the spool's queues, holds and jobs known to the scheduler. It
@@ -363,7 +377,7 @@ func (n *Node) shutters() []func(context.Context) error {
 	if n.http != nil {
 		s = append(s, n.http.Shutdown)
 	}
-	return s
+	return append(s, n.news.shutters()...)
 }
 
 // Close flushes and closes what New opened. Call it after Run has returned.
@@ -371,7 +385,7 @@ func (n *Node) Close() error {
 	n.stopWork()
 	n.tasks.shut()
 	n.commits.shut()
-	var errs []error
+	errs := []error{n.news.close()}
 	if n.events != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		// A log that cannot be flushed now is refilled from the outbox at the

@@ -171,7 +171,7 @@ func (o *outbound) chargeOne(reply *message.Reply, ended delivery.Ended) {
 		f := ended.Failures[len(ended.Failures)-1]
 		host = f.Host + " " + f.Addr
 	}
-	o.d.n.deferDelivery(v.Delivery, v.Carrier, o.lane.Source, host, *reply)
+	o.d.n.deferDelivery(v.Delivery, v.Carrier, o.lane, host, *reply)
 }
 
 // Next is delivery.Work.
@@ -184,6 +184,8 @@ func (o *outbound) Next(ctx context.Context, wait time.Duration) (*delivery.Job,
 			return job, true
 		case gotEnd:
 			return nil, false
+		case gotSuppressed:
+			continue
 		}
 		now := o.d.n.now()
 		if !now.Before(deadline) {
@@ -210,8 +212,11 @@ func (o *outbound) Next(ctx context.Context, wait time.Duration) (*delivery.Job,
 
 // TryNext is delivery.Work.
 func (o *outbound) TryNext() (*delivery.Job, bool) {
-	job, got, _ := o.pull(false)
-	return job, got == gotJob
+	for {
+		if job, got, _ := o.pull(false); got != gotSuppressed {
+			return job, got == gotJob
+		}
+	}
 }
 
 // got is what a pull brought.
@@ -220,7 +225,8 @@ type got uint8
 const (
 	gotNothing got = iota // at the moment
 	gotJob
-	gotEnd // the session shall end
+	gotEnd        // the session shall end
+	gotSuppressed // what was given out needs no session; there may be more
 )
 
 // pull asks the scheduler. With wait, a session that gets nothing is noted as
@@ -267,8 +273,16 @@ func (o *outbound) pull(wait bool) (*delivery.Job, got, time.Time) {
 		}
 		return nil, gotEnd, time.Time{}
 	}
+	if d.n.anySuppressed(disp.Delivery) {
+		d.with(func(s *scheduler.Scheduler, now time.Time) {
+			s.PutBack(now, disp.Delivery) // nothing was sent, so nothing is spent
+			s.Take(now, disp.Delivery)
+		})
+		d.n.endSuppressed(disp.Delivery)
+		return nil, gotSuppressed, time.Time{}
+	}
 	d.n.count.dispatched[disp.Delivery.Queue.Priority].Add(1)
-	return d.n.newAttempt(disp, o.lane.Source, now), gotJob, retry
+	return d.n.newAttempt(disp, o.lane, now), gotJob, retry
 }
 
 // current reports whether the session is still what policy wants: TLS, login,

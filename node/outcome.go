@@ -8,6 +8,8 @@ import (
 
 	"hikyaku/node/delivery"
 	"hikyaku/node/notice"
+	"hikyaku/reputation"
+	"hikyaku/scheduler"
 	"hikyaku/spool"
 	"hikyaku/spool/message"
 )
@@ -35,6 +37,9 @@ type ending struct {
 	at       time.Time             // when; zero when nobody was
 	tell     [4][]notice.Recipient // by notice.Kind
 	tally    tally
+	site     string    // of the lane
+	marks    []mark    // what the replies meant
+	found    []finding // what they say of addresses
 
 	after  func(error) // of commit; may be nil
 	stored func(error) // settle, bound once
@@ -68,12 +73,12 @@ func (n *Node) begin(d *message.Delivery, m *message.Message) *ending {
 // the spool has it, then of settle.
 func (e *ending) release() {
 	const keep = 64 // recipients; more are rare
-	final, left := e.t.Final, e.left
+	final, left, marks := e.t.Final, e.left, e.marks
 	clear(final)
 	if cap(final) > keep || cap(left) > keep {
 		final, left = nil, nil
 	}
-	*e = ending{t: spool.Transition{Final: final[:0]}, left: left[:0], stored: e.stored}
+	*e = ending{t: spool.Transition{Final: final[:0]}, left: left[:0], marks: marks[:0], stored: e.stored}
 	endings.Put(e)
 }
 
@@ -91,8 +96,13 @@ var eventOfState = [...]message.EventType{
 
 // final ends recipient i.
 func (e *ending) final(i int, state message.State, reply message.Reply) {
+	e.finalAs(eventOfState[state], i, state, reply)
+}
+
+// finalAs is final with an event of another type.
+func (e *ending) finalAs(typ message.EventType, i int, state message.State, reply message.Reply) {
 	e.t.Final = append(e.t.Final, spool.Final{Recipient: e.d.Recipients[i].Address, State: state, Reply: reply, At: e.now, Attempts: e.event.Attempt})
-	e.emit(eventOfState[state], i, reply)
+	e.emit(typ, i, reply)
 	e.tally.final(state)
 	switch state {
 	case message.Bounced, message.Expired:
@@ -150,14 +160,19 @@ func (e *ending) settled(err error, submits []*spool.Submission) {
 		// Counted only now, so that the counters say what the event log says.
 		n.count.settled(&e.tally, e.event.Carrier, &e.event.Stages)
 		e.signal()
+		e.countReplies()
+		e.feed()
 		n.dispatch.parted.set(d.ID, e.parts) // before anybody else can have it
 		n.dispatch.done(d, e.t.Next, e.event.Carrier)
 		for _, s := range submits {
 			n.count.accepted(s.Message.Tenant, len(s.Deliveries[0].Recipients), s.Message.Size())
 			n.handOver(s.Message, s.Deliveries)
 		}
-		if e.t.Next == nil && e.m.Deliveries == 1 {
-			n.content.drop(d.ID.Message)
+		if e.t.Next == nil {
+			n.again.forget(d.ID)
+			if e.m.Deliveries == 1 {
+				n.content.drop(d.ID.Message)
+			}
 		}
 	case errors.Is(err, spool.ErrGone):
 		// Somebody else moved it. What the spool says counts.
@@ -186,6 +201,7 @@ func (n *Node) finish(a *attempt, r *delivery.Result) {
 	e := n.begin(d, a.content.msg)
 	e.event.Attempt = d.Attempts + 1
 	e.event.Carrier, e.event.Source, e.event.SourceAddr = a.carrier, a.source, r.SourceAddr
+	e.site = a.site
 	e.event.Host, e.event.HostAddr, e.event.TLS = r.Host, r.HostAddr, r.TLS
 	e.host, e.addr, e.at = r.Host, r.HostAddr, e.now
 	total := e.event.Stages.Total
@@ -199,7 +215,7 @@ func (n *Node) finish(a *attempt, r *delivery.Result) {
 
 // deferDelivery reschedules a delivery that could not be attempted as such: no
 // host took a connection, or the name could not be looked up.
-func (n *Node) deferDelivery(d *message.Delivery, carrier, source, host string, reply message.Reply) {
+func (n *Node) deferDelivery(d *message.Delivery, carrier string, lane scheduler.Lane, host string, reply message.Reply) {
 	n.deciding.RLock()
 	defer n.deciding.RUnlock()
 	m, err := n.metaOf(d)
@@ -208,12 +224,15 @@ func (n *Node) deferDelivery(d *message.Delivery, carrier, source, host string, 
 	}
 	e := n.begin(d, m)
 	e.event.Attempt = d.Attempts + 1
-	e.event.Carrier, e.event.Source, e.event.Host = carrier, source, host
+	e.event.Carrier, e.event.Source, e.event.Host = carrier, lane.Source, host
+	e.site = lane.Site
 	e.host, e.at = host, e.now
 	e.tally.attempt = true
-	deferred := make([]delivery.RecipientReply, len(d.Recipients))
+	v := e.judge(&reply)
+	e.heed(&reply, &v)
+	deferred := make([]deferral, len(d.Recipients))
 	for i := range d.Recipients {
-		deferred[i] = delivery.RecipientReply{Index: i, Reply: reply}
+		deferred[i] = deferral{delivery.RecipientReply{Index: i, Reply: reply}, v}
 		e.stays(i, &reply)
 		e.replied(&reply)
 	}
@@ -223,7 +242,7 @@ func (n *Node) deferDelivery(d *message.Delivery, carrier, source, host string, 
 
 // sort gives each recipient its outcome and reports whether some were
 // deferred. Deferred events wait for the next due time, so they come last.
-func (e *ending) sort(r *delivery.Result) (deferred []delivery.RecipientReply) {
+func (e *ending) sort(r *delivery.Result) (deferred []deferral) {
 	next := 0
 	var before, now []int // deferred: before this part of the delivery (those behind the offer), and in it
 	skip := func(to int) {
@@ -240,22 +259,27 @@ func (e *ending) sort(r *delivery.Result) (deferred []delivery.RecipientReply) {
 		skip(rr.Index)
 		next = rr.Index + 1
 		e.replied(&rr.Reply)
-		switch rr.Reply.Class() {
-		case message.Success:
+		v := e.judge(&rr.Reply)
+		e.heed(&rr.Reply, &v)
+		e.says(&v)
+		switch {
+		case v.Category == reputation.Delivered:
 			e.final(rr.Index, message.Delivered, rr.Reply)
 			if !r.DSNRelayed {
 				e.wants(notice.Relayed, rr.Index, rr.Reply)
 			}
-		case message.Permanent:
+		case v.Final:
 			e.final(rr.Index, message.Bounced, rr.Reply)
+			e.suppress(rr.Index, &rr.Reply, &v)
 		default:
-			deferred = append(deferred, *rr)
+			deferred = append(deferred, deferral{*rr, v})
 			now = append(now, rr.Index)
 			if e.last == nil {
 				e.last = &rr.Reply
 			}
 		}
 	}
+	e.says(nil)
 	skip(len(e.d.Recipients))
 	e.fresh = len(e.left)
 	e.left = append(append(e.left, before...), now...)
@@ -264,7 +288,7 @@ func (e *ending) sort(r *delivery.Result) (deferred []delivery.RecipientReply) {
 
 // stay decides about those that were not ended: they wait for the next
 // attempt, or nothing follows because a cancel came meanwhile.
-func (e *ending) stay(deferred []delivery.RecipientReply) {
+func (e *ending) stay(deferred []deferral) {
 	if len(e.left) == 0 {
 		return
 	}
@@ -272,13 +296,16 @@ func (e *ending) stay(deferred []delivery.RecipientReply) {
 	if v == nil {
 		e.reschedule(deferred)
 	}
-	for _, rr := range deferred {
+	for i := range deferred {
+		rr := &deferred[i]
+		e.says(&rr.verdict)
 		e.emit(message.EventDeferred, rr.Index, rr.Reply)
 		e.tally.deferred++
 		if v == nil {
-			e.delayed(rr)
+			e.delayed(rr.RecipientReply)
 		}
 	}
+	e.says(nil)
 	if v != nil {
 		for _, i := range e.left {
 			e.final(i, v.state, v.reply(e.d))
@@ -290,7 +317,7 @@ func (e *ending) stay(deferred []delivery.RecipientReply) {
 // not attempted and it is not for the peer's sake that they were not (it took
 // some and had no room for the rest, or a budget keeps them: outbound_rest.go);
 // else all wait together for the retry.
-func (e *ending) reschedule(deferred []delivery.RecipientReply) {
+func (e *ending) reschedule(deferred []deferral) {
 	next := e.d.Clone()
 	next.Recipients = make([]message.Recipient, len(e.left))
 	for at, i := range e.left {
@@ -299,7 +326,12 @@ func (e *ending) reschedule(deferred []delivery.RecipientReply) {
 	if e.last != nil {
 		next.Last = &message.LastAttempt{At: e.now, Source: e.event.Source, Host: e.tried(), Reply: *e.last}
 	}
-	e.event.NextDue = e.now.Add(e.n.retryAfter(&e.d.Queue, e.event.Carrier, int(next.Attempts)+1)).Truncate(time.Microsecond)
+	wait := waitOf(e.n.retryAfter(&e.d.Queue, e.event.Carrier, int(next.Attempts)+1), next.Attempts, deferred)
+	anew := e.onNewConnection(deferred)
+	if anew {
+		wait = reconnectWait
+	}
+	e.event.NextDue = e.now.Add(wait).Truncate(time.Microsecond)
 	atOnce := e.fresh > 0 && (len(deferred) == 0 || e.withheld && !e.n.dispatch.parted.full())
 	if atOnce {
 		// It keeps its place in the queue: no wait, and no attempt is used up.
@@ -308,7 +340,9 @@ func (e *ending) reschedule(deferred []delivery.RecipientReply) {
 			e.parts = e.fresh
 		}
 	} else {
-		next.Attempts = uint16(min(int(next.Attempts)+1, math.MaxUint16))
+		if !anew {
+			next.Attempts = uint16(min(int(next.Attempts)+1, math.MaxUint16))
+		}
 		next.Due = e.event.NextDue
 	}
 	// Nothing is due after its expiry: it ends then, not at the retry after.

@@ -43,18 +43,27 @@ func (a *attempt) Prepare(ctx context.Context) ([][]byte, error) {
 			return nil, err
 		}
 	}
+	added := a.added(raw)
 	signers := a.n.signers.Load()
 	if m.HeaderFrom == "" || !signers.Signs(m.HeaderFrom) {
-		a.pieces[0] = raw
-		return a.pieces[:1], nil
+		if added == nil {
+			a.pieces[0] = raw
+			return a.pieces[:1], nil
+		}
+		a.pieces = [2][]byte{added, raw}
+		return a.pieces[:], nil
 	}
-	sig, err := signers.AppendSignature(nil, m.HeaderFrom, a.n.now(), raw)
+	signed := raw
+	if added != nil {
+		signed = append(added, raw...) // a signature is over one piece
+	}
+	sig, err := signers.AppendSignature(nil, m.HeaderFrom, a.n.now(), signed)
 	if err != nil {
 		// An unsigned message of a signed domain would fail DMARC: wait for
 		// the operator rather than send it (carriers.md 2).
 		return nil, &delivery.ContentError{Reply: message.Fail(451, message.Enhanced{Class: 4, Subject: 7, Detail: 5}, message.PhasePolicy, message.FaultLocal, "signing failed: "+err.Error())}
 	}
-	a.pieces = [2][]byte{sig, raw}
+	a.pieces = [2][]byte{sig, signed}
 	return a.pieces[:], nil
 }
 

@@ -38,7 +38,7 @@ func (n *Node) wayTo(ctx context.Context, dest string) (*way, *message.Reply) {
 	if reply != nil {
 		return nil, reply
 	}
-	_, w.carrier = set.CarrierFor(route, dest, w.answer.Names, hostAddresses(w.answer)...)
+	_, w.carrier = set.CarrierFor(route, dest, w.answer.Names)
 	w.site = w.answer.Site
 	if route != nil {
 		// A route has settings of its own, so its connections are never shared
@@ -46,14 +46,6 @@ func (n *Node) wayTo(ctx context.Context, dest string) (*way, *message.Reply) {
 		w.site = "route " + name + ": " + w.site
 	}
 	return w, nil
-}
-
-// hostAddresses are those of all hosts that have some.
-func hostAddresses(a *mx.Answer) (addrs []netip.Addr) {
-	for i := range a.Hosts {
-		addrs = append(addrs, a.Hosts[i].Addrs...)
-	}
-	return addrs
 }
 
 // addressesFor is the carrier's choice of address family as far as it is known
@@ -78,7 +70,6 @@ type terms struct {
 	password             policy.Secret
 	authPlaintext        bool
 	networks             string // that the route allows
-	oddAsGiven           bool   // policy.Carrier.OddLocalParts
 }
 
 // termsOf reads a session's terms from policy.
@@ -95,8 +86,7 @@ func (n *Node) termsOf(set *policy.Set, source, carrier string, route *policy.Ro
 	if c == nil {
 		c = set.Carriers[policy.DefaultName]
 	}
-	t = terms{ehlo: src.EHLO, addresses: c.Addresses, messages: c.MessagesPerConnection, recipients: c.RecipientsPerConnection, idle: c.IdleTimeout.D(),
-		oddAsGiven: c.OddLocalParts == policy.OddAsGiven}
+	t = terms{ehlo: src.EHLO, addresses: c.Addresses, messages: c.MessagesPerConnection, recipients: c.RecipientsPerConnection, idle: c.IdleTimeout.D()}
 	if t.ehlo == "" {
 		t.ehlo = n.hostname
 	}
@@ -139,7 +129,7 @@ func (n *Node) target(ctx context.Context, o *outbound) (*delivery.Target, *mess
 	t := &delivery.Target{
 		Port: n.cfg.Delivery.Port, Addresses: c.addresses, AllowNetworks: n.cfg.Delivery.AllowNetworks, RootCAs: n.cfg.Delivery.RootCAs,
 		EHLO: o.ehloName(c.ehlo), Source: c.source, MessagesPerConnection: c.messages, RecipientsPerConnection: c.recipients,
-		IdleTimeout: c.idle, Timeouts: n.cfg.Delivery.Timeouts, TLS: c.tls, OddAsGiven: c.oddAsGiven,
+		IdleTimeout: c.idle, Timeouts: n.cfg.Delivery.Timeouts, TLS: c.tls,
 		Username: c.username, Password: c.password, AuthPlaintext: c.authPlaintext,
 	}
 	if o.hold != nil {
@@ -171,19 +161,21 @@ type attempt struct {
 	err        error // why there is no content
 	carrier    string
 	source     string
+	site       string
 	dispatched time.Time
 	rendered   *[]byte   // of renderBuffers, from Prepare to release
 	pieces     [2][]byte // what Prepare gave
 }
 
-func (n *Node) newAttempt(d scheduler.Dispatch, source string, now time.Time) *delivery.Job {
-	a := &attempt{n: n, delivery: d.Delivery, carrier: d.Carrier, source: source, dispatched: now}
+func (n *Node) newAttempt(d scheduler.Dispatch, l scheduler.Lane, now time.Time) *delivery.Job {
+	a := &attempt{n: n, delivery: d.Delivery, carrier: d.Carrier, source: l.Source, site: l.Site, dispatched: now}
 	a.content, a.err = n.contentOf(d.Delivery.ID.Message)
 	if a.err != nil {
 		m, _ := n.metaOf(d.Delivery) // what is known; the error is in the outcome
 		a.content = &content{msg: m}
 	}
 	m := a.content.msg
-	a.job = delivery.Job{Delivery: d.Delivery, Content: a, Sender: m.Sender, Body: m.Body, UTF8: m.UTF8, Return: m.Return, EnvID: m.EnvID, MaxRecipients: d.MaxRecipients, Offer: n.dispatch.parted.of(d.Delivery.ID)}
+	a.job = delivery.Job{Delivery: d.Delivery, Content: a, Sender: m.Sender, Body: m.Body, UTF8: m.UTF8, Return: m.Return, EnvID: m.EnvID, MaxRecipients: d.MaxRecipients, Offer: n.dispatch.parted.of(d.Delivery.ID),
+		SenderOf: a.senderOf(n.returnPath(m))}
 	return &a.job
 }

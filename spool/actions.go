@@ -85,6 +85,11 @@ func (s *Store) DeleteAction(ctx context.Context, id string, events ...byte) err
 	})
 }
 
+// Record makes events durable that belong to no transition: what came back later.
+func (s *Store) Record(ctx context.Context, events []byte) error {
+	return s.writeEvents(ctx, events, func(*pebble.Batch) error { return nil })
+}
+
 // writeEvents is write with events for the outbox.
 func (s *Store) writeEvents(ctx context.Context, events []byte, fn func(b *pebble.Batch) error) error {
 	if err := s.enterWrite(); err != nil {

@@ -2,10 +2,13 @@ package delivery_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,7 +20,7 @@ import (
 
 // host is a receiver that says its banner and, if that is 220, takes all mail,
 // at most most recipients in one transaction. It notes the MAIL commands.
-func host(c *memConn, banner string, most int, mails *int) {
+func host(c net.Conn, banner string, most int, mails *int) {
 	defer c.Close()
 	in := &lines{bufio.NewReader(c)}
 	say := func(format string, args ...any) { fmt.Fprintf(c, format+"\r\n", args...) }
@@ -126,6 +129,59 @@ func TestOnlyTheRecipientsOfTheOfferAreAttempted(t *testing.T) {
 		nw.wg.Wait()
 		if got := work.results[j]; strings.Count(got, "250 taken") != 2 || !strings.Contains(got, "2: not attempted") {
 			t.Errorf("got\n%s", got)
+		}
+	})
+}
+
+// envelope finds the addresses of an envelope.
+var envelope = regexp.MustCompile(`(?:MAIL FROM|RCPT TO):<([^>]*)>`)
+
+// overheard is a connection whose peer's words are kept.
+type overheard struct {
+	net.Conn
+	in io.Reader
+}
+
+func (o overheard) Read(p []byte) (int, error) { return o.in.Read(p) }
+
+// TestEachRecipientHasItsSender: with SenderOf each recipient goes in a
+// transaction of its own, from its own envelope sender, over what policy and
+// peer would take at once.
+func TestEachRecipientHasItsSender(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var heard bytes.Buffer
+		nw := &network{serve: func(_ int, c *memConn) { host(overheard{c, io.TeeReader(c, &heard)}, "220 mx", 9, new(int)) }}
+		j := makeJob("s@a.example", []string{"r0@b.example", "r1@b.example", "r2@b.example"}, "Subject: x\r\n\r\nx\r\n")
+		j.SenderOf = func(i int) string { return fmt.Sprintf("b-%d@back.example", i) }
+		work := &fixedWork{jobs: []*delivery.Job{j}}
+		delivery.New(delivery.Options{Dial: nw.dial}).NewSession(sinkTarget(), work).Run(context.Background())
+		nw.wg.Wait()
+		var envelopes []string
+		for _, m := range envelope.FindAllStringSubmatch(heard.String(), -1) {
+			envelopes = append(envelopes, m[1])
+		}
+		want := []string{"b-0@back.example", "r0@b.example", "b-1@back.example", "r1@b.example", "b-2@back.example", "r2@b.example"}
+		if !slices.Equal(envelopes, want) {
+			t.Errorf("envelopes %q, want %q\n%s", envelopes, want, work.results[j])
+		}
+		if got := work.results[j]; strings.Count(got, "250 taken") != 3 {
+			t.Errorf("got\n%s", got)
+		}
+	})
+}
+
+// TestSenderOfThatIsNoAddress: it ends the job, and nothing of it is sent.
+func TestSenderOfThatIsNoAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mails := 0
+		nw := &network{serve: func(_ int, c *memConn) { host(c, "220 mx", 9, &mails) }}
+		j := makeJob("s@a.example", []string{"r0@b.example"}, "Subject: x\r\n\r\nx\r\n")
+		j.SenderOf = func(int) string { return "x>\r\nRCPT TO:<y@z" }
+		work := &fixedWork{jobs: []*delivery.Job{j}}
+		delivery.New(delivery.Options{Dial: nw.dial}).NewSession(sinkTarget(), work).Run(context.Background())
+		nw.wg.Wait()
+		if mails != 0 || !strings.Contains(work.results[j], "553") && !strings.Contains(work.results[j], "501") && !strings.Contains(work.results[j], "550") {
+			t.Errorf("%d transactions; got\n%s", mails, work.results[j])
 		}
 	})
 }

@@ -82,7 +82,14 @@ func (s *Session) prepare(job *Job) *Result {
 func (s *Session) addresses(r *Result) bool {
 	job := r.Job
 	needUTF8 := job.UTF8
-	if job.Sender != "" {
+	if job.SenderOf != nil {
+		for i := range job.offered() {
+			if err := smtp.CheckAddress(job.SenderOf(i), false); err != nil {
+				r.settleAll(addressReply(err, enhBadSender, message.PhaseMail))
+				return false
+			}
+		}
+	} else if job.Sender != "" {
 		if err := smtp.CheckAddress(job.Sender, s.caps.SMTPUTF8); err != nil {
 			r.settleAll(addressReply(err, enhBadSender, message.PhaseMail))
 			return false

@@ -62,7 +62,11 @@ func (s *Session) appendMail(tx *transaction) {
 	if s.wire.mail == 0 {
 		s.wire.mail = len(b) + 1
 	}
-	b, err := smtp.AppendMail(b, tx.r.Job.Sender, tx.r.mail)
+	sender := tx.r.Job.Sender
+	if of := tx.r.Job.SenderOf; of != nil {
+		sender = of(tx.rcpts[0])
+	}
+	b, err := smtp.AppendMail(b, sender, tx.r.mail)
 	if err != nil {
 		panic("BUG: a sender that was checked: " + err.Error())
 	}
@@ -71,9 +75,9 @@ func (s *Session) appendMail(tx *transaction) {
 
 func (s *Session) appendRcpt(tx *transaction, i int) {
 	to := &tx.r.Job.Delivery.Recipients[i]
-	p := smtp.RcptParams{QuoteOdd: !s.target.OddAsGiven}
+	var p smtp.RcptParams
 	if s.caps.DSN {
-		p.Notify, p.ORcpt = to.Notify, to.ORcpt
+		p = smtp.RcptParams{Notify: to.Notify, ORcpt: to.ORcpt}
 	}
 	b, err := smtp.AppendRcpt(s.wire.buffer(), to.Address, tx.r.mail.SMTPUTF8, p)
 	if err != nil {

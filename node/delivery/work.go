@@ -54,6 +54,10 @@ type Job struct {
 	Delivery *message.Delivery
 	Content  Content
 	Sender   string // "" is the null reverse-path
+	// SenderOf, if set, gives the envelope sender for one recipient, by its place
+	// in Delivery.Recipients, in place of Sender: each goes in a transaction of
+	// its own then. All must be addresses in ASCII.
+	SenderOf func(recipient int) string
 	Body     message.Body
 	UTF8     bool // accepted with SMTPUTF8
 	Return   message.Return
@@ -168,6 +172,9 @@ func (j *Job) offered() []message.Recipient {
 }
 
 func (j *Job) maxRecipients() int {
+	if j.SenderOf != nil {
+		return 1
+	}
 	if j.MaxRecipients > 0 {
 		return j.MaxRecipients
 	}

@@ -1,0 +1,277 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"hikyaku/controlplane/exchange"
+	"hikyaku/controlplane/policy"
+	"hikyaku/node/events"
+	"hikyaku/node/feedback"
+	"hikyaku/node/ingest"
+	"hikyaku/node/suppress"
+	"hikyaku/node/webhook"
+	"hikyaku/reputation"
+	tokens "hikyaku/reputation/feedback"
+	"hikyaku/spool/message"
+	"hikyaku/spool/suppression"
+)
+
+// This file joins what happens after mail has left: the list of those who get no
+// more of it, what comes back, and who is told of events.
+
+// FeedbackConfig is how what comes back comes in.
+type FeedbackConfig struct {
+	Keys *tokens.Keys
+	// SMTP takes bounces and complaints, HTTP one-click requests; either may be
+	// missing, for another node may have it.
+	SMTP []ingest.SMTPListener
+	HTTP *FeedbackHTTP
+	// Addresses take complaints beside those at return-path domains.
+	Addresses []string
+	Limits    feedback.Limits
+}
+
+// FeedbackHTTP is the listener of the one-click endpoint.
+type FeedbackHTTP struct {
+	Listen func() (net.Listener, error) // with TLS, if there is any
+}
+
+// news is what the parts have in common.
+type news struct {
+	store    *suppression.Store
+	list     *suppress.List
+	hooks    *webhook.Hooks
+	receiver *feedback.Receiver // nil: nothing comes back here
+	smtp     []*ingest.SMTPServer
+	http     *http.Server
+	serving  sync.WaitGroup
+}
+
+func (n *Node) openNews() (err error) {
+	x := &n.news
+	x.store, err = suppression.Open(suppression.Options{Dir: filepath.Join(n.cfg.DataDir, "suppression"), Logger: n.log, UnsafeNoSync: n.cfg.Spool.UnsafeNoSync})
+	if err != nil {
+		return fmt.Errorf("suppression list: %w", err)
+	}
+	o := suppress.Options{Name: n.name, Store: x.store, Policy: n.policy.Load, Logger: n.log}
+	if t := n.cfg.Transfer; t != nil && n.cfg.Members != nil {
+		o.Members, o.Address, o.Client = n.cfg.Members, t.Address, t.Client
+	}
+	if x.list, err = suppress.New(o); err != nil {
+		return err
+	}
+	x.hooks, err = webhook.New(webhook.Options{Node: n.name, Store: n.spool.NodeID(), Log: hookLog{n.events}, Dir: filepath.Join(n.cfg.DataDir, "webhooks"),
+		Version: n.cfg.Version, Logger: n.log, Roots: n.cfg.Delivery.RootCAs})
+	if err != nil {
+		return err
+	}
+	return n.openFeedback()
+}
+
+func (n *Node) openFeedback() (err error) {
+	c, x := n.cfg.Feedback, &n.news
+	if c == nil {
+		return nil
+	}
+	x.receiver, err = feedback.New(feedback.Options{Keys: c.Keys, Policy: n.policy.Load, Addresses: c.Addresses, Limits: c.Limits, Logger: n.log, Now: n.now, Handle: n.comesBack})
+	if err != nil {
+		return err
+	}
+	for _, l := range c.SMTP {
+		s, err := FeedbackSMTP(l, x.receiver, n.hostname, n.log)
+		if err != nil {
+			return err
+		}
+		x.smtp = append(x.smtp, s)
+	}
+	if c.HTTP != nil {
+		x.http = &http.Server{Handler: x.receiver.OneClick(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	}
+	return nil
+}
+
+// listenForNews opens the listeners of what comes back.
+func (n *Node) listenForNews() error {
+	x := &n.news
+	for _, s := range x.smtp {
+		if err := s.Start(); err != nil {
+			return err
+		}
+	}
+	if x.http == nil {
+		return nil
+	}
+	l, err := n.cfg.Feedback.HTTP.Listen()
+	if err != nil {
+		return fmt.Errorf("one-click listener: %w", err)
+	}
+	x.serving.Go(func() {
+		if err := x.http.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			n.log.Error("one-click listener ended", "error", err)
+		}
+	})
+	return nil
+}
+
+// newsShutters end the listeners.
+func (x *news) shutters() (list []func(context.Context) error) {
+	for _, s := range x.smtp {
+		list = append(list, s.Shutdown)
+	}
+	if x.http != nil {
+		list = append(list, func(ctx context.Context) error {
+			err := x.http.Shutdown(ctx)
+			x.serving.Wait()
+			return err
+		})
+	}
+	return list
+}
+
+func (x *news) close() error {
+	if x.hooks != nil {
+		x.hooks.Close()
+	}
+	if x.store != nil {
+		return x.store.Close()
+	}
+	return nil
+}
+
+// comesBack makes one piece of news durable: its event, and what follows for
+// the list. It annotates; the recipient's end is in the ledger and stays.
+func (n *Node) comesBack(ctx context.Context, f *feedback.Feedback) error {
+	e := message.Event{Type: f.Type, Time: f.Time, ID: f.Delivery, Node: n.name, Tenant: f.Tenant, Stream: f.Stream, Recipient: f.Recipient,
+		Host: f.Host, Reply: f.Reply, Via: f.Via, From: f.From}
+	if e.Type == message.EventComplained {
+		e.Rule = f.Kind
+	}
+	dest, err := ingest.Destination(f.Recipient)
+	if err != nil {
+		return nil // no address of ours: nothing can follow, and nothing ever will
+	}
+	e.Destination, e.Carrier = dest, n.carrierOf(ctx, dest)
+	var v reputation.Verdict
+	if f.Type == message.EventLateBounce {
+		if e.Reply.Code == 0 { // a report without the remote's own words
+			e.Reply.Code, e.Reply.Enhanced = 550, f.Status
+		}
+		v = n.replies.Judge(e.Carrier, &e.Reply)
+		e.Category, e.Rule = string(v.Category), v.Rule
+	}
+	if err := n.spool.Record(ctx, e.AppendJSON(nil)); err != nil {
+		return err
+	}
+	t := exchange.Tally{Carrier: e.Carrier, Tenant: e.Tenant, Stream: e.Stream, N: 1}
+	switch f.Type {
+	case message.EventLateBounce:
+		t.Category = string(v.Category)
+		if !f.Forwarded { // else the mailbox that failed is not the recipient's own
+			n.news.list.Feed(&v, &e)
+		}
+	case message.EventComplained:
+		t.Category = "complained"
+		_, err = n.news.list.Note(suppress.Told{Kind: suppression.Complaint, Tenant: f.Tenant, Address: f.Recipient, Stream: f.Stream, Reason: cmp.Or(f.Kind, "complaint") + " by " + f.Via, Event: f.Delivery.String()})
+	case message.EventUnsubscribed:
+		_, err = n.news.list.Note(suppress.Told{Kind: suppression.Unsubscribe, Tenant: f.Tenant, Address: f.Recipient, Stream: f.Stream, Reason: "unsubscribed by " + f.Via, Event: f.Delivery.String()})
+	}
+	if t.Category != "" {
+		n.replies.Count(t)
+	}
+	return err
+}
+
+// carrierLookup is how long news waits for DNS to say whose recipient it was.
+const carrierLookup = 3 * time.Second
+
+// carrierOf is the carrier of a destination, by its hosts if they can be found
+// in time.
+func (n *Node) carrierOf(ctx context.Context, dest string) string {
+	ctx, cancel := context.WithTimeout(ctx, carrierLookup)
+	defer cancel()
+	if w, reply := n.wayTo(ctx, dest); reply == nil {
+		return w.carrier
+	}
+	set := n.policy.Load()
+	route, _ := set.RouteOf(dest)
+	_, carrier := set.CarrierFor(route, dest, nil)
+	return carrier
+}
+
+// Suppressions is the list of those who get no mail.
+func (n *Node) Suppressions() *suppress.List { return n.news.list }
+
+// Webhooks are the webhooks of this node.
+func (n *Node) Webhooks() *webhook.Hooks { return n.news.hooks }
+
+// Unclassified are replies that no rule knows, in groups, and how many found no
+// room among them.
+func (n *Node) Unclassified() any {
+	groups, lost := n.replies.Unclassified()
+	return struct {
+		Groups any   `json:"groups"`
+		Lost   int64 `json:"lost"`
+	}{groups, lost}
+}
+
+// hookLog is the event log as webhooks see it.
+type hookLog struct{ l *events.Log }
+
+// Open is webhook.Log.
+func (h hookLog) Open(consumer string) (webhook.Reader, error) {
+	r, err := h.l.Reader(consumer, events.FromNow)
+	if err != nil {
+		return nil, err
+	}
+	return hookReader{r}, nil
+}
+
+// Forget is webhook.Log.
+func (h hookLog) Forget(consumer string) error { return h.l.Forget(consumer) }
+
+// Consumers is webhook.Log.
+func (h hookLog) Consumers() []webhook.Consumer {
+	var list []webhook.Consumer
+	for _, c := range h.l.Metrics().Consumers {
+		list = append(list, webhook.Consumer{Name: c.Name, Lost: c.Lost})
+	}
+	return list
+}
+
+// Head is webhook.Log.
+func (h hookLog) Head() uint64 { return h.l.LastSeq() }
+
+type hookReader struct{ r *events.Reader }
+
+// Next is webhook.Reader.
+func (h hookReader) Next(ctx context.Context) (webhook.Block, error) {
+	b, err := h.r.Next(ctx)
+	if err != nil {
+		return webhook.Block{}, err
+	}
+	return webhook.Block{Lines: b.Lines, First: b.First, Last: b.Last, Commit: func() error { return h.r.Commit(b) }}, nil
+}
+
+// Close is webhook.Reader.
+func (h hookReader) Close() { h.r.Close() }
+
+// newRules makes the rules of a policy. What is wrong with them was refused when
+// they were applied; what a newer control plane took and this node does not know
+// is left out, and said.
+func (n *Node) newRules(set *policy.Set) {
+	rules, problems := reputation.Compile(set.ReplyRules)
+	for _, p := range problems {
+		n.log.Error("a reply rule is left out", "problem", p.String())
+	}
+	if rules != nil {
+		n.replies.SetRules(rules)
+	}
+}

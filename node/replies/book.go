@@ -1,0 +1,121 @@
+package replies
+
+import (
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+
+	"hikyaku/controlplane/exchange"
+	"hikyaku/reputation"
+	"hikyaku/spool/message"
+)
+
+// Judge says what a reply means: *reputation.Rules.
+type Judge interface {
+	Classify(carrier string, r *message.Reply) reputation.Verdict
+}
+
+const (
+	parts = 16
+	// maxTallies bounds one part: with what gathers the rest, a report is never
+	// over exchange.MaxTallies. Half is room for what was given back.
+	maxTallies = exchange.MaxTallies/parts/2 - 64
+)
+
+// Book is safe for concurrent use.
+type Book struct {
+	rules   atomic.Pointer[Judge]
+	seed    maphash.Seed
+	parts   [parts]part
+	samples samples
+	lanes   lanes
+}
+
+type part struct {
+	mu struct {
+		sync.Mutex
+		counts map[exchange.Tally]uint32 // keys have N 0
+	}
+	_ [40]byte // a cache line for each
+}
+
+// New is an empty book. Rules must be set before Judge is called.
+func New(rules Judge) *Book {
+	b := &Book{seed: maphash.MakeSeed()}
+	for i := range b.parts {
+		b.parts[i].mu.counts = map[exchange.Tally]uint32{}
+	}
+	b.samples.init()
+	b.lanes.init()
+	b.SetRules(rules)
+	return b
+}
+
+// SetRules puts other rules in force.
+func (b *Book) SetRules(rules Judge) { b.rules.Store(&rules) }
+
+// Judge says what a reply means. What we said ourselves is no carrier's word.
+func (b *Book) Judge(carrier string, r *message.Reply) reputation.Verdict {
+	if r.Fault == message.FaultLocal || r.Phase == message.PhasePolicy {
+		return reputation.Verdict{Category: reputation.Local, Final: r.Class() == message.Permanent}
+	}
+	return (*b.rules.Load()).Classify(carrier, r)
+}
+
+// Count adds t.N to what was counted of all its other fields.
+func (b *Book) Count(t exchange.Tally) {
+	n := t.N
+	t.N = 0
+	p := &b.parts[maphash.Comparable(b.seed, t)%parts]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, known := p.mu.counts[t]; !known && len(p.mu.counts) >= maxTallies {
+		t = shorter(p.mu.counts, t)
+	}
+	p.mu.counts[t] += n
+}
+
+// shorter leaves out of t what it takes to find room: jobs and domains are the
+// most by far, sites next.
+func shorter(counts map[exchange.Tally]uint32, t exchange.Tally) exchange.Tally {
+	t.Job, t.Domain, t.Stream = "", "", ""
+	if _, known := counts[t]; known || len(counts) < maxTallies+32 {
+		return t
+	}
+	t.Site, t.Tenant = "", ""
+	if _, known := counts[t]; known || len(counts) < maxTallies+60 {
+		return t
+	}
+	return exchange.Tally{Category: t.Category} // as many as there are categories
+}
+
+// Take returns what was counted since the last call, and begins anew.
+func (b *Book) Take() ([]exchange.Tally, []exchange.Sample) {
+	var all []exchange.Tally
+	for i := range b.parts {
+		p := &b.parts[i]
+		p.mu.Lock()
+		counts := p.mu.counts
+		if len(counts) == 0 { // it stays, and others may add to it from now on
+			p.mu.Unlock()
+			continue
+		}
+		p.mu.counts = make(map[exchange.Tally]uint32, min(len(counts), maxTallies))
+		p.mu.Unlock()
+		for t, n := range counts {
+			t.N = n
+			all = append(all, t)
+		}
+	}
+	if len(all) > exchange.MaxTallies { // not reached: the bounds of the parts are below it
+		all = all[:exchange.MaxTallies]
+	}
+	return all, b.samples.take()
+}
+
+// GiveBack adds what was taken and did not arrive. Samples are not worth it.
+func (b *Book) GiveBack(ts []exchange.Tally) {
+	for i := range ts {
+		b.Count(ts[i])
+	}
+}

@@ -1,0 +1,106 @@
+package replies
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"hikyaku/controlplane/exchange"
+	"hikyaku/reputation"
+	"hikyaku/spool/message"
+)
+
+// samples are replies as they were said, grouped by what is the same in them:
+// those since the last report, and those that no rule knows, for people.
+type samples struct {
+	mu struct {
+		sync.Mutex
+		fresh   map[exchange.Sample]uint32 // keys have N 0
+		strange map[strange]*Group
+		lost    int64 // unclassified replies that found no room
+	}
+}
+
+// maxStrange bounds the groups of unclassified replies.
+const maxStrange = 2000
+
+type strange struct {
+	carrier, phase, enhanced, text string
+	code                           uint16
+}
+
+// Group are unclassified replies that differ in nothing but names and numbers.
+type Group struct {
+	Carrier  string    `json:"carrier"`
+	Phase    string    `json:"phase"`
+	Code     uint16    `json:"code"`
+	Enhanced string    `json:"enhanced,omitempty"`
+	Text     string    `json:"text"`
+	N        int64     `json:"n"`
+	First    time.Time `json:"first"`
+	Last     time.Time `json:"last"`
+}
+
+func (s *samples) init() {
+	s.mu.fresh, s.mu.strange = map[exchange.Sample]uint32{}, map[strange]*Group{}
+}
+
+// Sample notes one reply that was not a success.
+func (b *Book) Sample(now time.Time, carrier, source string, r *message.Reply, v *reputation.Verdict) {
+	if v.Category == reputation.Local || v.Category == reputation.Delivered {
+		return
+	}
+	x := exchange.Sample{Carrier: carrier, Source: source, Category: string(v.Category), Phase: r.Phase.String(), Code: r.Code, Enhanced: r.Enhanced.String(), Text: reputation.Normalise(r.Text)}
+	s := &b.samples
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, known := s.mu.fresh[x]; known || len(s.mu.fresh) < exchange.MaxSamples {
+		s.mu.fresh[x]++
+	}
+	if v.Category != reputation.Unknown {
+		return
+	}
+	k := strange{carrier, x.Phase, x.Enhanced, x.Text, x.Code}
+	g := s.mu.strange[k]
+	if g == nil {
+		if len(s.mu.strange) >= maxStrange {
+			s.mu.lost++
+			return
+		}
+		g = &Group{Carrier: carrier, Phase: x.Phase, Code: x.Code, Enhanced: x.Enhanced, Text: x.Text, First: now}
+		s.mu.strange[k] = g
+	}
+	g.N++
+	g.Last = now
+}
+
+func (s *samples) take() []exchange.Sample {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.mu.fresh) == 0 {
+		return nil
+	}
+	all := make([]exchange.Sample, 0, len(s.mu.fresh))
+	for x, n := range s.mu.fresh {
+		x.N = n
+		all = append(all, x)
+	}
+	clear(s.mu.fresh)
+	return all
+}
+
+// Unclassified are the groups of replies that no rule knows since the node's
+// start, the most frequent first, and how many replies found no room among them.
+func (b *Book) Unclassified() (groups []Group, lost int64) {
+	s := &b.samples
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.mu.strange {
+		groups = append(groups, *g)
+	}
+	slices.SortFunc(groups, func(a, b Group) int {
+		return cmp.Or(cmp.Compare(b.N, a.N), cmp.Compare(a.Carrier, b.Carrier), cmp.Compare(a.Text, b.Text), cmp.Compare(a.Phase, b.Phase), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Enhanced, b.Enhanced))
+	})
+	return groups, s.mu.lost
+}
