@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -25,6 +24,9 @@ const (
 	// operations unless configured otherwise, and as many comparisons, of which
 	// one is for the leader key.
 	batchWrites = 100
+	// batchBytes bounds what they hold together: etcd takes 1.5 MiB unless configured
+	// otherwise. One record alone may be more than this.
+	batchBytes = 768 << 10
 	// maxBatches bounds the writes of one decision; the next one goes on.
 	maxBatches = 20
 	// abreast is how many transactions are under way at once.
@@ -91,6 +93,23 @@ func (o *office) commit(ctx context.Context, ws []write) (int64, error) {
 	return 0, fmt.Errorf("write %d records: %w", len(ws), errConflict)
 }
 
+// batchesOf parts writes into those of one transaction each.
+func batchesOf(ws []write) (batches [][]write) {
+	from, size := 0, 0
+	for i := range ws {
+		n := len(ws[i].key) + len(ws[i].value)
+		if i > from && (i-from == batchWrites || size+n > batchBytes) {
+			batches = append(batches, ws[from:i])
+			from, size = i, 0
+		}
+		size += n
+	}
+	if from < len(ws) {
+		batches = append(batches, ws[from:])
+	}
+	return batches
+}
+
 // commitAll makes changes that do not depend on each other, in batches, some
 // abreast since each waits for the disks of etcd; it logs each, and waits until
 // the tables show them. What conflicts is left to the next decision.
@@ -99,13 +118,10 @@ func (o *office) commitAll(ctx context.Context, ws []write) error {
 		revision int64
 		err      error
 	}
-	var batches [][]write
-	for batch := range slices.Chunk(ws, batchWrites) {
-		if len(batches) == maxBatches {
-			o.poke()
-			break
-		}
-		batches = append(batches, batch)
+	batches := batchesOf(ws)
+	if len(batches) > maxBatches {
+		batches = batches[:maxBatches]
+		o.poke()
 	}
 	results := make([]result, len(batches))
 	slots := make(chan struct{}, abreast)

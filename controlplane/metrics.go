@@ -1,10 +1,13 @@
 package controlplane
 
 import (
+	"maps"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"hikyaku/controlplane/keyspace"
+	"hikyaku/reputation/steer"
 )
 
 // Metrics are what a control plane process counts. Counters begin with the
@@ -34,6 +37,28 @@ type Metrics struct {
 	Sources map[string]int
 	// Unreadable records in etcd, left alone.
 	Unreadable int
+
+	// What was decided about sources and tenants.
+	Steering SteeringMetrics
+}
+
+// SteeringMetrics count since the process began; the gauges are 0 on a process
+// that does not lead.
+type SteeringMetrics struct {
+	Decisions map[string]int64 // by action
+	// Rounds are looks of the controller at what was reported.
+	Rounds               int64
+	LastRound, RoundTime time.Duration // of the last, and of all together
+	// Lost found no room: rows of reports, decisions that were never written, and
+	// snapshots that could not be read.
+	TalliesLost, DecisionsLost, LearntLost int64
+
+	Lanes   map[string]int // courses in force, by state
+	Holds   int
+	Pending int // decisions on their way to etcd
+	Kept    int // decisions in etcd
+	// Controller is what it keeps, and has counted in this term.
+	Controller steer.Metrics
 }
 
 type counters struct {
@@ -41,6 +66,48 @@ type counters struct {
 	decisions, lastDecision, decisionTime        atomic.Int64
 	written, txns, conflicts, etcdErrors         atomic.Int64
 	homeless                                     atomic.Int64
+
+	rounds, lastRound, roundTime           atomic.Int64
+	talliesLost, decisionsLost, learntLost atomic.Int64
+	actions                                struct {
+		sync.Mutex
+		n map[string]int64
+	}
+}
+
+func (m *counters) steered(took time.Duration) {
+	m.rounds.Add(1)
+	m.lastRound.Store(int64(took))
+	m.roundTime.Add(int64(took))
+}
+
+func (m *counters) decidedOn(action string) {
+	m.actions.Lock()
+	defer m.actions.Unlock()
+	if m.actions.n == nil {
+		m.actions.n = map[string]int64{}
+	}
+	m.actions.n[action]++
+}
+
+// steering is what there is to say without leading.
+func (m *counters) steering() SteeringMetrics {
+	m.actions.Lock()
+	defer m.actions.Unlock()
+	return SteeringMetrics{
+		Decisions: maps.Clone(m.actions.n), Rounds: m.rounds.Load(), LastRound: time.Duration(m.lastRound.Load()), RoundTime: time.Duration(m.roundTime.Load()),
+		TalliesLost: m.talliesLost.Load(), DecisionsLost: m.decisionsLost.Load(), LearntLost: m.learntLost.Load(),
+	}
+}
+
+// metrics adds what only the leader knows.
+func (s *steering) metrics(m *SteeringMetrics) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m.Pending = len(s.mu.pending)
+	if s.mu.ctl != nil {
+		m.Controller = s.mu.ctl.Metrics()
+	}
 }
 
 func (m *counters) decided(took time.Duration) {
@@ -57,12 +124,14 @@ func (c *Control) Metrics() Metrics {
 		Exchanges: m.exchanges.Load(), ExchangesRefused: m.refused.Load(), ExchangeBytes: m.exchangeBytes.Load(),
 		Decisions: m.decisions.Load(), LastDecision: time.Duration(m.lastDecision.Load()), DecisionTime: time.Duration(m.decisionTime.Load()),
 		Written: m.written.Load(), Transactions: m.txns.Load(), Conflicts: m.conflicts.Load(), EtcdErrors: m.etcdErrors.Load(),
+		Steering: m.steering(),
 	}
 	o := c.lead()
 	if o == nil {
 		return out
 	}
 	out.Leader, out.Homeless = true, m.homeless.Load()
+	o.steering.metrics(&out.Steering)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.mu.tables == nil {
@@ -76,6 +145,8 @@ func (c *Control) Metrics() Metrics {
 			out.Live++
 		}
 	}
+	out.Steering.Lanes, out.Steering.Kept = t.lanesByState(), len(t.decisions)
+	out.Steering.Holds = len(t.steering[keyspace.TenantSteering].value.Holds)
 	out.Sources = map[string]int{keyspace.Held: 0, keyspace.Releasing: 0, keyspace.Quarantined: 0, keyspace.Free: 0}
 	for _, a := range t.sources {
 		out.Sources[a.value.State]++

@@ -30,6 +30,8 @@ type office struct {
 
 	txnsBefore, conflictsBefore int64 // of this process before the term
 
+	steering *steering
+
 	// allocator is touched by the goroutine of decide alone.
 	allocator *sources.Allocator
 
@@ -74,6 +76,7 @@ func newOffice(c *Control, l keyspace.Leader, term int64, id clientv3.LeaseID, k
 	o.mu.nodes = map[string]*nodeState{}
 	o.mu.alarms = map[string][]string{}
 	o.mu.account = newAccount(o, now)
+	o.steering = newSteering(o)
 	return o
 }
 
@@ -103,6 +106,7 @@ func (o *office) run(ctx context.Context) error {
 	})
 	wg.Go(func() { o.follow(ctx) })
 	wg.Go(func() { o.expireThrottles(ctx) })
+	wg.Go(func() { o.steering.run(ctx) })
 	if err := o.reach(ctx, 1); err == nil {
 		o.decisions(ctx)
 	}
@@ -122,11 +126,16 @@ func (o *office) end() {
 func (o *office) usePolicy(s *policy.Set) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.mu.policy != nil {
+		s = s.WithSteering(o.mu.policy.Steering())
+	}
 	o.mu.policy = s
 	now := time.Now()
+	o.steeredLocked(now)
 	o.limitsLocked(now)
 	o.feedLocked(now)
 	o.poke()
+	o.steering.hurry()
 }
 
 // decisions looks at everything whenever something has changed, and now and then

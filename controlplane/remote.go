@@ -44,6 +44,10 @@ func (c *Control) leaderRoutes(mux *http.ServeMux) {
 	ask("grants", func(_ context.Context, o *office) (any, error) { return o.grants() })
 	ask("leases", func(ctx context.Context, o *office) (any, error) { return o.leases(ctx) })
 	ask("leader", func(_ context.Context, o *office) (any, error) { return o.self() })
+	ask("warm-ups", func(_ context.Context, o *office) (any, error) { return o.warmUps() })
+	orderRoute(c, mux, "scores", func(_ context.Context, o *office, f state.ScoreFilter) (any, error) { return o.scores(f) })
+	orderRoute(c, mux, "undo", func(ctx context.Context, _ *office, u state.Undo) (any, error) { return c.Undo(ctx, u) })
+	orderRoute(c, mux, "lane", func(ctx context.Context, _ *office, s state.SetLane) (any, error) { return c.SetLane(ctx, s) })
 	orderRoute(c, mux, "applied", func(_ context.Context, o *office, revision int64) (any, error) { return o.applied(revision) })
 	orderRoute(c, mux, "drain", func(ctx context.Context, _ *office, order state.Order) (any, error) {
 		return struct{}{}, c.Drain(ctx, order)

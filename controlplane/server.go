@@ -197,6 +197,7 @@ func (o *office) take(b *exchangeBuffer) (*exchange.Answer, *problem) {
 	if !n.at.IsZero() {
 		n.before = now.Sub(n.at)
 	}
+	o.steering.observe(r)
 	n.at, n.told = now, a.Floor
 	n.report, b.report = r, n.report
 	if news(r, &m, a) {

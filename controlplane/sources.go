@@ -40,7 +40,7 @@ func (o *office) decideSources() (ws []write, next time.Time) {
 			ws = append(ws, w)
 		}
 	}
-	o.mu.homes = homes(set, o.mu.tables, in)
+	o.mu.homes = o.refugesLocked(set, homes(set, o.mu.tables, in))
 	return ws, d.Next
 }
 

@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -29,6 +30,9 @@ type tables struct {
 	members  map[string]row[keyspace.Member]
 	sources  map[string]row[keyspace.Assignment]
 	days     map[string]row[keyspace.Day]
+	steering map[string]row[steeringRecord] // by carrier
+	// decisions and learnt are the revisions of records that the tables do not hold.
+	decisions, learnt map[string]int64
 	// unreadable are keys with records that this build cannot read. They are left
 	// alone, and nothing is decided about what they name.
 	unreadable map[string]error
@@ -36,6 +40,20 @@ type tables struct {
 	// What the ledger of budgets has not been told of yet.
 	membersChanged bool
 	daysChanged    map[string]bool
+	// steeringChanged: what lies over policy is out of date.
+	steeringChanged bool
+}
+
+// steeringRecord is what was decided, and how it is written.
+type steeringRecord struct {
+	keyspace.Steering
+	raw []byte
+}
+
+// UnmarshalJSON keeps the text beside what it says.
+func (r *steeringRecord) UnmarshalJSON(b []byte) error {
+	r.raw = bytes.Clone(b)
+	return json.Unmarshal(b, &r.Steering)
 }
 
 func newTables() *tables {
@@ -44,9 +62,12 @@ func newTables() *tables {
 		members:    map[string]row[keyspace.Member]{},
 		sources:    map[string]row[keyspace.Assignment]{},
 		days:       map[string]row[keyspace.Day]{},
+		steering:   map[string]row[steeringRecord]{},
+		decisions:  map[string]int64{},
+		learnt:     map[string]int64{},
 		unreadable: map[string]error{},
 
-		membersChanged: true, daysChanged: map[string]bool{},
+		membersChanged: true, daysChanged: map[string]bool{}, steeringChanged: true,
 	}
 }
 
@@ -64,6 +85,14 @@ func (t *tables) put(k keyspace.Keys, kv *mvccpb.KeyValue, now time.Time) {
 		err = putRow(t.sources, key[len(k.Source("")):], kv, now)
 	case within(key, k.Day("")):
 		err = putRow(t.days, key[len(k.Day("")):], kv, now)
+	case within(key, k.Steering("")):
+		err = putRow(t.steering, key[len(k.Steering("")):], kv, now)
+	case within(key, k.Decision("")):
+		t.decisions[key[len(k.Decision("")):]] = kv.ModRevision
+		return
+	case within(key, k.Learnt("")):
+		t.learnt[key[len(k.Learnt("")):]] = kv.ModRevision
+		return
 	default:
 		return
 	}
@@ -78,6 +107,7 @@ func (t *tables) note(k keyspace.Keys, key string) {
 	if within(key, k.Day("")) {
 		t.daysChanged[key[len(k.Day("")):]] = true
 	}
+	t.steeringChanged = t.steeringChanged || within(key, k.Steering(""))
 }
 
 func within(key, prefix string) bool { return len(key) > len(prefix) && strings.HasPrefix(key, prefix) }
@@ -107,6 +137,12 @@ func (t *tables) drop(k keyspace.Keys, key string) {
 		delete(t.sources, key[len(k.Source("")):])
 	case within(key, k.Day("")):
 		delete(t.days, key[len(k.Day("")):])
+	case within(key, k.Steering("")):
+		delete(t.steering, key[len(k.Steering("")):])
+	case within(key, k.Decision("")):
+		delete(t.decisions, key[len(k.Decision("")):])
+	case within(key, k.Learnt("")):
+		delete(t.learnt, key[len(k.Learnt("")):])
 	}
 }
 
@@ -121,6 +157,7 @@ func (t *tables) since(old *tables) {
 	keepSeen(t.members, old.members)
 	keepSeen(t.sources, old.sources)
 	keepSeen(t.days, old.days)
+	keepSeen(t.steering, old.steering)
 	for key := range old.days {
 		if _, ok := t.days[key]; !ok {
 			t.daysChanged[key] = true // deleted meanwhile
@@ -141,14 +178,17 @@ func keepSeen[T any](rows, old map[string]row[T]) {
 func (o *office) load(ctx context.Context) (*tables, error) {
 	k := o.c.opt.Keys
 	var gets []clientv3.Op
-	for _, prefix := range []string{k.Node(""), k.Member(""), k.Source(""), k.Day("")} {
+	for _, prefix := range []string{k.Node(""), k.Member(""), k.Source(""), k.Day(""), k.Steering("")} {
 		gets = append(gets, clientv3.OpGet(prefix, clientv3.WithPrefix()))
+	}
+	for _, prefix := range []string{k.Decision(""), k.Learnt("")} { // that they are there is enough
+		gets = append(gets, clientv3.OpGet(prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly()))
 	}
 	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), 3*askTimeout)
 	defer cancel()
 	got, err := o.c.opt.Client.Txn(ctx).Then(gets...).Commit()
 	if err != nil {
-		return nil, fmt.Errorf("read nodes, members, sources and days: %w", err)
+		return nil, fmt.Errorf("read nodes, members, sources, days and decisions: %w", err)
 	}
 	t, now := newTables(), time.Now()
 	t.revision = got.Header.Revision
@@ -223,7 +263,9 @@ func (o *office) setTables(t *tables) {
 
 // tablesMovedLocked wakes those who wait for a revision, and the decisions.
 func (o *office) tablesMovedLocked() {
-	o.feedLocked(time.Now())
+	now := time.Now()
+	o.steeredLocked(now)
+	o.feedLocked(now)
 	close(o.mu.moved)
 	o.mu.moved = make(chan struct{})
 	o.poke()

@@ -44,6 +44,11 @@ const (
 	StateRetired = "retired" // until an operator says otherwise
 )
 
+// States are all of them.
+func States() []string {
+	return []string{StateHealthy, StateWarming, StateSlowed, StateResting, StateBlocked, StateTrial, StateRetired}
+}
+
 // Held says that a tenant's mail, or part of it, waits.
 type Held struct {
 	Until    Instant `json:"until"`
