@@ -57,6 +57,7 @@ type second struct {
 	attempts  uint32
 	delivered uint32
 	signs     uint32 // of too much
+	disliked  uint32 // those of them that speak of reputation
 	conns     uint32
 	blocked   uint32
 	trouble   uint32 // of the network, or theirs
@@ -70,14 +71,15 @@ const ringSlots = 16
 
 // evidence is a sum of seconds.
 type evidence struct {
-	from                                                  instant
-	attempts, delivered, signs, conns, blockeds, troubles uint32
+	from                                                            instant
+	attempts, delivered, signs, disliked, conns, blockeds, troubles uint32
 }
 
 func (v *evidence) add(s *second) {
 	v.attempts += s.attempts
 	v.delivered += s.delivered
 	v.signs += s.signs
+	v.disliked += s.disliked
 	v.conns += s.conns
 	v.blockeds += s.blocked
 	v.troubles += s.trouble
@@ -94,9 +96,12 @@ func (l *lane) fold(t instant, tick int64, span time.Duration) {
 	s := &l.ring[tick%ringSlots]
 	*s = second{
 		tick: tick, span: span, attempts: n.replies(), delivered: n[delivered],
-		signs: n[rate] + n[disliked], conns: n[connections], blocked: n[blocked], trouble: n[network] + n[theirs],
+		signs: n[rate] + n[disliked], disliked: n[disliked], conns: n[connections], blocked: n[blocked], trouble: n[network] + n[theirs],
 	}
 	if g := n[greylist]; g > 0 && l.greylistedForRepute() {
+		s.signs += g
+	}
+	if g := n[rcptRate]; g > 0 && l.manyRcpts() {
 		s.signs += g
 	}
 	// Trouble that meets only a part of the mail is a reason to go slower whatever it
@@ -118,6 +123,13 @@ func (l *lane) greylistedForRepute() bool {
 	minutes, hours := l.win.total(0), l.win.total(1)
 	before, now := hours.replies()-minutes.replies(), minutes.replies()
 	return before >= 200 && hours[greylist]-minutes[greylist] < before/10 && now >= 20 && minutes[greylist] > now/2
+}
+
+// manyRcpts tells recipients who get too much from a source that is too fast:
+// then it is said of many.
+func (l *lane) manyRcpts() bool {
+	n := l.win.total(0)
+	return n[rcptRate] >= 3 && 20*n[rcptRate] >= n.replies()
 }
 
 // last sums the ring over at most so many ticks before and with this one.

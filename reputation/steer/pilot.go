@@ -31,6 +31,9 @@ const (
 	// to longestWait: so probes cost a twentieth, also where carriers punish them.
 	worthCost   = 20
 	longestWait = 6 * time.Hour
+	// pastFor is how long a knee of before is worth going back to at once, when the
+	// one after it does not hold.
+	pastFor = 2 * time.Hour
 	// refusedAll is the part of signs that says that not the excess is refused, but
 	// everything.
 	refusedAll = 0.9
@@ -62,10 +65,12 @@ type pilot struct {
 	probing   bool
 	probeAt   instant
 	wait      time.Duration
-	step      float64       // the next one beyond the knee, in messages a second
-	held      int           // steps beyond it that held
-	told      float64       // the rate of the last raise that was recorded
-	good      float64       // the highest rate that held since it was last too much
+	step      float64 // the next one beyond the knee, in messages a second
+	held      int     // steps beyond it that held
+	told      float64 // the rate of the last raise that was recorded
+	good      float64 // the highest rate that held since it was last too much
+	past      float64 // the knee before one that is far lower, and until when
+	pastAt    instant
 	lost      time.Duration // what falling below the knee has cost, in time at the knee
 	cutShare  float64       // the part of signs at the last decrease, and the rate before it
 	cutFrom   float64
@@ -226,14 +231,14 @@ func (c *Controller) tooFast(e *laneEntry, t instant) bool {
 		return false
 	}
 	l.lastSign, l.probeAt = t, 0
-	if l.lastCut != 0 && t.since(l.lastCut) < 2*l.at.cfg.Every.D() {
+	if l.lastCut != 0 && t.since(l.lastCut) < 2*l.every(l.perSecond, fewMessages) {
 		l.hits++
 	} else {
 		l.hits = 1
 	}
 	l.lastCut = t
 	why := fmt.Sprintf("%d of %d replies said too much (rate or reputation); chance allows %.0f", v.signs, v.attempts, allowed(v.attempts, chance))
-	if share >= refusedAll && (v.attempts >= 5 || l.hits > 1) {
+	if share >= refusedAll && (v.attempts >= 5 || l.hits > 1 || v.disliked >= 2) {
 		c.rest(e, t, "refuses-all", why)
 		return true
 	}
@@ -270,6 +275,9 @@ func (c *Controller) cut(e *laneEntry, t instant, share float64, why string) {
 		to = knee * (1 + keep) / 2
 	}
 	every := l.every(before, sureMessages)
+	if l.knee > 0 && knee < 0.7*l.knee {
+		l.past, l.pastAt = l.knee, t
+	}
 	if l.knee > 0 && math.Abs(knee-l.knee) < (0.1+1/math.Sqrt(knee*every.Seconds()+1))*l.knee {
 		l.wait = min(2*max(l.wait, firstWait*every/2), lastWait*every)
 	} else {
@@ -299,7 +307,15 @@ func (l *lane) every(perSecond float64, messages float64) time.Duration {
 	if perSecond <= 0 {
 		return l.at.cfg.Every.D()
 	}
-	return max(l.at.cfg.Every.D(), time.Duration(min(messages/perSecond, 3600)*float64(time.Second)))
+	return max(l.at.cfg.Every.D(), spanOf(messages, perSecond))
+}
+
+// span is how long so many messages take now.
+func (l *lane) span(messages float64) time.Duration { return spanOf(messages, l.perSecond) }
+
+// spanOf is at most an hour.
+func spanOf(messages, perSecond float64) time.Duration {
+	return time.Duration(min(messages/perSecond, 3600) * float64(time.Second))
 }
 
 // stride is the largest step upwards from a rate: what it exceeds an unknown
@@ -328,7 +344,7 @@ func (c *Controller) rise(e *laneEntry, t instant) {
 		every = l.every(l.perSecond, sureMessages)
 	}
 	if l.knee == 0 || l.held >= 2 { // the limit is not near, or not known
-		every = max(every/3, l.every(l.perSecond, sureMessages)-cfg.Every.D())
+		every = max(cfg.Every.D()/3, l.span(sureMessages))
 	}
 	if t.since(l.changed) < every || l.seen.delivered == 0 {
 		return
@@ -373,6 +389,11 @@ func (l *lane) next(t instant, near bool) float64 {
 		l.held++
 		l.wait = firstWait * l.every(now, sureMessages)
 		l.step = min(2*l.step, stride(now))
+		if l.past > 0 && t.since(l.pastAt) < pastFor {
+			// It was a passing weakness: back towards what was before.
+			l.step = max(l.step, min(0.5*(nearKnee*l.past-now), now))
+			l.past = 0
+		}
 		return now + l.step
 	}
 	l.good = now

@@ -158,7 +158,11 @@ func (w *window) pace(t instant, replies uint32) float64 {
 	n := w.open[0]
 	span := time.Duration(int64(t) - w.at[0]*int64(time.Minute))
 	for back := int64(1); back <= windowSlots && (n.replies() < replies || span < 15*time.Second); back++ {
-		n.add(&w.slots[0][(w.at[0]-back+windowSlots)%windowSlots])
+		slot := &w.slots[0][(w.at[0]-back+windowSlots)%windowSlots]
+		if slot.replies() == 0 {
+			break // nothing was wanted
+		}
+		n.add(slot)
 		span += time.Minute
 	}
 	return float64(n[delivered]) / max(span.Seconds(), 1)
