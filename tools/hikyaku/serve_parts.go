@@ -9,6 +9,7 @@ import (
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/controlplane/exchange"
 	"hikyaku/node/api"
+	"hikyaku/node/suppress"
 	"hikyaku/node/transfer"
 )
 
@@ -81,6 +82,9 @@ func (p *process) peerParts() http.Handler {
 		h := p.node.TransferHandler()
 		mux.Handle(transfer.Path, h)
 		mux.Handle(transfer.Path+"/", h)
+		s := p.node.Suppressions().Handler()
+		mux.Handle(suppress.Path, s)
+		mux.Handle(suppress.Path+"/", s)
 		own := http.NewServeMux()
 		registerAdmin(own, p.nodePart(), nil)
 		mux.Handle("/", access.Peer(own))

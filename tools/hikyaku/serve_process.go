@@ -152,7 +152,10 @@ func (p *process) openNode(ctx context.Context) (err error) {
 		return err
 	}
 	nc := nodeConfig(p.cfg, p.follower, p.log, p.o)
-	nc.Control, nc.Hinter = p.newControl, p.rumours
+	nc.Control, nc.Hinter, nc.Members = p.newControl, p.rumours, p.nodeNames
+	if nc.Feedback, err = comesBack(p.cfg, p.etcd.key); err != nil {
+		return err
+	}
 	nc.Transfer = &node.TransferConfig{Client: p.peers.Client(), Address: func(name string) (string, error) {
 		address, err := p.rumours.roll.Peer(name)
 		return p.peers.Scheme() + "://" + address, err
