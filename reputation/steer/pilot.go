@@ -34,6 +34,8 @@ const (
 	// pastFor is how long a knee of before is worth going back to at once, when the
 	// one after it does not hold.
 	pastFor = 2 * time.Hour
+	// leastStep is that of rates so low that nothing smaller would be seen.
+	leastStep = 0.5 / 60
 	// refusedAll is the part of signs that says that not the excess is refused, but
 	// everything.
 	refusedAll = 0.9
@@ -264,21 +266,22 @@ func (c *Controller) cut(e *laneEntry, t instant, share float64, why string) {
 		took = min(took, before)
 	}
 	rule, knee, to := "throttled", took, keep*took
-	if l.good > 0 && share < 0.3 && took > 0.7*before {
+	if l.good > 0 && share < 0.3 {
 		// A step too far, or a limit that is a little lower than it was: the carrier
 		// took nearly all. Half of the decrease is enough to let it forget that. The
 		// limit is between the rate that held and this one.
 		rule = "step-too-far"
+		knee = max(took, 0.9*(1-share)*before)
 		if l.probing {
-			knee = max(took, min(l.good, before))
+			knee = max(knee, min(l.good, before))
 		}
 		to = knee * (1 + keep) / 2
 	}
-	every := l.every(before, sureMessages)
+	every := cfg.Every.D()
 	if l.knee > 0 && knee < 0.7*l.knee {
 		l.past, l.pastAt = l.knee, t
 	}
-	if l.knee > 0 && math.Abs(knee-l.knee) < (0.1+1/math.Sqrt(knee*every.Seconds()+1))*l.knee {
+	if l.knee > 0 && math.Abs(knee-l.knee) < (0.1+1/math.Sqrt(sureMessages+knee*every.Seconds()))*l.knee {
 		l.wait = min(2*max(l.wait, firstWait*every/2), lastWait*every)
 	} else {
 		l.wait = firstWait * every
@@ -321,11 +324,13 @@ func spanOf(messages, perSecond float64) time.Duration {
 // stride is the largest step upwards from a rate: what it exceeds an unknown
 // limit by is refused until the control has come round, and some carriers count
 // to a few dozen.
-func stride(rate float64) float64 { return min(0.25*rate, max(10, 0.05*rate)) }
+func stride(rate float64) float64 {
+	return max(min(0.25*rate, max(10, 0.05*rate)), min(leastStep, rate))
+}
 
 // probe is the first step beyond a known limit.
 func (l *lane) probe() float64 {
-	return min(l.knee*float64(l.at.cfg.Increase)/100, max(2, 0.01*l.knee))
+	return max(min(l.knee*float64(l.at.cfg.Increase)/100, max(2, 0.01*l.knee)), min(leastStep, l.knee))
 }
 
 // rise takes the next step upwards, if the rate has held without a sign.
@@ -387,7 +392,7 @@ func (l *lane) next(t instant, near bool) float64 {
 	case l.probing: // the last step held: the limit is not where it was
 		l.good, l.knee = now, now
 		l.held++
-		l.wait = firstWait * l.every(now, sureMessages)
+		l.wait = firstWait * l.at.cfg.Every.D()
 		l.step = min(2*l.step, stride(now))
 		if l.past > 0 && t.since(l.pastAt) < pastFor {
 			// It was a passing weakness: back towards what was before.

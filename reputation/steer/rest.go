@@ -139,7 +139,10 @@ func (c *Controller) judgeTrial(e *laneEntry, t instant) {
 func (c *Controller) outage(e *laneEntry, t instant) bool {
 	l := &e.value
 	v, span := l.recent(c.ticks)
-	bad := v.attempts >= 10 && 2*v.troubles > v.attempts
+	if v.attempts < 10 {
+		v, span = l.seen, t.since(l.seen.from)
+	}
+	bad := v.attempts >= 3 && 2*v.troubles > v.attempts
 	if l.trouble && !bad {
 		return c.outageOver(e, t)
 	}
@@ -156,7 +159,7 @@ func (c *Controller) outage(e *laneEntry, t instant) bool {
 	if !l.trouble {
 		l.trouble, l.ahead, l.peak = true, l.perSecond, tries
 	}
-	to := max(l.at.floor, 0.1*l.peak, tries*float64(l.at.cfg.Decrease)/100)
+	to := max(l.at.floor, min(0.05*l.peak, 0.1), tries*float64(l.at.cfg.Decrease)/100)
 	if l.perSecond > 0 && to >= 0.9*l.perSecond {
 		return true // low enough
 	}
