@@ -36,7 +36,7 @@ type lane struct {
 	ring    [ringSlots]second
 	seen    evidence // since the last change, but for what was under way then
 	seenCon evidence // the same for connections
-	partly  int64    // the last tick in which some mail met trouble and some none
+	row     uint32   // of attempts in trouble since the last delivery
 
 	state   state
 	bound   bool  // in Controller.bound
@@ -58,21 +58,39 @@ type second struct {
 	delivered uint32
 	signs     uint32 // of too much
 	disliked  uint32 // those of them that speak of reputation
+	soft      uint32 // those of them that speak of the carrier's own trouble
 	conns     uint32
 	blocked   uint32
 	trouble   uint32 // of the network, or theirs
 }
 
-// partlyTicks is how long trouble counts as that of a part of the mail.
-const partlyTicks = 60
+// inARow attempts in trouble and none delivered are an outage and not a sign.
+const inARow = 5
+
+// meetTrouble tells trouble that meets everything from trouble that meets a part
+// of the mail. The latter is a reason to go slower whatever it is: some carriers
+// say "service not available" to what is too fast. That it comes at any rate
+// shows (isNoise).
+func (l *lane) meetTrouble(s *second, theirs uint32) {
+	if s.delivered > 0 {
+		l.row = 0
+	} else {
+		l.row += s.trouble
+	}
+	if theirs > 0 && l.row < inARow && (s.attempts < 10 || 2*theirs <= s.attempts) {
+		s.signs += theirs
+		s.soft += theirs
+		s.trouble -= theirs
+	}
+}
 
 // ringSlots is how many of them are kept: the longest look back is shorter.
 const ringSlots = 16
 
 // evidence is a sum of seconds.
 type evidence struct {
-	from                                                            instant
-	attempts, delivered, signs, disliked, conns, blockeds, troubles uint32
+	from                                                                  instant
+	attempts, delivered, signs, disliked, soft, conns, blockeds, troubles uint32
 }
 
 func (v *evidence) add(s *second) {
@@ -80,6 +98,7 @@ func (v *evidence) add(s *second) {
 	v.delivered += s.delivered
 	v.signs += s.signs
 	v.disliked += s.disliked
+	v.soft += s.soft
 	v.conns += s.conns
 	v.blockeds += s.blocked
 	v.troubles += s.trouble
@@ -104,16 +123,7 @@ func (l *lane) fold(t instant, tick int64, span time.Duration) {
 	if g := n[rcptRate]; g > 0 && l.manyRcpts() {
 		s.signs += g
 	}
-	// Trouble that meets only a part of the mail is a reason to go slower whatever it
-	// is; some carriers say "service not available" to what is too fast. That it
-	// comes at any rate shows (isNoise).
-	if n[theirs] > 0 && n[delivered] > 0 {
-		l.partly = tick
-	}
-	if n[theirs] > 0 && tick-l.partly < partlyTicks {
-		s.signs += n[theirs]
-		s.trouble -= n[theirs]
-	}
+	l.meetTrouble(s, n[theirs])
 	l.at.saw(s)
 }
 

@@ -50,8 +50,7 @@ const (
 	noise, mostNoise = 0.005, 0.3
 	noiseFor         = 6 * time.Hour
 	// longLook is how much evidence is gathered at most before it begins anew.
-	longLook     = 15 * time.Minute
-	longMessages = 5000
+	longLook = 15 * time.Minute
 )
 
 // pilot is the control of one rate.
@@ -240,6 +239,10 @@ func (c *Controller) tooFast(e *laneEntry, t instant) bool {
 	}
 	l.lastCut = t
 	why := fmt.Sprintf("%d of %d replies said too much (rate or reputation); chance allows %.0f", v.signs, v.attempts, allowed(v.attempts, chance))
+	if 2*v.soft > v.signs {
+		c.cut(e, t, share, why+"; most spoke of trouble of the carrier's own")
+		return true
+	}
 	if share >= refusedAll && (v.attempts >= 5 || l.hits > 1 || v.disliked >= 2) {
 		c.rest(e, t, "refuses-all", why)
 		return true
@@ -345,7 +348,7 @@ func (c *Controller) rise(e *laneEntry, t instant) {
 	}
 	near := l.knee == 0 || l.perSecond >= nearKnee*l.knee
 	every := l.every(l.perSecond, fewMessages)
-	if near {
+	if l.knee == 0 || l.perSecond >= 0.999*plateau*l.knee {
 		every = l.every(l.perSecond, sureMessages)
 	}
 	if l.knee == 0 || l.held >= 2 { // the limit is not near, or not known
@@ -356,7 +359,7 @@ func (c *Controller) rise(e *laneEntry, t instant) {
 	}
 	if float64(l.seen.signs) > l.chance(t)*float64(l.seen.attempts)+0.5 {
 		// Not enough to go down, but no reason to go up: more evidence tells.
-		if t.since(l.seen.from) > longLook && l.seen.attempts > longMessages {
+		if t.since(l.seen.from) > max(longLook, 2*every) {
 			l.changed, l.seen = t, evidence{from: t}
 		}
 		return

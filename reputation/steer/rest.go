@@ -142,7 +142,7 @@ func (c *Controller) outage(e *laneEntry, t instant) bool {
 	if v.attempts < 10 {
 		v, span = l.seen, t.since(l.seen.from)
 	}
-	bad := v.attempts >= 3 && 2*v.troubles > v.attempts
+	bad := l.row >= inARow || v.attempts >= 10 && 2*v.troubles > v.attempts
 	if l.trouble && !bad {
 		return c.outageOver(e, t)
 	}
