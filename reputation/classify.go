@@ -97,10 +97,7 @@ func (rs *Rules) Classify(carrier string, r *message.Reply) Verdict {
 		return Verdict{Category: Delivered, Final: true}
 	}
 	if x := rs.find(carrier, r); x != nil {
-		if r.Class() == message.Permanent {
-			return x.verdict[1]
-		}
-		return x.verdict[0]
+		return x.verdictFor(r)
 	}
 	return fallback(r)
 }

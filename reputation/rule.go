@@ -195,6 +195,14 @@ func (x *rule) words() []flaw {
 	return flaws
 }
 
+// verdictFor is what follows where the rule matches.
+func (x *rule) verdictFor(r *message.Reply) Verdict {
+	if r.Class() == message.Permanent {
+		return x.verdict[1]
+	}
+	return x.verdict[0]
+}
+
 // matchCodes reports whether the codes fit.
 func (x *rule) matchCodes(r *message.Reply) bool {
 	if len(x.codes) > 0 && !slices.ContainsFunc(x.codes, func(d digits) bool { return d.match(r.Code) }) {

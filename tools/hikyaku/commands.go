@@ -14,6 +14,7 @@ func commands(c *cli) []*cobra.Command {
 		newActionsCmd(c),
 		newEventsCmd(c),
 		newTraceCmd(c),
+		newClassifyCmd(c),
 		newTopCmd(c),
 		newSpoolCmd(c),
 		newApplyCmd(c),
