@@ -158,7 +158,7 @@ func (l *lane) last(tick int64, ticks int64) (v evidence, span time.Duration) {
 // accepted is the rate that the carrier took while it complained: since the
 // first second with a sign in the ring. That is its limit, if it refuses only
 // what is above it.
-func (l *lane) accepted(t instant, tick int64) float64 {
+func (l *lane) accepted(t instant, tick int64) (perSecond float64, sure bool) {
 	first := tick
 	for i := tick; i > tick-8 && i > 0; i-- {
 		if s := &l.ring[i%ringSlots]; s.tick == i && s.signs+s.blocked+s.trouble+s.conns > 0 {
@@ -167,16 +167,16 @@ func (l *lane) accepted(t instant, tick int64) float64 {
 	}
 	v, span := l.last(tick, tick-first+1)
 	if v.attempts >= 10 {
-		return float64(v.delivered) / span.Seconds()
+		return float64(v.delivered) / span.Seconds(), true
 	}
 	// Few messages: the last minutes, as many as it takes to have ten, but not those
 	// in which nothing was wanted.
 	took := l.win.pace(t, 10)
 	if l.perSecond > 0 {
 		// What a lane asked for may have been far less than it might.
-		return min(max(took, l.perSecond/4), l.perSecond)
+		return min(max(took, l.perSecond/4), l.perSecond), false
 	}
-	return took
+	return took, false
 }
 
 // carrier is what holds for all sources at a carrier.

@@ -263,18 +263,20 @@ func (c *Controller) tooFast(e *laneEntry, t instant) bool {
 func (c *Controller) cut(e *laneEntry, t instant, share float64, why string) {
 	l, cfg := &e.value, e.value.at.cfg
 	keep := float64(cfg.Decrease) / 100
-	took := l.accepted(t, c.ticks)
+	took, sure := l.accepted(t, c.ticks)
 	before := l.perSecond
 	if before > 0 {
 		took = min(took, before)
 	}
 	rule, knee, to := "throttled", took, keep*took
-	if l.good > 0 && share < 0.3 {
+	if l.good > 0 && share < 0.3 && (!sure || took > 0.7*before) {
 		// A step too far, or a limit that is a little lower than it was: the carrier
 		// took nearly all. Half of the decrease is enough to let it forget that. The
 		// limit is between the rate that held and this one.
 		rule = "step-too-far"
-		knee = max(took, 0.9*(1-share)*before)
+		if !sure {
+			knee = max(took, 0.9*(1-share)*before)
+		}
 		if l.probing {
 			knee = max(knee, min(l.good, before))
 		}
