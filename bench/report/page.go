@@ -65,6 +65,8 @@ type pageView struct {
 	R                             *Report
 	Badges                        []badge
 	Time, Spread, Carriers        []plot
+	Treated                       []plot
+	TreatedHead                   []string
 	Method                        []fact
 	MoreViolations, FewViolations bool
 }
@@ -84,6 +86,7 @@ func (r *Report) Page() ([]byte, error) {
 	return fitting(func(points int) ([]byte, error) {
 		v := pageView{frameOf: newFrame(r.Scenario + ": Hikyaku load suite"), R: r, Badges: badges(r), Method: method(r)}
 		v.Time, v.Carriers = timePlots(r, points), carrierPlots(r, max(points/smallShare, fewPoints))
+		v.Treated, v.TreatedHead = treatedPlots(r, max(points/smallShare, fewPoints)), treatedHead
 		var err error
 		if v.Spread, err = latencyPlots(r.Latencies); err != nil {
 			return nil, err

@@ -11,7 +11,7 @@ import (
 
 // Schema is the number of the JSON form that this program writes. It grows when
 // a field changes its meaning or goes away, and when one is added.
-const Schema = 1
+const Schema = 2
 
 // Forms of a scenario.
 const (
@@ -43,6 +43,8 @@ type Report struct {
 	Trends    []measure.Trend   `json:"trends,omitempty"`
 	Marks     []Mark            `json:"marks,omitempty"` // what happened when
 	Carriers  []Carrier         `json:"carriers,omitempty"`
+	// Treated are carriers that were treated in several ways (schema 2).
+	Treated []Treated `json:"treated,omitempty"`
 	// Violations are the first MaxViolations; ViolationCount is all.
 	Violations     []Violation `json:"violations,omitempty"`
 	ViolationCount int         `json:"violation_count"`
@@ -238,6 +240,9 @@ func (r *Report) validate() error {
 	}
 	series := r.Series
 	for _, c := range r.Carriers {
+		series = append(series[:len(series):len(series)], c.Series...)
+	}
+	for _, c := range r.Treated {
 		series = append(series[:len(series):len(series)], c.Series...)
 	}
 	for _, s := range series {

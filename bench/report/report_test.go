@@ -45,6 +45,9 @@ func little() *report.Report {
 	r.Series = []measure.Series{{Name: "out", Unit: "msg/s", Group: measure.GroupRate, At: []float64{0.1, 0.3}, Value: []float64{8000, 8100.5}}}
 	r.Carriers = r.Carriers[4:5]
 	r.Carriers[0].Series = nil
+	for i := range r.Treated {
+		r.Treated[i].Series = nil
+	}
 	h := &measure.Histogram{}
 	h.Add(2*time.Millisecond, 99)
 	h.Add(time.Second, 1)
@@ -102,9 +105,9 @@ func TestReadIsStrict(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct{ name, old, new, want string }{
-		{"newer", `"schema":1`, `"schema":99,"more":true`, "schema 99 is newer than this program's 1"},
-		{"no schema", `"schema":1,`, ``, "no schema number"},
-		{"schema 0", `"schema":1`, `"schema":0`, "no schema 0"},
+		{"newer", `"schema":2`, `"schema":99,"more":true`, "schema 99 is newer than this program's 2"},
+		{"no schema", `"schema":2,`, ``, "no schema number"},
+		{"schema 0", `"schema":2`, `"schema":0`, "no schema 0"},
 		{"unknown field", `"form":"short"`, `"form":"short","fast":true`, `unknown field "fast"`},
 		{"unknown field of a figure", `"unit":"msg/s","better"`, `"unit":"msg/s","colour":1,"better"`, `unknown field "colour"`},
 		{"form", `"form":"short"`, `"form":"tiny"`, "short or long"},

@@ -56,6 +56,7 @@ func sample(seed uint64) *report.Report {
 	}
 	rep.Latencies = []report.Latency{report.NewLatency("accept, from intended time", accept), report.NewLatency("accept to delivered", deliver)}
 	sampleCarriers(rep, r, took)
+	sampleTreated(rep)
 	return rep
 }
 
@@ -109,5 +110,22 @@ func sampleCarriers(rep *report.Report, r *rand.Rand, took time.Duration) {
 	for i := range 7 {
 		rep.Carriers[4].Broken++
 		rep.AddViolation(report.Violation{At: 24 + float64(i)/3, Carrier: "docomo", Source: fmt.Sprintf("127.0.9.%d", i%2+1), Limit: "per_source.rate", Window: 10 * time.Second, Allowed: 300, Seen: int64(301 + i)})
+	}
+}
+
+func sampleTreated(rep *report.Report) {
+	for i, name := range []string{"all", "docomo"} {
+		c := report.Treated{Carrier: name, Rows: []report.Treatment{
+			{Name: "fixed limits", Deliverable: 1000, Delivered: 412, OfBest: 0.415, Attempts: 1800, Violations: 312, Blocks: int64(3 * i), BlockedFor: 5 * time.Hour, Reputation: 12.4, Suppressed: 9, Wrong: 4},
+			{Name: "ours", Deliverable: 1000, Delivered: 991, OfBest: 0.998, Within: 73 * time.Minute, Attempts: 1100, Violations: 8, Reputation: 100, Suppressed: 5},
+		}}
+		for k, n := range []string{report.SeriesAllowed, "fixed limits", "ours"} {
+			s := measure.Series{Name: n, Unit: "msg/min", Group: measure.GroupRate}
+			for at := 0.0; at <= 86400; at += 600 {
+				s.At, s.Value = append(s.At, at), append(s.Value, float64(40+10*k)+10*math.Sin(at/9000))
+			}
+			c.Series = append(c.Series, s)
+		}
+		rep.Treated = append(rep.Treated, c)
 	}
 }

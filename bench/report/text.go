@@ -21,6 +21,7 @@ func (r *Report) Print(w io.Writer) error {
 	b.printProcesses(r)
 	b.printLatencies(r)
 	b.printCarriers(r)
+	b.printTreated(r)
 	b.printTrends(r)
 	b.printLedger(r.Ledger)
 	if len(r.Notes) > 0 {

@@ -23,7 +23,8 @@ type Options struct {
 	Minds []string
 	// Parallel is how many run at once; default 2.
 	Parallel int
-	// Progress is called with the name of each mind that has ended.
+	// Progress is called with the name of each mind that has ended, one call at a
+	// time.
 	Progress func(mind string)
 }
 
@@ -46,7 +47,8 @@ var Minds = []string{Unlimited, Fixed, TextRules, Ours, Oracle}
 type Result struct {
 	Options Options
 	Start   time.Time
-	Runs    []*Run // one for each mind
+	Models  []string // of each carrier, in words
+	Runs    []*Run   // one for each mind
 }
 
 // Run of one mind.
@@ -77,8 +79,12 @@ func Compare(ctx context.Context, o Options) (*Result, error) {
 		return nil, err
 	}
 	res := &Result{Options: o, Start: w.start, Runs: make([]*Run, len(o.Minds))}
+	for _, p := range w.profiles {
+		res.Models = append(res.Models, p.Description)
+	}
 	errs := make([]error, len(o.Minds))
 	var wg sync.WaitGroup
+	var told sync.Mutex // of Progress
 	slots := make(chan struct{}, o.Parallel)
 	for i, name := range o.Minds {
 		slots <- struct{}{}
@@ -87,7 +93,9 @@ func Compare(ctx context.Context, o Options) (*Result, error) {
 			defer func() { <-slots; wg.Done() }()
 			res.Runs[i], errs[i] = w.run(ctx, name)
 			if o.Progress != nil && errs[i] == nil {
+				told.Lock()
 				o.Progress(name)
+				told.Unlock()
 			}
 		}()
 	}

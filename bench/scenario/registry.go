@@ -18,6 +18,8 @@ type Scenario struct {
 	Short    Params // the default, under a minute on two cores
 	Long     Params // what --long changes
 	run      func(ctx context.Context, r *Run) error
+	// simulated: it runs in virtual time, without nodes.
+	simulated bool
 }
 
 // All lists the scenarios in the order of the listing.
@@ -53,6 +55,8 @@ func All() []Scenario {
 		{Name: "carriers", Question: "all simulated carriers at once, the node restarted in between: delivered against allowed, violations",
 			Short: Params{Messages: 400_000, Rate: 400, Duration: seconds(40), Settle: seconds(5), Connections: 8, Size: 4096, Restarts: 2},
 			Long:  Params{Messages: 2_000_000, Duration: seconds(600), Settle: seconds(30), Restarts: 6}, run: carriersScenario},
+		{Name: "reputation", Question: "carriers whose limits nobody tells: without limits, with fixed ones, with pauses by reply text, ours, and one who knows all",
+			Short: Params{Messages: 300_000}, Long: Params{Rounds: 5}, run: reputationScenario, simulated: true},
 		{Name: "soak", Question: "a steady load for long: slopes of memory, goroutines, descriptors, disk",
 			Short: Params{Messages: 200_000, Rate: 2_000, Duration: seconds(40), Connections: 20, Pipelining: "chunking", Size: 4096},
 			Long:  Params{Messages: 20_000_000, Duration: seconds(3600)}, run: soak},
@@ -161,7 +165,7 @@ var only = []struct {
 	{"restarts", func(p *Params) bool { return p.Restarts != 0 }, []string{"carriers"}},
 	{"kill", func(p *Params) bool { return p.Kill }, []string{"carriers"}},
 	{"nodes", func(p *Params) bool { return p.Nodes != 0 }, []string{"scale"}},
-	{"rounds", func(p *Params) bool { return p.Rounds > 1 }, []string{"capacity", "signed", "large", "bulk", "dead", "scale"}},
+	{"rounds", func(p *Params) bool { return p.Rounds > 1 }, []string{"capacity", "signed", "large", "bulk", "dead", "scale", "reputation"}},
 }
 
 // Check says which of the settings asked for the scenario would not obey, and
