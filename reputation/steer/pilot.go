@@ -47,7 +47,7 @@ const (
 	// noise is the part of signs that chance makes: some carriers put off a few of
 	// a thousand whatever the rate is. Where it is more, up to mostNoise, that shows
 	// by a part that does not fall with the rate; it is believed for noiseFor.
-	noise, mostNoise = 0.005, 0.3
+	noise, mostNoise = 0.005, 0.1
 	noiseFor         = 6 * time.Hour
 	// longLook is how much evidence is gathered at most before it begins anew.
 	longLook = 15 * time.Minute
@@ -75,6 +75,7 @@ type pilot struct {
 	lost      time.Duration // what falling below the knee has cost, in time at the knee
 	cutShare  float64       // the part of signs at the last decrease, and the rate before it
 	cutFrom   float64
+	sameShare int     // times in a row that it was the same at a lower rate
 	noise     float64 // the part of signs that did not follow the rate
 	noiseAt   instant
 	trouble   bool    // the carrier's own, which the rate is lowered for
@@ -105,10 +106,14 @@ func (l *lane) chance(t instant) float64 {
 // isNoise reports whether signs came as often at a much higher rate: then it is
 // not the rate that makes them.
 func (l *lane) isNoise(t instant, share float64, n uint32) bool {
-	if l.cutShare == 0 || n < 50 || share > mostNoise || l.perSecond > 0.85*l.cutFrom || share < 0.5*l.cutShare {
+	if l.cutShare == 0 || n < 100 || share > mostNoise || l.perSecond > 0.85*l.cutFrom || share < 0.6*l.cutShare || share > 1.25*l.cutShare {
+		l.sameShare = 0
 		return false
 	}
-	l.noise, l.noiseAt, l.cutShare = min(1.5*share, mostNoise), t, 0
+	if l.sameShare++; l.sameShare < 2 {
+		return false // a limit that fell meanwhile looks the same, but not twice
+	}
+	l.noise, l.noiseAt, l.cutShare, l.sameShare = 1.5*share, t, 0, 0
 	return true
 }
 
