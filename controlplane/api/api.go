@@ -139,10 +139,18 @@ func (a *api) listAll(ctx context.Context, _ *struct{}) (*listOut, error) { retu
 
 func (a *api) listKind(ctx context.Context, in *struct {
 	Kind string `path:"kind"`
+	Asked
 }) (*listOut, error) {
 	kind, err := kindOf(in.Kind)
 	if err != nil {
 		return nil, err
+	}
+	if in.InForce && kind == policy.KindCarrier {
+		rs, rev, err := a.carriersInForce(ctx)
+		if err != nil {
+			return nil, a.fail("list carriers", err)
+		}
+		return &listOut{etag(rev), &List{Revision: rev, Resources: rs}}, nil
 	}
 	return a.list(ctx, kind)
 }
@@ -167,10 +175,22 @@ type getOut struct {
 func (a *api) get(ctx context.Context, in *struct {
 	Kind string `path:"kind"`
 	Name string `path:"name" doc:"A stream's name may hold a slash, written %2F."`
+	Asked
 }) (*getOut, error) {
 	kind, err := kindOf(in.Kind)
 	if err != nil {
 		return nil, err
+	}
+	if in.InForce && kind == policy.KindCarrier {
+		rs, _, err := a.carriersInForce(ctx)
+		if err != nil {
+			return nil, a.fail("get a carrier", err)
+		}
+		for i := range rs {
+			if rs[i].Name == in.Name {
+				return &getOut{etag(rs[i].Revision), &rs[i]}, nil
+			}
+		}
 	}
 	r, err := a.store.Get(ctx, kind, in.Name)
 	if err != nil {

@@ -12,10 +12,16 @@ import (
 
 // Resource is one resource of policy. Secrets in its spec are shown as "***".
 type Resource struct {
-	Kind     string `json:"kind" enum:"Tenant,Stream,Pool,Source,Carrier,Route,SigningKey,Throttle,AdminKey"`
+	Kind     string `json:"kind" enum:"Tenant,Stream,Pool,Source,Carrier,Route,SigningKey,Throttle,AdminKey,ReplyRule,WarmUp,Webhook,Reputation"`
 	Name     string `json:"name" maxLength:"129"`
 	Spec     any    `json:"spec"`
 	Revision int64  `json:"revision,omitempty" doc:"The revision at which the resource last changed. In a request: change it only if it is still at this revision."`
+
+	// Of carriers, where in_force was asked for. A request may not hold them.
+	Origin  string          `json:"origin,omitempty" enum:"shipped,overridden,local" doc:"Of a carrier, with in_force: shipped (nothing is set locally), overridden (spec changes what ships) or local."`
+	Title   string          `json:"title,omitempty" doc:"Of a carrier that ships: who it is."`
+	InForce *policy.Carrier `json:"in_force,omitempty" doc:"Of a carrier, with in_force: what ships, with spec laid over it. What is not there has its default."`
+	Lost    []string        `json:"lost,omitempty" doc:"Of a carrier that ships: what its mail is known by that another local carrier has taken."`
 }
 
 // TransformSchema gives the spec the shapes of the kinds.

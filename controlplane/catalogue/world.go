@@ -79,7 +79,7 @@ func worldwide() []entry {
 			StartJitter:           5 * minute,
 			OffHour:               3 * minute,
 			Origin: "Starting points. 10 connections, 5 messages a connection: " + kumo +
-				". Jitter: bursts at the top of the hour are answered with 451 (support.apple.com/102322 asks for an even flow).",
+				". Jitter: bursts at the top of the hour are answered with 451 (senders' reports).",
 		}},
 	}
 }

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -45,6 +46,47 @@ func (p *Policy) Get(ctx context.Context, kind, name string) (*api.Resource, err
 		return nil, err
 	}
 	return out, typed(out)
+}
+
+// ListInForce is List; of carriers it gives all that are in force, those that ship
+// too. A server that does not know of any ships none.
+func (p *Policy) ListInForce(ctx context.Context, kind string) (*api.List, error) {
+	out := &api.List{}
+	err := p.do(ctx, request{method: http.MethodGet, path: "/v1/policy/" + url.PathEscape(kind), query: inForce}, out)
+	if old(err) {
+		return p.List(ctx, kind)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i := range out.Resources {
+		if err := typed(&out.Resources[i]); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// GetInForce is Get; a carrier that ships is there also when nothing is set
+// locally.
+func (p *Policy) GetInForce(ctx context.Context, kind, name string) (*api.Resource, error) {
+	out := &api.Resource{}
+	err := p.do(ctx, request{method: http.MethodGet, path: resourcePath(kind, name), query: inForce}, out)
+	if old(err) {
+		return p.Get(ctx, kind, name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return out, typed(out)
+}
+
+var inForce = url.Values{"in_force": {"true"}}
+
+// old reports whether a server refused a parameter that it does not know.
+func old(err error) bool {
+	var refused *Error
+	return errors.As(err, &refused) && refused.Status == http.StatusUnprocessableEntity
 }
 
 // Delete removes one resource; revision 0 takes any.

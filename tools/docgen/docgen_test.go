@@ -26,6 +26,21 @@ func TestConfigurationPagesAreUpToDate(t *testing.T) {
 	}
 }
 
+func TestCarriersPageIsUpToDate(t *testing.T) {
+	got, err := os.ReadFile(filepath.Join(root, carriersPage))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, carriers()) {
+		t.Errorf("%s is out of date: run \"go run ./tools/docgen\"", carriersPage)
+	}
+	for _, want := range []string{"| `docomo` | `.docomo.ne.jp` | `docomo.ne.jp` | 3 | 20 | 5/s |", "90 recipients a connection", "odd local parts quoted", "**NTT docomo** (`docomo`)."} {
+		if !bytes.Contains(got, []byte(want)) {
+			t.Errorf("no %q", want)
+		}
+	}
+}
+
 func TestConfigurationNamesWhatIsPromised(t *testing.T) {
 	text, err := configuration(root)
 	if err != nil {

@@ -25,6 +25,9 @@ func run(root string) error {
 			return err
 		}
 	}
+	if err := os.WriteFile(filepath.Join(root, carriersPage), carriers(), 0o644); err != nil {
+		return err
+	}
 	// The commands are in package main, which cannot be imported; the binary
 	// itself tells about them.
 	cmd := exec.Command("go", "run", "./tools/hikyaku", "docs")

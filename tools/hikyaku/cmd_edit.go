@@ -32,7 +32,8 @@ func newEditCmd(c *cli) *cobra.Command {
 		Long: `Open a resource as YAML in $VISUAL, $EDITOR or vi, and apply it when the editor
 ends. Secrets are not in the file; left out, they are kept. If somebody else has
 changed the resource meanwhile, nothing is applied, what they did is shown, and
-the edit is kept in its file.`,
+the edit is kept in its file. Of a carrier that ships with the product, the file
+holds what is set locally; what is in force stands below as comments.`,
 		Example:           "  EDITOR=nano hikyaku edit Carrier docomo --reason \"new agreement\"",
 		GroupID:           groupPolicy,
 		Args:              wantArgs(2, 2),
@@ -49,13 +50,20 @@ func (c *cli) edit(ctx context.Context, kind, name string, e *editing) error {
 	if err != nil {
 		return err
 	}
-	before, err := p.Get(ctx, kind, name)
+	before, err := p.GetInForce(ctx, kind, name)
 	if err != nil {
 		return err
 	}
 	text, err := manifest.Format(plain([]api.Resource{*before}))
 	if err != nil {
 		return err
+	}
+	if before.InForce != nil {
+		inForce, err := carrierInForce(before)
+		if err != nil {
+			return err
+		}
+		text = append(text, inForce...)
 	}
 	path, err := c.openEditor(ctx, text)
 	if err != nil {

@@ -25,7 +25,13 @@ func newGetCmd(c *cli) *cobra.Command {
 ` + strings.Join(policy.Kinds(), ", ") + `.
 
 What -o yaml prints can be given to "apply" again. Secrets are never shown; left
-out of what is applied, they are kept.`,
+out of what is applied, they are kept.
+
+Carriers ship with the product (docs/carriers.md). "get carriers" shows all that
+are in force and where each is from: shipped, overridden (it ships, and local
+settings change it) or local. "get carrier NAME" shows what is set locally and,
+as comments, what is in force. With -o yaml, a list holds only what is set
+locally.`,
 		GroupID:           groupPolicy,
 		Args:              wantArgs(0, 2),
 		ValidArgsFunction: completeResource(c),
@@ -41,17 +47,21 @@ out of what is applied, they are kept.`,
 				return err
 			}
 			if len(args) == 2 {
-				r, err := p.Get(cmd.Context(), args[0], args[1])
+				r, err := p.GetInForce(cmd.Context(), args[0], args[1])
 				if err != nil {
 					return err
 				}
 				return c.showOne(r, output)
 			}
 			kind := ""
+			list := p.List
 			if len(args) == 1 {
 				kind = args[0]
+				if output != "yaml" {
+					list = p.ListInForce
+				}
 			}
-			l, err := p.List(cmd.Context(), kind)
+			l, err := list(cmd.Context(), kind)
 			if err != nil {
 				return err
 			}
@@ -71,6 +81,9 @@ func (c *cli) showOne(r *api.Resource, output string) error {
 		return c.printJSON(r)
 	case "table":
 		return c.resourceTable([]api.Resource{*r})
+	}
+	if r.InForce != nil {
+		return c.showCarrier(r)
 	}
 	return c.printYAML([]api.Resource{*r})
 }
@@ -99,6 +112,9 @@ func (c *cli) printYAML(rs []api.Resource) error {
 }
 
 func (c *cli) resourceTable(rs []api.Resource) error {
+	if len(rs) > 0 && rs[0].InForce != nil {
+		return c.carrierTable(rs)
+	}
 	rows := make([][]string, len(rs))
 	for i, r := range rs {
 		rows[i] = []string{r.Kind, r.Name, strconv.FormatInt(r.Revision, 10), summary(r.Spec)}
@@ -165,7 +181,7 @@ func completeResource(c *cli) cobra.CompletionFunc {
 		if err != nil || len(args) > 1 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		l, err := p.List(cmd.Context(), args[0])
+		l, err := p.ListInForce(cmd.Context(), args[0])
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
