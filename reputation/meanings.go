@@ -41,6 +41,7 @@ var meanings = [...]Meaning{
 	{Auth, "SPF, DKIM or DMARC does not pass, or the sender domain itself is refused", AboutSender, ActRetry, ActFail, 0},
 	{BadSender, "the envelope sender or From is refused", AboutSender, ActRetry, ActFail, 0},
 	{Rate, "too fast from this source", AboutSource, ActSlow, ActSlow, 0},
+	{SenderRate, "too fast from this sender domain or address, whatever source it uses", AboutSender, ActHold, ActHold, 0},
 	{Connections, "too many connections from this source", AboutSource, ActOne, ActOne, 0},
 	{PerConn, "enough for one connection; a new one may go on", AboutNothing, ActReconnect, ActReconnect, 0},
 	{Blocked, "the source is refused for its reputation", AboutSource, ActRest, ActRest, 0},

@@ -192,6 +192,13 @@ func (x *rule) words() []flaw {
 	if x.Final != nil && !*x.Final && (x.Action == ActSuppress || x.Action == ActSecond || x.Action == ActFail) {
 		flaws = append(flaws, flaw{"final", fmt.Sprintf("action %s ends the recipient", x.Action)})
 	}
+	if x.verdict[1].Final && x.verdict[1].About == AboutSource {
+		path := "final"
+		if x.Action != "" {
+			path = "action"
+		}
+		flaws = append(flaws, flaw{path, "what a reply says of the source says nothing of the recipient, which therefore does not end"})
+	}
 	return flaws
 }
 

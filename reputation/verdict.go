@@ -12,14 +12,15 @@ const (
 	UnknownUser Category = "unknown-user" // no such mailbox
 	Inactive    Category = "inactive"     // it was there once: disabled, suspended, moved away
 	MailboxFull Category = "mailbox-full"
-	Filtered    Category = "filtered"   // refused by the recipient's own settings
-	RcptRate    Category = "rcpt-rate"  // this recipient gets too much at the moment
-	Content     Category = "content"    // this message looks like spam, or worse
-	Size        Category = "size"       // too large
-	PolicyRule  Category = "policy"     // the receiver's rules, not about spam or source
-	Auth        Category = "auth"       // SPF, DKIM, DMARC, or the sender domain itself
-	BadSender   Category = "bad-sender" // the envelope sender or From is refused
-	Rate        Category = "rate"       // too fast from this source
+	Filtered    Category = "filtered"    // refused by the recipient's own settings
+	RcptRate    Category = "rcpt-rate"   // this recipient gets too much at the moment
+	Content     Category = "content"     // this message looks like spam, or worse
+	Size        Category = "size"        // too large
+	PolicyRule  Category = "policy"      // the receiver's rules, not about spam or source
+	Auth        Category = "auth"        // SPF, DKIM, DMARC, or the sender domain itself
+	BadSender   Category = "bad-sender"  // the envelope sender or From is refused
+	Rate        Category = "rate"        // too fast from this source
+	SenderRate  Category = "sender-rate" // too fast from this sender, whatever source it uses
 	Connections Category = "connections"
 	PerConn     Category = "per-connection" // enough for one connection: a new one may go on
 	Blocked     Category = "blocked"        // the source is refused for its reputation
@@ -78,8 +79,10 @@ type Verdict struct {
 	Action   Action
 	// Final: the recipient ends here; else it is tried again, whatever the code's
 	// first digit is.
-	Final      bool
-	RetryAfter time.Duration // with ActRetryFar: the least wait
+	Final bool
+	// RetryAfter is the least wait before the recipient is tried again from this
+	// source; with ActRetryFar, from any.
+	RetryAfter time.Duration
 	// Rule names the rule, as "docomo/unknown-at-rcpt".
 	Rule string
 }
