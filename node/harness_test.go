@@ -379,6 +379,7 @@ func (w *world) balance() {
 		}
 		es = w.log(api.EventQuery{})
 		got = types(es)
+		got[message.EventBounced] += got[message.EventSuppressed] // the same end, by another word
 		for typ, n := range want {
 			if got[typ] != n {
 				return time.Now().After(settle)
@@ -406,7 +407,7 @@ func checkLedger(t testing.TB, es []message.EventRecord) {
 		switch k := (rcpt{e.ID, e.Recipient}); e.Type {
 		case message.EventAccepted:
 			begun[k]++
-		case message.EventDelivered, message.EventBounced, message.EventExpired, message.EventCancelled:
+		case message.EventDelivered, message.EventBounced, message.EventExpired, message.EventCancelled, message.EventSuppressed:
 			ended[k]++
 		}
 	}

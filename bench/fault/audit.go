@@ -46,7 +46,7 @@ func (c *Cluster) Audit(ctx context.Context, l *ledger.Ledger) ([]Violation, err
 
 func (a *audit) node(ctx context.Context, node, data string) error {
 	ends := map[message.EventType]message.State{
-		message.EventDelivered: message.Delivered, message.EventBounced: message.Bounced,
+		message.EventDelivered: message.Delivered, message.EventBounced: message.Bounced, message.EventSuppressed: message.Bounced,
 		message.EventExpired: message.Expired, message.EventCancelled: message.Cancelled,
 	}
 	q := events.Query{Type: "accepted,delivered,bounced,expired,cancelled"}

@@ -41,7 +41,7 @@ func (t *trial) audit(ctx context.Context, dataDir string) error {
 
 var endState = map[message.EventType]message.State{
 	message.EventDelivered: message.Delivered,
-	message.EventBounced:   message.Bounced,
+	message.EventBounced:   message.Bounced, message.EventSuppressed: message.Bounced,
 	message.EventExpired:   message.Expired,
 	message.EventCancelled: message.Cancelled,
 }

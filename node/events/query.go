@@ -32,6 +32,7 @@ type Query struct {
 var eventTypes = []message.EventType{
 	message.EventAccepted, message.EventDelivered, message.EventDeferred, message.EventBounced, message.EventExpired,
 	message.EventCancelled, message.EventHeld, message.EventReleased, message.EventTransferred, message.EventReceived, message.EventSuppressed, message.EventRejected,
+	message.EventLateBounce, message.EventComplained, message.EventUnsubscribed,
 }
 
 // matcher is a Query made ready: needles that every matching line contains as
