@@ -1,6 +1,7 @@
 package feedback
 
 import (
+	"net/netip"
 	"strconv"
 	"strings"
 )
@@ -23,7 +24,7 @@ func (r *Report) readComplaint(m *received) bool {
 	}
 	if r.Complaint == nil && strings.HasPrefix(m.subject, "complaint about message from ") && m.returned() != nil {
 		r.Complaint = &Complained{Type: "abuse", Incidents: 1, UserAgent: "JMRP"}
-		r.Complaint.SourceIP = clip(strings.TrimPrefix(m.subject, "complaint about message from "), 45)
+		r.Complaint.note("source-ip", strings.TrimPrefix(m.subject, "complaint about message from "))
 		r.Form = "jmrp"
 	}
 	if r.Complaint == nil {
@@ -118,8 +119,10 @@ func (c *Complained) note(name, value string) {
 		if t := parseDate(value); !t.IsZero() {
 			c.Arrived = t
 		}
-	case "source-ip", "source":
-		c.SourceIP = clip(value, 45)
+	case "source-ip":
+		if a, err := netip.ParseAddr(strings.Trim(value, "[] ")); err == nil {
+			c.SourceIP = a.String()
+		}
 	case "reported-domain":
 		c.Domain = clip(value, maxName)
 	case "reporting-mta":

@@ -51,7 +51,7 @@ func (m *received) automatic() string {
 
 // awaySubject knows subjects of people who are not there.
 func (m *received) awaySubject() bool {
-	if japaneseAway(m.subject) {
+	if japaneseAway(m.asItIs) {
 		return true
 	}
 	for _, w := range awaySubjects {

@@ -19,7 +19,8 @@ const (
 	// MaxTokens bounds Returned.Tokens and Links, each, and returned addresses.
 	MaxTokens = 16
 
-	maxAddress = 400 // bytes of an address
-	maxName    = 255 // bytes of a host name, user agent, …
-	maxInner   = 2   // reports within reports
+	maxAddress  = 400 // bytes of an address
+	maxBoundary = 200 // bytes; RFC 2046 5.1.1 allows 70
+	maxName     = 255 // bytes of a host name, user agent, …
+	maxInner    = 2   // reports within reports
 )

@@ -25,6 +25,7 @@ type received struct {
 	header  fields
 	leaves  []part
 	subject string // decoded, lower case
+	asItIs  string // the subject, decoded: lower case would spoil ISO-2022-JP
 	from    string
 }
 
@@ -35,8 +36,8 @@ func (r *Report) parse(raw []byte, inner int) {
 	t := tree{}
 	t.read(h, body, 0)
 	r.Truncated = r.Truncated || t.truncated || !whole
-	m := &received{header: h, leaves: t.leaves,
-		subject: lowered(decodeWords(h.get("Subject")), 400), from: lowered(decodeWords(h.get("From")), 400)}
+	m := &received{header: h, leaves: t.leaves, asItIs: decodeWords(h.get("Subject")), from: lowered(decodeWords(h.get("From")), 400)}
+	m.subject = lowered(m.asItIs, 400)
 	if r.scanTokens(h); inner == 0 {
 		r.From = findAddresses(h.get("From"), MaxTokens)
 	}
@@ -50,7 +51,9 @@ func (r *Report) parse(raw []byte, inner int) {
 		r.Kind, r.Form, r.Why = Other, "", "nothing known"
 		r.automatic(m)
 	}
-	r.readReturned(m)
+	if !r.nested {
+		r.readReturned(m)
+	}
 }
 
 // readDelivery takes reports with delivery-status fields, wherever they are.
@@ -162,6 +165,7 @@ func (r *Report) readInner(m *received, inner int) bool {
 			if sub.parse(p.body, inner+1); sub.Kind == "" && len(sub.Recipients) > 0 {
 				sub.Truncated, sub.From = sub.Truncated || r.Truncated, r.From
 				*r = *sub
+				r.nested = true
 				return true
 			}
 			return false
@@ -235,11 +239,11 @@ func (m *received) fromSystem() bool {
 			return true
 		}
 	}
-	return m.from == "" || m.from == "<>"
+	return m.from == "" && len(m.header) > 0
 }
 
 func (m *received) bounceSubject() bool {
-	return containsAny(m.subject, bounceSubjects) || japanese(m.subject) != nil
+	return containsAny(m.subject, bounceSubjects) || japanese(m.asItIs) != nil
 }
 
 func containsAny(s string, words []string) bool {

@@ -28,6 +28,9 @@ func (t *tree) read(h fields, body []byte, depth int) {
 		return
 	}
 	boundary := kind.param("boundary")
+	if len(boundary) > maxBoundary {
+		boundary = ""
+	}
 	isMultipart := len(kind.name) > 10 && kind.name[:10] == "multipart/"
 	if boundary == "" && isMultipart {
 		boundary = guessBoundary(body, 60) // the rest of a torn header may stand before
@@ -62,30 +65,39 @@ func (t *tree) read(h fields, body []byte, depth int) {
 // with the mail.
 func (t *tree) split(body []byte, boundary string, depth int) {
 	mark := append([]byte("--"), boundary...)
-	start := -1
-	for at := 0; at <= len(body); {
-		line, rest := cutLine(body[at:])
-		next := len(body) - len(rest)
-		if last := rest == nil; bytes.HasPrefix(line, mark) || last {
-			end := at
-			tail := bytes.TrimRight(line[min(len(mark), len(line)):], " \t")
-			isMark := bytes.HasPrefix(line, mark) && (len(tail) == 0 || bytes.Equal(tail, []byte("--")))
-			if last && !isMark {
-				end = len(body)
-			}
-			if isMark || last {
-				if start >= 0 && start <= end {
-					h, content, whole := readHeader(body[start:end])
-					t.truncated = t.truncated || !whole
-					t.read(h, content, depth+1)
-				}
-				if last || len(tail) > 0 || t.parts >= MaxParts {
-					return
-				}
-				start = next
-			}
+	start := -1 // of the part under way
+	for at := 0; t.parts < MaxParts; {
+		line, next, last := nextMark(body, mark, at)
+		if start >= 0 {
+			h, content, whole := readHeader(body[start:line])
+			t.truncated = t.truncated || !whole
+			t.read(h, content, depth+1)
 		}
-		at = next
+		if last {
+			return
+		}
+		start, at = next, next
+	}
+	t.truncated = true
+}
+
+// nextMark finds the next boundary line: where it begins, what follows it, and
+// whether it was the last, or none was left.
+func nextMark(body, mark []byte, at int) (line, next int, last bool) {
+	for {
+		i := bytes.Index(body[at:], mark)
+		if i < 0 {
+			return len(body), len(body), true
+		}
+		line, at = at+i, at+i+len(mark)
+		if line > 0 && body[line-1] != '\n' {
+			continue
+		}
+		tail, rest := cutLine(body[at:])
+		tail = bytes.TrimRight(tail, " \t")
+		if end := bytes.Equal(tail, []byte("--")); end || len(tail) == 0 {
+			return line, len(body) - len(rest), end
+		}
 	}
 }
 

@@ -203,7 +203,7 @@ var phaseWords = []struct {
 	{"after initial connection", message.PhaseBanner}, {"after ehlo", message.PhaseEHLO}, {"after helo", message.PhaseEHLO},
 	{"did not like our final data", message.PhaseDot}, {"did not like our rcpt", message.PhaseRcpt}, // DragonFly
 	{"did not like our mail from", message.PhaseMail}, {"did not like our data", message.PhaseData},
-	{">>> rcpt to", message.PhaseRcpt}, {">>> mail from", message.PhaseMail}, {">>> data", message.PhaseDot}, {">>> .", message.PhaseDot}, // sendmail, Courier
+	{">>> rcpt to", message.PhaseRcpt}, {">>> mail from", message.PhaseMail}, {">>> .", message.PhaseDot}, // sendmail, Courier; what they show behind ">>> DATA" may answer a RCPT before it
 	{"[rcpt_to]", message.PhaseRcpt}, {"[mail_from]", message.PhaseMail}, {"[body]", message.PhaseDot}, {"[data]", message.PhaseDot}, // Yahoo
 	{"smtp:rcpt", message.PhaseRcpt}, {"smtp:mail", message.PhaseMail}, {"smtp:data", message.PhaseDot},
 	{"does not like recipient", message.PhaseRcpt}, {"does not like sender", message.PhaseMail}, {"failed after i sent the message", message.PhaseDot}, // qmail

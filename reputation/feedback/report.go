@@ -38,6 +38,8 @@ type Report struct {
 	Arrived      time.Time
 	// Truncated says that a bound was met and the rest was not read.
 	Truncated bool
+
+	nested bool // all is from a report within the mail
 }
 
 // Action is what became of a recipient (RFC 3464 2.3.3).

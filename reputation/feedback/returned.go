@@ -65,9 +65,7 @@ func (r *Report) readReturned(m *received) {
 
 func (r *Report) addReturnedTo(s string) {
 	for _, a := range findAddresses(s, MaxTokens) {
-		if len(r.Returned.To) < MaxTokens {
-			r.Returned.To = append(r.Returned.To, a)
-		}
+		r.Returned.To = addOnce(r.Returned.To, a)
 	}
 }
 

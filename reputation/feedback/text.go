@@ -154,9 +154,11 @@ func stripTags(b []byte) []byte {
 		}
 		b = b[i+end+1:]
 		if strings.HasPrefix(tag, "style") || strings.HasPrefix(tag, "script") {
-			if j := bytes.Index(b, []byte("</")); j >= 0 {
-				b = b[j:]
+			j := bytes.Index(b, []byte("</"))
+			if j < 0 {
+				break // it never ends: no text follows
 			}
+			b = b[j:]
 		}
 	}
 	for _, e := range [][2]string{{"&lt;", "<"}, {"&gt;", ">"}, {"&nbsp;", " "}, {"&quot;", `"`}, {"&#39;", "'"}, {"&amp;", "&"}} {
@@ -492,11 +494,17 @@ func (s *prose) words(from, to int) message.Reply {
 		l := strings.TrimSpace(s.lines[i])
 		if i == from { // the rest of the line that names the recipient
 			if as := findAddresses(l, 1); len(as) > 0 {
-				_, l, _ = strings.Cut(l, as[0])
-				l = strings.TrimLeft(l, ">:;,.\"') \t")
+				before, behind, _ := strings.Cut(l, as[0])
+				l = strings.TrimLeft(behind, ">:;,.\"') \t")
+				if before = strings.TrimSpace(before); l == "" && len(before) > 8 && strings.Trim(s.line(i+1), " ") == "" {
+					l = before // "Unknown user: x@example.com"
+				}
 			}
 		}
 		if l != "" && strings.Trim(l, "-=_*#. ") != "" {
+			if strings.HasSuffix(l, ":") && strings.Count(l, " ") < 2 && len(text) == 0 && i > from {
+				continue // "because:"
+			}
 			text = append(text, l)
 		} else if len(text) > 0 {
 			break
@@ -504,6 +512,14 @@ func (s *prose) words(from, to int) message.Reply {
 	}
 	joined := strings.Join(text, "\n")
 	return message.Reply{Enhanced: findStatus(joined), Text: cleanText(joined), Phase: phaseOf(joined)}
+}
+
+// line is a line, or "" behind the last.
+func (s *prose) line(i int) string {
+	if i < len(s.lines) {
+		return s.lines[i]
+	}
+	return ""
 }
 
 // replyAbout looks for a reply that names the address anywhere in the text: the

@@ -5,9 +5,8 @@ import "strings"
 // Phrases of Japanese reports, in the four ways in which they are written. The
 // standard library converts none of these character sets to another, so the
 // bytes are compared: UTF-8, Shift_JIS, EUC-JP, and ISO-2022-JP without its
-// escapes (which are EUC-JP's bytes less 0x80). Lines are lower-cased for ASCII
-// only before, which the seven-bit form survives in none of its upper-case bytes,
-// so texts are compared as they came.
+// escapes (which are EUC-JP's bytes less 0x80). Texts are compared as they came:
+// in lower case the bytes of ISO-2022-JP would be others.
 
 // phrase is something that a report says, and what it means.
 type phrase struct {
