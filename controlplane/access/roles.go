@@ -76,6 +76,8 @@ var table = func() map[string]need {
 		GET /v1/cluster/jobs/{tenant}/{id}
 		GET /v1/cluster/events
 		GET /v1/cluster/events/tail
+		GET /v1/webhooks
+		GET /v1/cluster/webhooks
 	`)
 	// What a tenant may do to its own mail, an operator may do to all.
 	add(need{Operator, true}, `
@@ -85,6 +87,8 @@ var table = func() map[string]need {
 		POST /v1/cluster/actions
 		DELETE /v1/cluster/actions/{id}
 		PATCH /v1/cluster/jobs/{tenant}/{id}
+		POST /v1/webhooks/{name}/test
+		POST /v1/cluster/webhooks/{name}/test
 	`)
 	add(need{ReadOnly, false}, `
 		GET /metrics
@@ -112,6 +116,10 @@ var table = func() map[string]need {
 		GET /v1/cluster/sites
 		GET /v1/cluster/budgets
 		GET /v1/cluster/transfers
+		GET /v1/signing-keys
+		GET /v1/cluster/signing-keys
+		GET /v1/blocklists
+		GET /v1/cluster/blocklists
 	`)
 	// A trace shows addresses and sessions of all tenants.
 	add(need{Operator, false}, `

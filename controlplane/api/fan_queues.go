@@ -73,6 +73,7 @@ func (a *api) registerFan(h huma.API) {
 	a.registerFanViews(h)
 	a.registerFanStreams(h)
 	a.registerFanTransfers(h)
+	a.registerFanSenders(h)
 }
 
 // listing is a merged listing under way.

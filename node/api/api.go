@@ -28,6 +28,9 @@ type Options struct {
 	// Cluster tells of the parts that join the node to others. nil: there are
 	// none.
 	Cluster func() *Cluster
+	// Webhooks and Senders tell of parts beside the node. nil: there are none.
+	Webhooks Webhooks
+	Senders  Senders
 	// Collectors are printed on /metrics beside the node's own.
 	Collectors []prometheus.Collector
 	Version    string
@@ -38,10 +41,12 @@ type Options struct {
 
 // api is the handlers' common ground.
 type api struct {
-	node    Node
-	cluster func() *Cluster
-	log     *slog.Logger
-	streams chan struct{}
+	node     Node
+	cluster  func() *Cluster
+	webhooks Webhooks
+	senders  Senders
+	log      *slog.Logger
+	streams  chan struct{}
 }
 
 // Register puts the node's routes on mux and returns their OpenAPI document.
@@ -53,7 +58,7 @@ func Register(mux *http.ServeMux, o Options) *huma.OpenAPI {
 	if o.Streams <= 0 {
 		o.Streams = 32
 	}
-	a := &api{node: o.Node, cluster: o.Cluster, log: o.Logger, streams: make(chan struct{}, o.Streams)}
+	a := &api{node: o.Node, cluster: o.Cluster, webhooks: o.Webhooks, senders: o.Senders, log: o.Logger, streams: make(chan struct{}, o.Streams)}
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", a.readyz)
 	mux.Handle("GET /metrics", metricsHandler(&o))
@@ -96,7 +101,7 @@ func (a *api) readyz(w http.ResponseWriter, _ *http.Request) {
 func metricsHandler(o *Options) http.Handler {
 	r := prometheus.NewRegistry()
 	r.MustRegister(o.Collectors...)
-	r.MustRegister(collector{o.Node, o.Cluster}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(collector{o.Node, o.Cluster, o.Webhooks, o.Senders}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{
 		MaxRequestsInFlight: 4,
 		Timeout:             30 * time.Second,

@@ -519,7 +519,7 @@ func TestOpenAPIDocument(t *testing.T) {
 			}
 		}
 	}
-	if seen != 19 {
+	if seen < 23 {
 		t.Errorf("%d operations in the document", seen)
 	}
 }

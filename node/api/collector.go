@@ -13,8 +13,10 @@ const maxLabels = 100
 // collector prints a snapshot of the node. It is unchecked (Describe sends
 // nothing), because label values come and go.
 type collector struct {
-	node    Node
-	cluster func() *Cluster // nil: the node stands alone
+	node     Node
+	cluster  func() *Cluster // nil: the node stands alone
+	webhooks Webhooks        // nil, as senders: not there
+	senders  Senders
 }
 
 func (c collector) Describe(chan<- *prometheus.Desc) {}
@@ -36,6 +38,12 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	p.transfer(&m.Transfer)
 	if c.cluster != nil {
 		p.cluster(c.cluster())
+	}
+	if c.webhooks != nil {
+		p.webhooks(c.webhooks.Webhooks())
+	}
+	if c.senders != nil {
+		p.blocklists(c.senders.Blocklists())
 	}
 }
 

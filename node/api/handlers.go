@@ -73,6 +73,8 @@ func (a *api) register(h huma.API) {
 	a.registerJobs(h)
 	a.registerScheduler(h)
 	a.registerTransfers(h)
+	a.registerWebhooks(h)
+	a.registerSenders(h)
 }
 
 func (a *api) registerQueues(h huma.API) {

@@ -149,6 +149,9 @@ type Tested struct {
 // ErrUnknown is a webhook that policy does not have.
 var ErrUnknown = errors.New("there is no such webhook")
 
+// testTime bounds a test: somebody waits for it.
+const testTime = 8 * time.Second
+
 // Test posts one event of the type ping, signed as others are. It works for a
 // disabled webhook too, and changes nothing but what the endpoint makes of it.
 func (h *Hooks) Test(ctx context.Context, name string) (Tested, error) {
@@ -172,6 +175,8 @@ func (h *Hooks) Test(ctx context.Context, name string) (Tested, error) {
 		return Tested{}, fmt.Errorf("encode the ping: %w", err)
 	}
 	body := append(append(envelope(id, name, h.o.Node), event...), "]}\n"...)
+	ctx, cancel := context.WithTimeout(ctx, testTime)
+	defer cancel()
 	a := s.post(ctx, id, body)
 	t := Tested{Status: a.status, Took: a.took}
 	if a.err != nil {

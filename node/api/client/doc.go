@@ -2,5 +2,5 @@
 // requests travel (address, token, certificates) is left to a Caller, so one
 // connection serves both halves of the admin API.
 //
-// Read client.go; there is nothing else.
+// Read client.go.
 package client

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"hikyaku/node/api"
+	"hikyaku/node/api/apitest"
+)
+
+// someHooks are webhooks in each state that is worth a look.
+type someHooks struct{}
+
+func (someHooks) Webhooks() []api.Webhook {
+	ago := func(d time.Duration) *time.Time { t := time.Now().Add(-d); return &t }
+	return []api.Webhook{
+		{Name: "fine", Endpoint: "https://a.test", State: "ok", Posted: 12345, LastSuccess: ago(3 * time.Second)},
+		{Name: "stuck", Tenant: "shop", Endpoint: "https://b.test", State: "open", Since: ago(2 * time.Hour), Behind: 900, BehindSeconds: 7201, GivenUp: 4, Lost: 2, LastError: "HTTP 500: \x1b[31mno"},
+	}
+}
+
+func (someHooks) TestWebhook(_ context.Context, name string) (*api.WebhookTest, error) {
+	if name == "stuck" {
+		return &api.WebhookTest{Name: name, Seconds: 0.25, Error: "connection refused"}, nil
+	}
+	return &api.WebhookTest{Name: name, OK: true, HTTPStatus: 204, Seconds: 0.012}, nil
+}
+
+func hookNode(t *testing.T) string {
+	t.Helper()
+	mux := http.NewServeMux()
+	api.Register(mux, api.Options{Node: apitest.New(), Webhooks: someHooks{}})
+	srv := httptest.NewServer(api.Guard(mux, api.GuardOptions{}))
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
+func TestWebhookCommands(t *testing.T) {
+	url := hookNode(t)
+	for _, c := range []struct {
+		args []string
+		code int
+		want []string
+	}{
+		{[]string{"webhook", "ls"}, 0, []string{"fine ", "12345", "open since 2h00m", "900", "4 + 2 lost", `HTTP 500: \x1b[31mno`}},
+		{[]string{"webhook", "list", "--json"}, 0, []string{`"behind_seconds": 7201`}},
+		{[]string{"webhook", "test", "fine"}, 0, []string{"taken", "204", "12ms"}},
+		{[]string{"webhook", "test", "stuck"}, 1, []string{"not taken", "connection refused"}},
+		{[]string{"webhook", "test", "none"}, 1, []string{"hikyaku webhook list"}},
+		{[]string{"webhook", "test"}, 2, []string{"1 argument"}},
+	} {
+		var out strings.Builder
+		code := run(append([]string{"--api", url}, c.args...), strings.NewReader(""), &out, &out)
+		if code != c.code {
+			t.Errorf("%v: exit code %d, want %d", c.args, code, c.code)
+		}
+		for _, w := range c.want {
+			if !strings.Contains(out.String(), w) {
+				t.Errorf("%v lacks %q:\n%s", c.args, w, out.String())
+			}
+		}
+	}
+}
