@@ -49,7 +49,7 @@ func (a *audit) node(ctx context.Context, node, data string) error {
 		message.EventDelivered: message.Delivered, message.EventBounced: message.Bounced, message.EventSuppressed: message.Bounced,
 		message.EventExpired: message.Expired, message.EventCancelled: message.Cancelled,
 	}
-	q := events.Query{Type: "accepted,delivered,bounced,expired,cancelled"}
+	q := events.Query{Type: "accepted,delivered,bounced,expired,cancelled,suppressed"}
 	found, err := events.SearchDir(ctx, filepath.Join(data, "events"), q, func(rec *message.EventRecord, _ []byte) error {
 		n, ok := number(rec.Recipient)
 		switch {
