@@ -1,9 +1,11 @@
 package reputation
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"hikyaku/bench/carriers"
@@ -20,6 +22,7 @@ type day struct {
 	now      time.Time
 	s        *scheduler.Scheduler
 	base     *policy.Set
+	steering *policy.Steering // in force
 	disk     *disk
 	events   events
 	chance   *rand.Rand // of the sender: jitter
@@ -190,11 +193,21 @@ func (d *day) second() {
 	}
 	if x, changed := d.mind.second(d.now); changed {
 		d.run.Decisions++
-		d.s.SetPolicy(d.now, d.base.WithSteering(x))
+		d.steer(x)
 	}
 	for _, a := range d.traffic.second(d.now) {
 		d.accept(a)
 	}
+}
+
+// steer puts decisions in force, as package node does.
+func (d *day) steer(x *policy.Steering) {
+	c := x.Since(d.steering)
+	slices.SortFunc(c.Lanes, func(a, b policy.Steered) int {
+		return cmp.Or(cmp.Compare(a.Carrier, b.Carrier), cmp.Compare(a.Source, b.Source))
+	})
+	d.steering = x
+	d.s.SetSteering(d.now, d.base.WithSteering(x), c)
 }
 
 // accept takes a message in. An address that is suppressed ends here.
