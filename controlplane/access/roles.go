@@ -76,6 +76,14 @@ var table = func() map[string]need {
 		GET /v1/cluster/jobs/{tenant}/{id}
 		GET /v1/cluster/events
 		GET /v1/cluster/events/tail
+		GET /v1/suppressions
+		GET /v1/suppressions/{address}
+		GET /v1/suppressions:stats
+		GET /v1/suppressions:export
+		GET /v1/cluster/suppressions
+		GET /v1/cluster/suppressions/{address}
+		GET /v1/cluster/suppressions:stats
+		GET /v1/cluster/suppressions:export
 		GET /v1/webhooks
 		GET /v1/cluster/webhooks
 	`)
@@ -87,6 +95,14 @@ var table = func() map[string]need {
 		POST /v1/cluster/actions
 		DELETE /v1/cluster/actions/{id}
 		PATCH /v1/cluster/jobs/{tenant}/{id}
+		POST /v1/suppressions
+		POST /v1/suppressions:remove
+		POST /v1/suppressions:import
+		DELETE /v1/suppressions/{address}
+		POST /v1/cluster/suppressions
+		POST /v1/cluster/suppressions:remove
+		POST /v1/cluster/suppressions:import
+		DELETE /v1/cluster/suppressions/{address}
 		POST /v1/webhooks/{name}/test
 		POST /v1/cluster/webhooks/{name}/test
 	`)
@@ -97,6 +113,7 @@ var table = func() map[string]need {
 		GET /v1/sites
 		GET /v1/budgets
 		GET /v1/transfers
+		GET /v1/suppressions:has
 		GET /v1/policy
 		GET /v1/policy/{kind}
 		GET /v1/policy/{kind}/{name}

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -51,6 +52,7 @@ type api struct {
 	now     func() time.Time
 	ids     message.IDs
 	streams chan struct{} // open at once
+	turn    atomic.Uint64 // which node is asked next where any one will do
 }
 
 // maxStreams bounds the streams open at once. Each holds a connection to every

@@ -85,6 +85,8 @@ type call struct {
 	method, path string
 	query        url.Values
 	body         any
+	raw          []byte // sent as it is, in place of body
+	contentType  string // of raw
 }
 
 // targets are the members that are meant, by name.
@@ -166,6 +168,10 @@ func (a *api) askOne(ctx context.Context, n state.Node, c call, into any) error 
 // send asks one node on behalf of who asked here.
 func (a *api) send(ctx context.Context, n state.Node, c call) (*http.Response, error) {
 	var body io.Reader
+	contentType := "application/json"
+	if c.raw != nil {
+		body, contentType = bytes.NewReader(c.raw), c.contentType
+	}
 	if c.body != nil {
 		b, err := json.Marshal(c.body)
 		if err != nil {
@@ -178,7 +184,7 @@ func (a *api) send(ctx context.Context, n state.Node, c call) (*http.Response, e
 		return nil, fmt.Errorf("make the request: %w", err)
 	}
 	if body != nil {
-		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Content-Type", contentType)
 	}
 	access.From(ctx).Pass(r.Header)
 	resp, err := a.peers.Do(n.Peer, r)

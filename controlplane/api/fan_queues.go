@@ -73,6 +73,7 @@ func (a *api) registerFan(h huma.API) {
 	a.registerFanViews(h)
 	a.registerFanStreams(h)
 	a.registerFanTransfers(h)
+	a.registerSuppressions(h)
 	a.registerFanSenders(h)
 }
 

@@ -155,12 +155,20 @@ func (c *Client) explain(err error) error {
 	return err
 }
 
+// Text is a body that is sent as it is.
+type Text struct {
+	Type    string // its Content-Type
+	Content []byte
+}
+
 func encode(in any) (io.Reader, string, error) {
 	switch v := in.(type) {
 	case nil:
 		return nil, "", nil
 	case []byte:
 		return bytes.NewReader(v), "application/json", nil
+	case Text:
+		return bytes.NewReader(v.Content), v.Type, nil
 	}
 	b, err := json.Marshal(in)
 	if err != nil {

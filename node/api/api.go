@@ -31,6 +31,8 @@ type Options struct {
 	// Webhooks and Senders tell of parts beside the node. nil: there are none.
 	Webhooks Webhooks
 	Senders  Senders
+	// Suppressions is the node's suppression list. nil: it keeps none.
+	Suppressions Suppressions
 	// Collectors are printed on /metrics beside the node's own.
 	Collectors []prometheus.Collector
 	Version    string
@@ -45,6 +47,7 @@ type api struct {
 	cluster  func() *Cluster
 	webhooks Webhooks
 	senders  Senders
+	list     Suppressions
 	log      *slog.Logger
 	streams  chan struct{}
 }
@@ -58,7 +61,7 @@ func Register(mux *http.ServeMux, o Options) *huma.OpenAPI {
 	if o.Streams <= 0 {
 		o.Streams = 32
 	}
-	a := &api{node: o.Node, cluster: o.Cluster, webhooks: o.Webhooks, senders: o.Senders, log: o.Logger, streams: make(chan struct{}, o.Streams)}
+	a := &api{node: o.Node, cluster: o.Cluster, webhooks: o.Webhooks, senders: o.Senders, list: o.Suppressions, log: o.Logger, streams: make(chan struct{}, o.Streams)}
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", a.readyz)
 	mux.Handle("GET /metrics", metricsHandler(&o))

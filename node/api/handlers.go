@@ -73,6 +73,7 @@ func (a *api) register(h huma.API) {
 	a.registerJobs(h)
 	a.registerScheduler(h)
 	a.registerTransfers(h)
+	a.registerSuppressions(h)
 	a.registerWebhooks(h)
 	a.registerSenders(h)
 }

@@ -196,6 +196,9 @@ func (l *List) Get(tenant, address string) ([]suppression.Entry, error) {
 	return l.store.Get(tenant, message.SuppressionKey(address))
 }
 
+// Key is the form of an address under which it is on the list.
+func (l *List) Key(address string) string { return message.SuppressionKey(address) }
+
 // Page is part of a listing.
 func (l *List) Page(f suppression.Filter, cursor string, limit int) (suppression.Page, error) {
 	return l.store.List(f, cursor, limit)

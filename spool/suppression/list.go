@@ -77,19 +77,24 @@ func (s *Store) List(f Filter, cursor string, limit int) (Page, error) {
 	return page, errors.Join(it.Error(), it.Close())
 }
 
+// within is the part of a key behind the tenant with which all begin that the
+// filter picks: a domain, and a beginning of the local part. The prefix is taken
+// up to its first "@", since a local part may hold some.
+func (f *Filter) within() []byte {
+	if f.Domain == "" {
+		return nil
+	}
+	local, _, _ := strings.Cut(f.Prefix, "@")
+	return append(append([]byte(f.Domain), 0), local...)
+}
+
 // bounds is the range in which the entries lie.
 func (f *Filter) bounds() (low, high []byte) {
 	low = []byte{kindEntry}
 	if f.Tenant == nil {
 		return low, []byte{kindEntry + 1}
 	}
-	low = append(append(low, *f.Tenant...), 0)
-	if f.Domain != "" {
-		low = append(append(low, f.Domain...), 0)
-		if local, _, whole := strings.Cut(f.Prefix, "@"); f.Prefix != "" && !whole {
-			low = append(low, local...)
-		}
-	}
+	low = append(append(append(low, *f.Tenant...), 0), f.within()...)
 	return low, after(low)
 }
 
@@ -107,19 +112,19 @@ func after(prefix []byte) []byte {
 
 // jump is where a search for a domain over all tenants goes on, nil for here.
 func (f *Filter) jump(k []byte) []byte {
-	if f.Tenant != nil || f.Domain == "" {
+	within := f.within()
+	if f.Tenant != nil || within == nil {
 		return nil
 	}
 	tenant, rest, _ := bytes.Cut(k[1:], []byte{0})
-	domain, _, _ := bytes.Cut(rest, []byte{0})
 	to := append(append([]byte{kindEntry}, tenant...), 0)
-	switch c := bytes.Compare(domain, []byte(f.Domain)); {
-	case c < 0:
-		return append(append(to, f.Domain...), 0)
-	case c > 0:
-		return after(to)
+	switch {
+	case bytes.HasPrefix(rest, within):
+		return nil
+	case bytes.Compare(rest, within) < 0:
+		return append(to, within...)
 	}
-	return nil
+	return after(to)
 }
 
 func (f *Filter) picks(e *Entry) bool {

@@ -60,15 +60,16 @@ func newAdminBed(t testing.TB, dir string) *adminBed {
 	t.Cleanup(func() { f.Close() })
 	b := &adminBed{store: f, audit: &clustertest.Audit{}, nodes: map[string]*apitest.Node{}, keys: map[access.Role]string{}, mux: http.NewServeMux()}
 	b.cluster = clustertest.New(func() int64 { return f.Snapshot().Revision })
+	list := newSuppressions(t)
 	for _, name := range []string{"tokyo-1", "tokyo-2"} {
 		b.nodes[name] = apitest.New()
 		mux := http.NewServeMux()
-		api.Register(mux, api.Options{Node: b.nodes[name], Version: "test"})
+		api.Register(mux, api.Options{Node: b.nodes[name], Suppressions: list, Version: "test"})
 		s := httptest.NewServer(peerDoor(mux))
 		t.Cleanup(s.Close)
 		b.cluster.Peer(name, s.Listener.Addr().String())
 	}
-	b.doc = registerAdmin(b.mux, &api.Options{Node: b.nodes["tokyo-1"], Version: "test"}, &policyapi.Options{Store: f, Cluster: b.cluster, Audit: b.audit, Version: "test",
+	b.doc = registerAdmin(b.mux, &api.Options{Node: b.nodes["tokyo-1"], Suppressions: list, Version: "test"}, &policyapi.Options{Store: f, Cluster: b.cluster, Audit: b.audit, Version: "test",
 		Peers: policyapi.HTTPPeers{Client: http.DefaultClient, Scheme: "http", Token: peerToken}})
 	s := httptest.NewUnstartedServer(nil)
 	s.Config = api.NewServer(access.New(b.mux, access.Options{MaxBody: policyapi.MaxBody, Policy: f.Snapshot, Refused: policyapi.Refused(b.audit)}))

@@ -12,6 +12,7 @@ func commands(c *cli) []*cobra.Command {
 		newMessageCmd(c),
 		newJobCmd(c),
 		newActionsCmd(c),
+		newSuppressCmd(c),
 		newEventsCmd(c),
 		newTraceCmd(c),
 		newWebhookCmd(c),
