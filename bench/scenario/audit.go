@@ -15,7 +15,7 @@ import (
 // audit reads what a stopped node left on disk into the ledgers: the event log,
 // and the recipients that are still in its spool.
 func (t *trial) audit(ctx context.Context, dataDir string) error {
-	ends := events.Query{Type: "accepted,delivered,bounced,expired,cancelled"}
+	ends := events.Query{Type: "accepted,delivered,bounced,expired,cancelled,suppressed"}
 	found, err := events.SearchDir(ctx, filepath.Join(dataDir, "events"), ends, func(rec *message.EventRecord, _ []byte) error {
 		f, n := t.flowOf(rec.Recipient)
 		switch {
