@@ -3,6 +3,7 @@ package catalogue_test
 import (
 	"bufio"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -65,6 +66,36 @@ func TestWhatShipsIsValidAndStays(t *testing.T) {
 				t.Errorf("%s: MX suffix %s would match nothing", v.Name, m)
 			}
 		}
+	}
+}
+
+// TestReplyRulesKnowTheNames: reply rules and settings hang on the same names.
+func TestReplyRulesKnowTheNames(t *testing.T) {
+	files, err := filepath.Glob("../../reputation/rules/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no rules: %v", err)
+	}
+	checked := 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			list, ok := strings.CutPrefix(strings.TrimSpace(line), "carriers: [")
+			if !ok {
+				continue
+			}
+			for name := range strings.SplitSeq(strings.TrimSuffix(list, "]"), ",") {
+				if name = strings.TrimSpace(name); !catalogue.Has(name) {
+					t.Errorf("%s: no carrier %q ships", file, name)
+				}
+				checked++
+			}
+		}
+	}
+	if checked < 30 {
+		t.Errorf("only %d names were read", checked)
 	}
 }
 

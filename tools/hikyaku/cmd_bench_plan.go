@@ -15,7 +15,7 @@ import (
 	"hikyaku/bench/plan"
 	"hikyaku/bench/report"
 	"hikyaku/bench/sidebyside"
-	"hikyaku/controlplane/policy"
+	"hikyaku/controlplane/catalogue"
 )
 
 // benchPlan is one call of "bench plan".
@@ -217,10 +217,10 @@ func (b *benchPlan) carriers(mix []plan.Share) ([]plan.Carrier, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, r := range f.Resources {
-			if spec, ok := r.Spec.(*policy.Carrier); ok {
-				known[r.Name] = plan.FromPolicy(r.Name, *spec, b.distance)
-				names = append(names, r.Name)
+		for _, v := range catalogue.View(f.Resources) {
+			if v.Origin != catalogue.Shipped { // a model says more than starting points
+				known[v.Name] = plan.FromPolicy(v.Name, *v.InForce, b.distance)
+				names = append(names, v.Name)
 			}
 		}
 	}
