@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"hikyaku/controlplane/keyspace"
 	"hikyaku/spool/message"
 )
 
@@ -114,6 +115,18 @@ func NewKeys(current []byte, former ...[]byte) (*Keys, error) {
 			code: sub("code"), rcpt: sub("recipient"), tnt: sub("tenant"), links: sub("links")})
 	}
 	return k, nil
+}
+
+// ClusterKeys is the ring of a cluster: its key, and those before it.
+func ClusterKeys(current keyspace.Key, former ...keyspace.Key) (*Keys, error) {
+	if current.IsZero() {
+		return nil, errors.New("feedback keys: there is no cluster key")
+	}
+	var old [][]byte
+	for _, k := range former {
+		old = append(old, k.Derive("return-path", KeyBytes))
+	}
+	return NewKeys(current.Derive("return-path", KeyBytes), old...)
 }
 
 // macPool lends keyed hashes: making one costs as much as using it.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"hikyaku/controlplane/keyspace"
 	"hikyaku/reputation/feedback"
 	"hikyaku/spool/message"
 )
@@ -210,6 +211,29 @@ func TestKeysRotate(t *testing.T) {
 	}
 	if _, err := feedback.NewKeys(key(0), make([][]byte, feedback.MaxKeys)...); err == nil {
 		t.Error("too many keys were taken")
+	}
+}
+
+func TestClusterKeys(t *testing.T) {
+	a, _ := keyspace.NewKey()
+	b, _ := keyspace.NewKey()
+	s := subject("ann@example.net")
+	old, err := feedback.ClusterKeys(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring, err := feedback.ClusterKeys(b, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ring.Open(old.Seal(feedback.ReturnPath, s), day); err != nil {
+		t.Errorf("a token of the key before: %v", err)
+	}
+	if _, err := old.Open(ring.Seal(feedback.ReturnPath, s), day); !errors.Is(err, feedback.ErrForged) {
+		t.Errorf("a token of another cluster: %v", err)
+	}
+	if _, err := feedback.ClusterKeys(keyspace.Key{}); err == nil {
+		t.Error("a ring without a key")
 	}
 }
 
