@@ -13,6 +13,7 @@ type Account struct {
 	Accepted    int64
 	Deliverable int64 // of them: who exists and takes mail, so that somebody could deliver it
 	Delivered   int64 // of those
+	Returned    int64 // taken by the carrier for who does not exist: it comes back
 	Refused     int64 // ended by a reply that was read as final
 	Expired     int64
 	Withheld    int64 // not sent since the recipient was suppressed
@@ -78,6 +79,7 @@ func sum(all []*Account, span time.Duration) *Account {
 		t.Accepted += a.Accepted
 		t.Deliverable += a.Deliverable
 		t.Delivered += a.Delivered
+		t.Returned += a.Returned
 		t.Refused += a.Refused
 		t.Expired += a.Expired
 		t.Withheld += a.Withheld

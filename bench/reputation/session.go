@@ -242,7 +242,8 @@ func (s *session) done(a carriers.Answer, phase message.Phase) {
 func (s *session) delivered(a *Account, x *message.Delivery) {
 	d := s.d
 	if truthOf(d.carriers[s.carrier], x.Recipients[0].Address) != takes {
-		return // it comes back, as everybody's would
+		a.Returned++
+		return
 	}
 	a.Delivered++
 	a.Series.Delivered[d.bucket()]++
