@@ -196,6 +196,9 @@ func enhancedGuess(r *message.Reply) (guess, bool) {
 		return guess{TheirFault, AboutRecipient, "", "fallback/4.2.1"}, true
 	}
 	g, ok := enhancedGuesses[e.Subject][e.Detail]
+	if ok && e.Subject == 1 && r.Phase == message.PhaseMail { // the only address so far is the sender's
+		g.category, g.about, g.action = BadSender, "", ""
+	}
 	return g, ok
 }
 

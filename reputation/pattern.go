@@ -26,7 +26,7 @@ type sequence struct {
 }
 
 const (
-	maxAlternatives = 32   // more are left to regexp
+	maxAlternatives = 256  // more are left to regexp
 	maxPattern      = 1000 // bytes of a rule's text
 )
 

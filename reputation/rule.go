@@ -40,6 +40,11 @@ type rule struct {
 	verdict  [2]Verdict // for 4xx and everything else that is temporary; for 5xx
 }
 
+// afterNaming are the steps in which an address can be judged. INVARIANT: a rule
+// that suppresses, and asks for no step, is not asked before RCPT has named the
+// recipient: "user unknown" after MAIL is the sender.
+const afterNaming = 1<<message.PhaseNone | 1<<message.PhaseRcpt | 1<<message.PhaseData | 1<<message.PhaseDot | 1<<message.PhaseReset | 1<<message.PhaseQuit
+
 // digits is a reply code in which 0xff is any digit.
 type digits [3]uint8
 
@@ -150,6 +155,9 @@ func (r Rule) ready() (*rule, []flaw) {
 		bad("", "the rule asks for nothing, so it would take every reply")
 	}
 	flaws = append(flaws, x.words()...)
+	if x.phases == 0 && x.verdict[1].Suppresses() {
+		x.phases = afterNaming
+	}
 	return x, flaws
 }
 
