@@ -110,7 +110,7 @@ func (c *change) merge(o *operation) (twice []Finding, err error) {
 	if standing(old, c.now) && standing(&o.rec, c.now) && second(time.UnixMicro(old.added), time.UnixMicro(o.rec.added)) {
 		twice = []Finding{{Entry: o.rec.promoted(&o.k)}}
 	}
-	if old != nil && !o.rec.after(old) || old == nil && o.rec.over(c.now) {
+	if old != nil && !o.rec.after(old) && !c.s.o.UnsafeLastHeard || old == nil && o.rec.over(c.now) {
 		return twice, nil
 	}
 	c.put(o.rec, old)

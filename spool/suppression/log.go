@@ -496,7 +496,7 @@ func parseParcel(b []byte) (gs []group, err error) {
 		}
 		gs = append(gs, g)
 	}
-	if f.bad {
+	if f.bad || len(gs) == 0 {
 		return nil, fmt.Errorf("%w parcel of %d bytes", ErrMalformed, len(b))
 	}
 	return gs, nil

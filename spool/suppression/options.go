@@ -54,6 +54,9 @@ type Options struct {
 	// SweepEvery is how often what has expired is deleted; zero: a minute.
 	SweepEvery time.Duration
 
+	// UnsafeLastHeard takes what another store says whatever stands here. It exists
+	// so that the tests can show that they see stores that differ.
+	UnsafeLastHeard bool
 	// UnsafeNoSync confirms before the sync. It exists so that the crash tests can
 	// show that they see the loss; it is never set otherwise.
 	UnsafeNoSync bool
