@@ -1,8 +1,6 @@
 package feedback
 
-import (
-	"strings"
-)
+import "strings"
 
 // Parse says what a mail is that came back. It reads at most MaxBytes and keeps
 // no reference to raw.
@@ -74,9 +72,12 @@ func (r *Report) readDelivery(m *received) bool {
 	return true
 }
 
-// readStrayStatus looks for the fields in the middle of a text: MIME was lost on
-// the way, or never there.
+// readStrayStatus looks for the fields in the middle of a mail system's text: MIME
+// was lost on the way, or never there.
 func (r *Report) readStrayStatus(m *received) {
+	if !m.fromSystem() && !m.bounceSubject() {
+		return // somebody tells of his troubles
+	}
 	for i := range m.leaves {
 		p := &m.leaves[i]
 		if name := p.kind.name; name != "" && name != "text/plain" && name != "text" {

@@ -183,7 +183,6 @@ func (r *Report) readProse(m *received, inner int) bool {
 	system, subject := m.fromSystem(), m.bounceSubject()
 	switch {
 	case failed != "":
-	case form != "" && form != "text" && (system || subject):
 	case form != "" && (system || subject):
 	case system && subject:
 	case s.saysJapanese() && (system || subject):
