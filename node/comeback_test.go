@@ -3,6 +3,7 @@ package node
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -23,7 +24,8 @@ type comebackDesk struct {
 	keys *tokens.Keys
 	mu   struct {
 		sync.Mutex
-		got []feedback.Feedback
+		got  []feedback.Feedback
+		fail error // what handling news returns
 	}
 }
 
@@ -38,8 +40,10 @@ func newComebackDesk(t *testing.T) *comebackDesk {
 	r, err := feedback.New(feedback.Options{Keys: keys, Policy: func() *policy.Set { return set }, Handle: func(_ context.Context, f *feedback.Feedback) error {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		d.mu.got = append(d.mu.got, *f)
-		return nil
+		if d.mu.fail == nil {
+			d.mu.got = append(d.mu.got, *f)
+		}
+		return d.mu.fail
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -216,5 +220,27 @@ func TestNothingElseComesInBySMTP(t *testing.T) {
 	}
 	if news := d.took(); len(news) != 0 {
 		t.Errorf("news: %+v", news)
+	}
+}
+
+// TestNewsIsDurableBeforeItIsTaken: what cannot be stored is put off, and comes
+// again.
+func TestNewsIsDurableBeforeItIsTaken(t *testing.T) {
+	d := newComebackDesk(t)
+	var ids message.IDs
+	s := &tokens.Subject{Delivery: message.DeliveryID{Message: ids.New(time.Now())}, Tenant: "acme", Recipient: "ann@example.net", Issued: time.Now()}
+	to := d.keys.ReturnAddress(s, "rp.acme.example")
+	for _, c := range []struct {
+		fail error
+		want string
+		news int
+	}{{errors.New("the disk is full"), "451 4.3.0", 0}, {nil, "250 2.0.0", 1}} {
+		d.mu.Lock()
+		d.mu.fail = c.fail
+		d.mu.Unlock()
+		got := d.say(t, "EHLO mx.example.net", "MAIL FROM:<>", "RCPT TO:<"+to+">", "DATA", postfixBounce(to, "ann@example.net"))
+		if news := d.took(); !strings.HasPrefix(got[5], c.want) || len(news) != c.news {
+			t.Errorf("fail %v: %q, %+v", c.fail, got, news)
+		}
 	}
 }
