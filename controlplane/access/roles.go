@@ -128,6 +128,12 @@ var table = func() map[string]need {
 		GET /v1/leases
 		GET /v1/leader
 		GET /v1/gossip-keys
+		GET /v1/decisions
+		GET /v1/decisions/{id}
+		GET /v1/reputation
+		GET /v1/reputation/lanes
+		GET /v1/reputation/holds
+		GET /v1/warm-ups
 		GET /v1/cluster/overview
 		GET /v1/cluster/lanes
 		GET /v1/cluster/sites
@@ -149,6 +155,8 @@ var table = func() map[string]need {
 		POST /v1/nodes/{node}/drain
 		POST /v1/nodes/{node}/undrain
 		POST /v1/sources/{source}/move
+		POST /v1/decisions/{id}/undo
+		POST /v1/reputation/lanes/{carrier}/{source}
 	`)
 	// Policy is changed by admins, but an operator may change what tunes and
 	// not what lets in: see MayChange.

@@ -98,6 +98,7 @@ func (a *api) registerCluster(h huma.API) {
 	huma.Register(h, clusterOp("remove-node", http.MethodDelete, "/v1/nodes/{node}", "End the membership of a dead node", missing, conflict), a.remove)
 	huma.Register(h, clusterOp("move-source", http.MethodPost, "/v1/sources/{source}/move", "Hand a source to another node", missing, conflict), a.move)
 	a.registerGossip(h)
+	a.registerSteering(h)
 }
 
 func (a *api) summary(ctx context.Context, _ *struct{}) (*struct{ Body *ClusterSummary }, error) {

@@ -2,7 +2,9 @@ package api
 
 import (
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,6 +14,7 @@ import (
 	"hikyaku/controlplane"
 	"hikyaku/controlplane/access"
 	"hikyaku/controlplane/keyspace"
+	"hikyaku/controlplane/policy"
 	"hikyaku/controlplane/store"
 )
 
@@ -116,9 +119,36 @@ func (p printer) control(m *controlplane.Metrics) {
 	counter(p, "controlplane_transactions_total", "Transactions of the leader, those refused among them.", m.Transactions)
 	counter(p, "controlplane_conflicts_total", "Transactions refused because something had changed meanwhile, or this process no longer led.", m.Conflicts)
 	counter(p, "controlplane_etcd_errors_total", "Requests to etcd that failed.", m.EtcdErrors)
+	p.steering(&m.Steering, m.Leader)
 	if m.Leader {
 		p.office(m)
 	}
+}
+
+// steering is what was decided about sources and tenants.
+func (p printer) steering(m *controlplane.SteeringMetrics, leads bool) {
+	for _, action := range slices.Sorted(maps.Keys(m.Decisions)) {
+		p.one(prometheus.CounterValue, "reputation_decisions_total", "Decisions about sources and tenants that this process has made as leader, by action.", float64(m.Decisions[action]), []string{"action"}, action)
+	}
+	counter(p, "reputation_rounds_total", "Looks of the controller at what nodes reported, as leader.", m.Rounds)
+	counter(p, "reputation_round_seconds_total", "Time in those looks.", m.RoundTime.Seconds())
+	gauge(p, "reputation_last_round_seconds", "Time of the last look.", m.LastRound.Seconds())
+	counter(p, "reputation_tallies_lost_total", "Rows of reports dropped since too many waited.", m.TalliesLost)
+	counter(p, "reputation_decisions_lost_total", "Decisions that are in the log only, since etcd took none for too long.", m.DecisionsLost)
+	counter(p, "reputation_learnt_lost_total", "Records of what was learnt that could not be read by a new leader.", m.LearntLost)
+	if !leads {
+		return
+	}
+	for _, state := range policy.States() {
+		p.one(prometheus.GaugeValue, "reputation_lanes", "Sources at carriers by what is in force about them. Told by the leader only.", float64(m.Lanes[state]), []string{"state"}, state)
+	}
+	gauge(p, "reputation_holds", "Holds on tenants' mail. Told by the leader only.", m.Holds)
+	gauge(p, "reputation_decisions_pending", "Decisions on their way to etcd. Told by the leader only.", m.Pending)
+	gauge(p, "reputation_decisions_kept", "Decisions in etcd; the oldest are deleted. Told by the leader only.", m.Kept)
+	gauge(p, "reputation_known_lanes", "Sources at carriers that are kept account of. Told by the leader only.", m.Controller.Lanes)
+	gauge(p, "reputation_known_scopes", "Tenants, jobs and sender domains that are kept account of. Told by the leader only.", m.Controller.Scopes)
+	gauge(p, "reputation_forgotten", "Sources, tenants and domains that gave way to others in this term, since there are too many. Told by the leader only.", m.Controller.LostLanes+m.Controller.LostScopes)
+	gauge(p, "reputation_unsteered", "Sources at carriers that should be bounded and are not, since a carrier's record is full. Told by the leader only.", m.Controller.Unsteered)
 }
 
 // office is the cluster as its leader sees it. The others do not print it, for

@@ -39,7 +39,7 @@ func metricsPage(t *testing.T, m api.Metrics) string {
 // away breaks somebody's alert.
 func TestEveryMetricByName(t *testing.T) {
 	page := metricsPage(t, api.Metrics{
-		Control: &controlplane.Metrics{Leader: true, Sources: map[string]int{"held": 3}}, Store: &store.EtcdMetrics{}, Admin: &access.Metrics{},
+		Control: &controlplane.Metrics{Leader: true, Sources: map[string]int{"held": 3}, Steering: controlplane.SteeringMetrics{Decisions: map[string]int64{"block": 2}}}, Store: &store.EtcdMetrics{}, Admin: &access.Metrics{},
 		Process: &api.ProcessMetrics{Name: "c1", Version: "test", Started: time.Unix(1, 0)},
 	})
 	parser := expfmt.NewTextParser(model.LegacyValidation)

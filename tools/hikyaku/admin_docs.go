@@ -119,7 +119,7 @@ func adminDocs(doc *huma.OpenAPI) []byte {
 		Title      string
 		Operations []operation
 	}
-	parts := []*part{{Title: "policy"}, {Title: "cluster"}, {Title: "node"}}
+	parts := []*part{{Title: "policy"}, {Title: "cluster"}, {Title: "reputation"}, {Title: "node"}}
 	for _, op := range adminOperations(doc) {
 		i := slices.IndexFunc(parts, func(p *part) bool { return slices.Contains(op.Tags, p.Title) })
 		if i < 0 {

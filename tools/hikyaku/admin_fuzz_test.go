@@ -22,6 +22,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"hikyaku/controlplane/access"
+	clustertest "hikyaku/controlplane/api/apitest"
 	"hikyaku/node/api/apitest"
 )
 
@@ -249,7 +250,7 @@ func (f *fuzzer) named(name string, s *openapi3.Schema, depth int) any {
 	case f.chance(2) && (name == "revision" || name == "expected_revision"):
 		return 1
 	case f.chance(2) && name == "id":
-		return pick(f, []string{apitest.MessageID, "news-1"})
+		return pick(f, []string{apitest.MessageID, "news-1", clustertest.DecisionID})
 	case f.chance(3) || fitting[name] == nil || !s.Type.Includes("string"):
 		return f.value(s, depth)
 	}

@@ -35,6 +35,8 @@ func commands(c *cli) []*cobra.Command {
 		newTransferCmd(c),
 		newGrantsCmd(c),
 		newLeaderCmd(c),
+		newDecisionsCmd(c),
+		newReputationCmd(c),
 		newGossipCmd(c),
 		newAuditCmd(c),
 		newBenchCmd(c),

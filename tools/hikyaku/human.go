@@ -222,11 +222,11 @@ func (c *cli) state(s string) string { return c.paint(s, stateColor(s)) }
 // stateColor is green for good, red for the end, yellow for waiting.
 func stateColor(s string) color {
 	switch s {
-	case "delivered", "active", "accepted", "released":
+	case "delivered", "active", "accepted", "released", "healthy", "recover", "release":
 		return green
-	case "bounced", "expired", "cancelled", "suppressed", "rejected":
+	case "bounced", "expired", "cancelled", "suppressed", "rejected", "blocked", "retired", "block", "retire":
 		return red
-	case "deferred", "held", "paused":
+	case "deferred", "held", "paused", "resting", "slowed", "probation", "rest", "slow", "hold":
 		return yellow
 	}
 	return "0"

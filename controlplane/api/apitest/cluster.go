@@ -24,6 +24,9 @@ type Cluster struct {
 		newest   func() int64
 		asked    []string
 		keys     []state.GossipKey
+
+		decisions []state.Decision
+		lanes     []state.Lane
 	}
 }
 
@@ -49,6 +52,7 @@ func New(newest func() int64) *Cluster {
 		{Name: "default", Mode: state.Local},
 	}
 	c.mu.keys = []state.GossipKey{{ID: "0a1b2c3d", InUse: true, Added: Epoch.Add(-48 * time.Hour), Author: "ann"}}
+	c.mu.decisions, c.mu.lanes = decisions(), lanes()
 	c.mu.newest, c.mu.revision = newest, map[string]int64{}
 	return c
 }

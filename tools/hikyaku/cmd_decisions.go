@@ -1,0 +1,191 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"hikyaku/controlplane/state"
+)
+
+func newDecisionsCmd(c *cli) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "decisions", Aliases: []string{"decision"}, GroupID: groupCluster,
+		Short: "List what was decided about sources and tenants, and why; take a decision back",
+		Long: `The control plane slows a source at a carrier that throttles it, lets it rest when
+it is blocked, steps its warm-up, and holds the mail of a tenant that harms all.
+Each such decision is recorded with what was seen, the rule, and how long it
+holds. "hikyaku queue why" names the decision that keeps mail back.`,
+	}
+	ls := newDecisionsListCmd(c)
+	cmd.RunE, cmd.Args = ls.RunE, wantArgs(0, 0)
+	cmd.Flags().AddFlagSet(ls.Flags())
+	cmd.AddCommand(ls, newDecisionsShowCmd(c), newDecisionsUndoCmd(c))
+	return cmd
+}
+
+func newDecisionsListCmd(c *cli) *cobra.Command {
+	var f state.DecisionFilter
+	var from string
+	cmd := &cobra.Command{
+		Use: "list", Aliases: []string{"ls"}, Short: "List decisions, newest first", Args: wantArgs(0, 0),
+		Example: "  hikyaku decisions --carrier docomo --action block --since 2h",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if f.Since, err = when("since", from, time.Now()); err != nil {
+				return err
+			}
+			cl, err := c.control()
+			if err != nil {
+				return err
+			}
+			l, err := cl.Decisions(cmd.Context(), f)
+			if err != nil {
+				return c.noControl(err)
+			}
+			return c.print(l, func(w io.Writer) error {
+				if l.Unreadable > 0 {
+					fmt.Fprintf(c.err, "%s cannot be read and are left out\n", count(int64(l.Unreadable), "decision", "decisions"))
+				}
+				if err := c.showDecisions(w, l.Decisions); err != nil || l.Next == "" {
+					return err
+				}
+				fmt.Fprintf(c.err, "there are older ones: --page %s\n", clean(l.Next))
+				return nil
+			})
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.Carrier, "carrier", "", "only about this carrier")
+	fl.StringVar(&f.Source, "source", "", "only about this source")
+	fl.StringVar(&f.Tenant, "tenant", "", "only about this tenant")
+	fl.StringVar(&f.Action, "action", "", "only these: slow, raise, rest, block, probation, recover, retire, warm-up-day, hold, release, undo, …")
+	fl.StringVar(&from, "since", "", "from then on: a span back (2h, 3d) or a time")
+	fl.IntVarP(&f.Limit, "limit", "n", 50, "how many")
+	fl.StringVar(&f.Page, "page", "", "go on after this `id`")
+	return cmd
+}
+
+func (c *cli) showDecisions(w io.Writer, ds []state.Decision) error {
+	if len(ds) == 0 {
+		fmt.Fprintln(c.err, "nothing was decided")
+		return nil
+	}
+	var rows [][]string
+	for i := range ds {
+		d := &ds[i]
+		rows = append(rows, []string{stamp(d.At), c.state(actionText(d)), subject(d), change(d), untilText(d.Until), d.Rule, d.ID})
+	}
+	return c.table(w, []string{"TIME", "ACTION", "ABOUT", "CHANGE", "UNTIL", "RULE", "ID"}, rows)
+}
+
+// actionText is what was done, and whether it still is so.
+func actionText(d *state.Decision) string {
+	switch {
+	case d.DryRun:
+		return d.Action + " (dry run)"
+	case d.UndoneBy != "":
+		return d.Action + " (undone)"
+	}
+	return d.Action
+}
+
+// subject is what a decision is about: "source s1 at docomo".
+func subject(d *state.Decision) string {
+	var parts []string
+	add := func(word, name string) {
+		if name != "" {
+			parts = append(parts, word+" "+name)
+		}
+	}
+	add("source", d.Source)
+	add("tenant", d.Tenant)
+	add("stream", d.Stream)
+	add("job", d.Job)
+	add("at", d.Carrier)
+	add("site", d.Site)
+	return strings.Join(parts, " ")
+}
+
+func change(d *state.Decision) string {
+	if d.From == "" {
+		return d.To
+	}
+	return d.From + " → " + d.To
+}
+
+func untilText(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return stamp(t)
+}
+
+func newDecisionsShowCmd(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use: "show ID", Short: "Show a decision: what was seen, the rule, some replies", Args: wantArgs(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cl, err := c.control()
+			if err != nil {
+				return err
+			}
+			d, err := cl.Decision(cmd.Context(), args[0])
+			if err != nil {
+				return c.noControl(err)
+			}
+			return c.print(d, func(w io.Writer) error { return c.showDecision(w, d) })
+		},
+	}
+}
+
+func (c *cli) showDecision(w io.Writer, d *state.Decision) error {
+	rows := [][2]string{
+		{"decision", d.ID}, {"at", stamp(d.At)}, {"action", actionText(d)}, {"about", subject(d)}, {"change", change(d)}, {"until", untilText(d.Until)},
+		{"rule", d.Rule}, {"why", d.Why},
+	}
+	for _, r := range d.Replies {
+		rows = append(rows, [2]string{"reply", r})
+	}
+	if d.UndoneBy != "" {
+		rows = append(rows, [2]string{"undone", "by " + d.UndoneBy + ", " + stamp(d.UndoneAt)})
+	}
+	for _, r := range rows {
+		if r[1] == "" {
+			continue
+		}
+		if _, err := fmt.Fprintf(w, "%s%s\n", c.paint(fmt.Sprintf("%-10s", r[0]), dim), clean(r[1])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func newDecisionsUndoCmd(c *cli) *cobra.Command {
+	reason := ""
+	cmd := &cobra.Command{
+		Use: "undo ID", Short: "Take a decision back that is still in force", Args: wantArgs(1, 1),
+		Long: `A source is bounded by policy alone again, a hold ends, a day of a warm-up is as if
+it had not been decided. What carriers say from now on counts as ever, so the
+same may be decided again; change the settings (Reputation, or steering of a
+Carrier) if it should not.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cl, err := c.control()
+			if err != nil {
+				return err
+			}
+			d, err := cl.UndoDecision(cmd.Context(), args[0], reason)
+			if err != nil {
+				return c.noControl(err)
+			}
+			return c.print(d, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "undone: %s of %s\n", clean(d.Action), clean(subject(d)))
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit log")
+	return cmd
+}
