@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"hikyaku/controlplane/exchange"
@@ -19,6 +20,7 @@ func (c *Controller) SetPolicy(now time.Time, set *policy.Set) {
 	before := c.set
 	c.set = set
 	clear(c.rows)
+	c.before.next = nil
 	for _, name := range slices.Sorted(maps.Keys(set.Carriers)) {
 		k := c.carriers[name]
 		if k == nil {
@@ -85,7 +87,8 @@ func (l *lane) reset() {
 // welcome makes a lane that may be new complete.
 func (c *Controller) welcome(e *laneEntry) {
 	if e.value.at == nil {
-		e.value.at = c.carriers[e.key.carrier]
+		c.made++
+		e.value.at, e.value.nth = c.carriers[e.key.carrier], c.made
 		e.value.seen.from, e.value.seenCon.from = c.now, c.now
 		e.value.begin(c.now)
 	}
@@ -187,7 +190,11 @@ func (c *Controller) decided(e *laneEntry, t instant, d keyspace.Decision) {
 }
 
 // replies are the last that were seen of a source at a carrier, latest first.
-type replies struct{ texts []string }
+type replies struct {
+	texts  []string
+	hint   time.Duration // how long the carrier asked to wait
+	hintAt instant
+}
 
 const (
 	maxReplies = 5
@@ -195,7 +202,7 @@ const (
 )
 
 // keepReplies keeps what may explain a decision.
-func (c *Controller) keepReplies(_ instant, samples []exchange.Sample) {
+func (c *Controller) keepReplies(t instant, samples []exchange.Sample) {
 	for i := range samples {
 		s := &samples[i]
 		cl, ok := classOf(s.Category)
@@ -212,6 +219,9 @@ func (c *Controller) keepReplies(_ instant, samples []exchange.Sample) {
 			k.replies[s.Source] = r
 		}
 		r.keep(sampleText(s))
+		if h := hintIn(s.Text); h > 0 {
+			r.hint, r.hintAt = h, t
+		}
 	}
 }
 
@@ -230,6 +240,50 @@ func (k *carrier) repliesOf(source string) []string {
 		return slices.Clone(r.texts)
 	}
 	return nil
+}
+
+// hintFor is how long a hint counts.
+const hintFor = 2 * time.Minute
+
+// hintIn is how long a reply asks to wait, as "try again in 30 minutes"; 0 when
+// it does not.
+func hintIn(text string) time.Duration {
+	words := strings.FieldsFunc(strings.ToLower(text[:min(len(text), maxText)]), func(r rune) bool {
+		return !('a' <= r && r <= 'z' || '0' <= r && r <= '9')
+	})
+	asks := false
+	for i, w := range words {
+		switch w {
+		case "again", "retry", "wait", "later":
+			asks = true
+		}
+		if !asks || i+1 == len(words) || len(w) > 6 {
+			continue
+		}
+		n, err := strconv.Atoi(w)
+		if err != nil || n <= 0 {
+			continue
+		}
+		for _, u := range hintUnits {
+			if strings.HasPrefix(words[i+1], u.word) {
+				return min(time.Duration(n)*u.span, policy.MaxRest)
+			}
+		}
+	}
+	return 0
+}
+
+var hintUnits = [...]struct {
+	word string
+	span time.Duration
+}{{"sec", time.Second}, {"min", time.Minute}, {"hour", time.Hour}, {"hr", time.Hour}}
+
+// asked is how long a carrier has just asked a source to wait.
+func (k *carrier) asked(source string, t instant) time.Duration {
+	if r := k.replies[source]; r != nil && r.hint > 0 && t.since(r.hintAt) < hintFor {
+		return r.hint
+	}
+	return 0
 }
 
 // sampleText is a reply as people write it.

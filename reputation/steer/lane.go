@@ -31,6 +31,7 @@ type lane struct {
 	at      *carrier
 	cur     counts // since the last Decide
 	touched bool
+	nth     int64  // of all lanes
 	node    string // that last told of a sign
 	win     *window
 	ring    [ringSlots]second
@@ -109,7 +110,7 @@ func (l *lane) fold(t instant, tick int64, span time.Duration) {
 	n := l.cur
 	l.cur = counts{}
 	if l.win == nil {
-		l.win = &window{}
+		l.win = newWindow(l.nth)
 	}
 	l.win.add(t, &n)
 	s := &l.ring[tick%ringSlots]

@@ -279,7 +279,7 @@ func (c *Controller) restoreLane(name string, x *learntLane) error {
 	c.welcome(e)
 	l := &e.value
 	if l.win == nil {
-		l.win = &window{}
+		l.win = newWindow(l.nth)
 	}
 	l.win.restore(c.now, x.Counts)
 	if x.Warm != nil && l.warm != nil && l.warm.name == x.Warm.Name {

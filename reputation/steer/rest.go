@@ -80,8 +80,13 @@ func (c *Controller) pause(e *laneEntry, t instant, to state, span time.Duration
 		v, span := l.last(c.ticks, ringSlots)
 		l.knee = max(l.at.floor, max(float64(v.delivered), 0.05*float64(v.attempts))/max(span.Seconds(), 1))
 	}
+	l.failed = l.failed || l.probing
 	l.probing, l.hits, l.trouble = false, 0, false
 	l.wait, l.probeAt, l.held, l.good = max(l.wait, firstWait*l.at.cfg.Every.D()), 0, 0, 0
+	if asked := l.at.asked(e.key.source, t); asked > span {
+		span = asked
+		d.Why += fmt.Sprintf("; a reply asks to wait %s", asked)
+	}
 	d.From, d.To = l.state.String(), to.String()
 	l.state = to
 	l.until = (t.add(span) + instant(time.Second) - 1) / instant(time.Second) * instant(time.Second)

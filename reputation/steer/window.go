@@ -111,10 +111,14 @@ var slotSpans = [windows]time.Duration{time.Minute, 30 * time.Minute, 6 * time.H
 // What is counted goes into the slot of a minute; a slot that closes goes into
 // that of the next span.
 type window struct {
-	slots [windows][windowSlots]counts
-	open  [windows]counts // filling
 	at    [windows]int64  // number of the slot that is filling, since 1970
+	open  [windows]counts // filling
+	slots [windows][windowSlots]counts
+	// shift moves the ends of slots, so that not all windows close one at once.
+	shift instant
 }
+
+func newWindow(n int64) *window { return &window{shift: instant(n%60) * instant(time.Second)} }
 
 // add counts at time t, which does not go back.
 func (w *window) add(t instant, n *counts) {
@@ -124,6 +128,7 @@ func (w *window) add(t instant, n *counts) {
 
 // advance closes the slots that ended before t.
 func (w *window) advance(t instant) {
+	t += w.shift
 	if int64(t)/int64(slotSpans[0]) == w.at[0] {
 		return
 	}
@@ -156,7 +161,7 @@ func (w *window) advance(t instant) {
 func (w *window) pace(t instant, replies uint32) float64 {
 	w.advance(t)
 	n := w.open[0]
-	span := time.Duration(int64(t) - w.at[0]*int64(time.Minute))
+	span := time.Duration(int64(t+w.shift) - w.at[0]*int64(time.Minute))
 	for back := int64(1); back <= windowSlots && (n.replies() < replies || span < 15*time.Second); back++ {
 		slot := &w.slots[0][(w.at[0]-back+windowSlots)%windowSlots]
 		if slot.replies() == 0 {

@@ -1,0 +1,103 @@
+package steer
+
+import (
+	"fmt"
+	"math"
+
+	"hikyaku/controlplane/keyspace"
+)
+
+// tooFast slows a lane whose signs are more than chance.
+func (c *Controller) tooFast(e *laneEntry, t instant) bool {
+	l := &e.value
+	chance := l.chance(t)
+	v, _ := l.recent(c.ticks)
+	if !excess(v.signs, v.attempts, chance) {
+		v = l.seen
+		if !excess(v.signs, v.attempts, chance) {
+			return false
+		}
+	}
+	share := float64(v.signs) / float64(max(1, v.attempts))
+	if l.isNoise(t, share, v.attempts) {
+		l.seen, l.clean = evidence{from: t}, c.ticks
+		return false
+	}
+	l.lastSign, l.probeAt = t, 0
+	if l.lastCut != 0 && t.since(l.lastCut) < 2*l.every(l.perSecond, fewMessages) {
+		l.hits++
+	} else {
+		l.hits = 1
+	}
+	l.lastCut = t
+	why := fmt.Sprintf("%d of %d replies said too much (rate or reputation); chance allows %.0f", v.signs, v.attempts, allowed(v.attempts, chance))
+	if 2*v.soft > v.signs {
+		c.cut(e, t, share, why+"; most spoke of trouble of the carrier's own")
+		return true
+	}
+	if share >= refusedAll && (v.attempts >= 5 || l.hits > 1 || v.disliked >= 2) {
+		c.rest(e, t, "refuses-all", why)
+		return true
+	}
+	if l.perSecond > 0 && l.perSecond <= 1.05*l.at.floor {
+		c.rest(e, t, "signs-at-the-floor", why+" at the least rate")
+		return true
+	}
+	if l.hits >= hitsToRest {
+		c.rest(e, t, "signs-go-on", fmt.Sprintf("%s; the %dth time in a row", why, l.hits))
+		return true
+	}
+	c.cut(e, t, share, why)
+	return true
+}
+
+// cut is the multiplicative decrease.
+func (c *Controller) cut(e *laneEntry, t instant, share float64, why string) {
+	l, cfg := &e.value, e.value.at.cfg
+	keep := float64(cfg.Decrease) / 100
+	took, sure := l.accepted(t, c.ticks)
+	before := l.perSecond
+	if before > 0 {
+		took = min(took, before)
+	}
+	rule, knee, to := "throttled", took, keep*took
+	if l.good > 0 && share < 0.3 && (!sure || took > 0.7*before) {
+		// A step too far, or a limit that is a little lower than it was: the carrier
+		// took nearly all. Half of the decrease is enough to let it forget that. The
+		// limit is between the rate that held and this one.
+		rule = "step-too-far"
+		if !sure {
+			knee = max(took, 0.9*(1-share)*before)
+		}
+		if l.probing {
+			knee = max(knee, min(l.good, before))
+		}
+		to = knee * (1 + keep) / 2
+	}
+	every := cfg.Every.D()
+	if l.knee > 0 && knee < 0.7*l.knee {
+		l.past, l.pastAt = l.knee, t
+	}
+	if l.knee > 0 && math.Abs(knee-l.knee) < (0.1+1/math.Sqrt(sureMessages+knee*every.Seconds()))*l.knee {
+		l.wait = min(2*max(l.wait, firstWait*every/2), lastWait*every)
+	} else {
+		l.wait = firstWait * every
+	}
+	l.knee = max(knee, l.at.floor)
+	if rule == "throttled" {
+		l.good = 0
+	}
+	to = max(to, l.at.floor)
+	if before > 0 {
+		to = min(to, before)
+	}
+	l.failed = l.failed || l.probing
+	l.probing, l.held, l.trouble = false, 0, false
+	l.cutShare, l.cutFrom = share, max(before, took)
+	l.change(t, c.ticks, to)
+	l.state = slowed
+	c.decided(e, t, keyspace.Decision{
+		Action: "slow", From: rateText(before), To: rateText(to), Rule: rule,
+		Why: fmt.Sprintf("%s; it took %.3g/s meanwhile", why, took),
+	})
+}
