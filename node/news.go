@@ -13,6 +13,8 @@ import (
 
 	"hikyaku/controlplane/exchange"
 	"hikyaku/controlplane/policy"
+	"hikyaku/node/api"
+	"hikyaku/node/blocklist"
 	"hikyaku/node/events"
 	"hikyaku/node/feedback"
 	"hikyaku/node/ingest"
@@ -49,6 +51,7 @@ type news struct {
 	store    *suppression.Store
 	list     *suppress.List
 	hooks    *webhook.Hooks
+	lists    *blocklist.Watch
 	receiver *feedback.Receiver // nil: nothing comes back here
 	smtp     []*ingest.SMTPServer
 	http     *http.Server
@@ -71,6 +74,9 @@ func (n *Node) openNews() (err error) {
 	x.hooks, err = webhook.New(webhook.Options{Node: n.name, Store: n.spool.NodeID(), Log: hookLog{n.events}, Dir: filepath.Join(n.cfg.DataDir, "webhooks"),
 		Version: n.cfg.Version, Logger: n.log, Roots: n.cfg.Delivery.RootCAs})
 	if err != nil {
+		return err
+	}
+	if err := n.openBlocklists(); err != nil {
 		return err
 	}
 	return n.openFeedback()
@@ -139,6 +145,9 @@ func (x *news) shutters() (list []func(context.Context) error) {
 func (x *news) close() error {
 	if x.hooks != nil {
 		x.hooks.Close()
+	}
+	if x.lists != nil {
+		x.lists.Close()
 	}
 	if x.store != nil {
 		return x.store.Close()
@@ -212,14 +221,14 @@ func (n *Node) Suppressions() *suppress.List { return n.news.list }
 // Webhooks are the webhooks of this node.
 func (n *Node) Webhooks() *webhook.Hooks { return n.news.hooks }
 
-// Unclassified are replies that no rule knows, in groups, and how many found no
-// room among them.
-func (n *Node) Unclassified() any {
-	groups, lost := n.replies.Unclassified()
-	return struct {
-		Groups any   `json:"groups"`
-		Lost   int64 `json:"lost"`
-	}{groups, lost}
+// Unclassified is api.Replies.
+func (n *Node) Unclassified() []api.StrangeReply {
+	groups, _ := n.replies.Unclassified()
+	list := make([]api.StrangeReply, len(groups))
+	for i := range groups {
+		list[i] = api.StrangeReply(groups[i])
+	}
+	return list
 }
 
 // hookLog is the event log as webhooks see it.

@@ -143,6 +143,8 @@ var table = func() map[string]need {
 		GET /v1/cluster/signing-keys
 		GET /v1/blocklists
 		GET /v1/cluster/blocklists
+		GET /v1/replies/unclassified
+		GET /v1/cluster/replies/unclassified
 	`)
 	// A trace shows addresses and sessions of all tenants.
 	add(need{Operator, false}, `

@@ -108,6 +108,7 @@ func (a *api) registerFanSenders(h huma.API) {
 	huma.Register(h, fanOp("test-webhook", http.MethodPost, "webhooks/{name}/test", "Post an event of the type ping to a webhook, from each node"), a.testWebhook)
 	huma.Register(h, fanOp("signing-keys", http.MethodGet, "signing-keys", "List the keys that sign mail, with the records to publish"), a.signingKeys)
 	huma.Register(h, fanOp("blocklists", http.MethodGet, "blocklists", "List what DNS blocklists say of the sources"), a.blocklists)
+	huma.Register(h, fanOp("unclassified-replies", http.MethodGet, "replies/unclassified", "List replies that no rule knows, in groups"), a.unclassified)
 }
 
 // gather asks nodes for a listing and joins the answers; name says whose an item

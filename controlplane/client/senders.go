@@ -32,3 +32,8 @@ func (c *Cluster) SigningKeys(ctx context.Context, nodes []string) (*api.Cluster
 func (c *Cluster) Blocklists(ctx context.Context, nodes []string) (*api.ClusterListings, error) {
 	return get[api.ClusterListings](ctx, c, "/v1/cluster/blocklists", on(url.Values{}, nodes))
 }
+
+// Unclassified lists replies that no rule knows, in groups.
+func (c *Cluster) Unclassified(ctx context.Context, nodes []string) (*api.ClusterStrangeReplies, error) {
+	return get[api.ClusterStrangeReplies](ctx, c, "/v1/cluster/replies/unclassified", on(url.Values{}, nodes))
+}

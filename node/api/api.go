@@ -33,6 +33,8 @@ type Options struct {
 	Senders  Senders
 	// Suppressions is the node's suppression list. nil: it keeps none.
 	Suppressions Suppressions
+	// Replies is what the node makes of replies. nil: nothing is known.
+	Replies Replies
 	// Collectors are printed on /metrics beside the node's own.
 	Collectors []prometheus.Collector
 	Version    string
@@ -48,6 +50,7 @@ type api struct {
 	webhooks Webhooks
 	senders  Senders
 	list     Suppressions
+	replies  Replies
 	log      *slog.Logger
 	streams  chan struct{}
 }
@@ -61,7 +64,7 @@ func Register(mux *http.ServeMux, o Options) *huma.OpenAPI {
 	if o.Streams <= 0 {
 		o.Streams = 32
 	}
-	a := &api{node: o.Node, cluster: o.Cluster, webhooks: o.Webhooks, senders: o.Senders, list: o.Suppressions, log: o.Logger, streams: make(chan struct{}, o.Streams)}
+	a := &api{node: o.Node, cluster: o.Cluster, webhooks: o.Webhooks, senders: o.Senders, list: o.Suppressions, replies: o.Replies, log: o.Logger, streams: make(chan struct{}, o.Streams)}
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", a.readyz)
 	mux.Handle("GET /metrics", metricsHandler(&o))

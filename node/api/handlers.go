@@ -76,6 +76,7 @@ func (a *api) register(h huma.API) {
 	a.registerSuppressions(h)
 	a.registerWebhooks(h)
 	a.registerSenders(h)
+	a.registerReplies(h)
 }
 
 func (a *api) registerQueues(h huma.API) {

@@ -20,6 +20,7 @@ type classify struct {
 	carrier, phase, fault string
 	files                 []string
 	categories, rules     bool
+	unclassified          bool
 	replay                string
 	limit                 int
 }
@@ -33,10 +34,11 @@ func newClassifyCmd(c *cli) *cobra.Command {
 		Long: `Say what a remote server's reply means, by which rule, and what follows from it.
 The reply is given as arguments, or on standard input. The rules are those that
 come with the program, and before them the ReplyRule resources given with -f; no
-node is asked.
+node is asked, but for --unclassified.
 
 Without --phase the answer is shown for each step in which it differs: the same
-words mean different things at RCPT and after the content.
+words mean different things at RCPT and after the content. A reply copied from a
+Postfix log brings its step along ("in reply to RCPT TO command").
 
 With --replay the event log is read again, and what the rules make of each reply
 is compared with what was recorded: which categories change, and which recipients
@@ -56,9 +58,10 @@ search --json"), a segment of the event log or the directory of one, or "-".`,
 	f.StringArrayVarP(&o.files, "file", "f", nil, "file or directory of ReplyRule resources to ask first; may be repeated")
 	f.BoolVar(&o.categories, "categories", false, "list the categories and actions")
 	f.BoolVar(&o.rules, "rules", false, "list the rules in the order in which they are asked")
+	f.BoolVar(&o.unclassified, "unclassified", false, "list the replies that no rule knows, in groups, as the nodes have seen them since they started")
 	f.StringVar(&o.replay, "replay", "", "read this event log again, and show what would differ")
 	f.IntVar(&o.limit, "limit", 50, "with --replay, show at most this many of each kind")
-	cmd.MarkFlagsMutuallyExclusive("categories", "rules", "replay")
+	cmd.MarkFlagsMutuallyExclusive("categories", "rules", "replay", "unclassified")
 	if err := cmd.MarkFlagFilename("file", "yaml", "yml"); err != nil {
 		panic("BUG: " + err.Error())
 	}
@@ -66,8 +69,11 @@ search --json"), a segment of the event log or the directory of one, or "-".`,
 }
 
 func (c *cli) classify(cmd *cobra.Command, o *classify, args []string) error {
-	if len(args) > 0 && (o.categories || o.rules || o.replay != "") {
-		return usageError("a reply does not go with --categories, --rules or --replay")
+	if len(args) > 0 && (o.categories || o.rules || o.replay != "" || o.unclassified) {
+		return usageError("a reply does not go with --categories, --rules, --replay or --unclassified")
+	}
+	if o.unclassified {
+		return c.unclassified(cmd.Context(), o.carrier)
 	}
 	if o.categories {
 		return c.printCategories()
@@ -130,7 +136,8 @@ func (c *cli) classifyOne(o *classify, rules *reputation.Rules, args []string) e
 		return err
 	}
 	phases := []message.Phase{reply.Phase}
-	if o.phase == "" {
+	all := reply.Phase == message.PhaseNone
+	if all {
 		for p := message.PhaseConnect; p <= message.PhaseQuit; p++ {
 			phases = append(phases, p)
 		}
@@ -147,7 +154,7 @@ func (c *cli) classifyOne(o *classify, rules *reputation.Rules, args []string) e
 		a.Phase = first.Phase
 		return a == first
 	})
-	if o.phase == "" && len(differ) == 0 {
+	if all && len(differ) == 0 {
 		answers = answers[:1]
 	}
 	if c.json {
@@ -181,15 +188,37 @@ func (c *cli) oneReply(o *classify, args []string) (message.Reply, error) {
 	if strings.TrimSpace(text) == "" && fault != message.FaultNone {
 		text = "451 " + o.fault // as a node would say it
 	}
+	text, phase := postfixPhase(text)
 	reply, err := reputation.ParseReply(text)
 	if err != nil {
 		return reply, usageError("%v", err)
 	}
 	reply.Fault = fault
-	if err := reply.Phase.UnmarshalText([]byte(o.phase)); err != nil {
+	if o.phase != "" {
+		phase = o.phase
+	}
+	if err := reply.Phase.UnmarshalText([]byte(phase)); err != nil {
 		return reply, usageError("--phase: %v", err)
 	}
 	return reply, nil
+}
+
+// postfixSteps are the words in which Postfix notes the step of a reply.
+var postfixSteps = []struct{ words, phase string }{
+	{"(in reply to MAIL FROM command", "mail"}, {"(in reply to RCPT TO command", "rcpt"},
+	{"(in reply to end of DATA command", "dot"}, {"(in reply to DATA command", "data"},
+	{"(in reply to EHLO command", "ehlo"}, {"(in reply to HELO command", "ehlo"},
+}
+
+// postfixPhase takes the note of the step off a reply that was copied from a
+// Postfix log.
+func postfixPhase(text string) (reply, phase string) {
+	for _, s := range postfixSteps {
+		if i := strings.LastIndex(text, s.words); i >= 0 {
+			return text[:i], s.phase
+		}
+	}
+	return text, ""
 }
 
 func answerOf(rules *reputation.Rules, v reputation.Verdict) classified {

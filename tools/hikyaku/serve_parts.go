@@ -49,7 +49,7 @@ func (p *process) nodePart() *api.Options {
 	if p.node == nil {
 		return nil
 	}
-	return &api.Options{Node: p.node, Cluster: p.joins, Version: thisBuild().Version, Pprof: p.cfg.Admin.Pprof, Logger: p.log}
+	return &api.Options{Node: p.node, Cluster: p.joins, Webhooks: p.node.WebhookAPI(), Senders: p.node.SenderAPI(), Version: thisBuild().Version, Pprof: p.cfg.Admin.Pprof, Logger: p.log, Replies: p.node}
 }
 
 // controlHealth is what a process without a node says to who asks whether it

@@ -31,3 +31,8 @@ func (c *Client) SigningKeys(ctx context.Context) ([]api.SigningKey, error) {
 func (c *Client) Blocklists(ctx context.Context) ([]api.Listing, error) {
 	return items[api.Listing](ctx, c.c, "/v1/blocklists", nil)
 }
+
+// Unclassified lists replies that no rule knows, in groups.
+func (c *Client) Unclassified(ctx context.Context) ([]api.StrangeReply, error) {
+	return items[api.StrangeReply](ctx, c.c, "/v1/replies/unclassified", nil)
+}
