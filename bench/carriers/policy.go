@@ -31,6 +31,8 @@ type PolicyOptions struct {
 	// left out, so that a farm's carrier has its profile's limits alone, whatever
 	// ships under the same name.
 	Reputation policy.Reputation
+	// Each, if not nil, changes what the product is told of a carrier.
+	Each func(p *Profile, c *policy.Carrier)
 }
 
 // SourceAddress is the loopback address of a source by its number.
@@ -65,7 +67,11 @@ func (f *Farm) Policy(o PolicyOptions) ([]byte, error) {
 	o.Reputation.Catalogue = policy.CatalogueNone
 	add(policy.KindReputation, policy.DefaultName, &o.Reputation)
 	for _, st := range f.stations {
-		add(policy.KindCarrier, st.profile.Name, st.profile.carrier(o))
+		c := st.profile.carrier(o)
+		if o.Each != nil {
+			o.Each(st.profile, c)
+		}
+		add(policy.KindCarrier, st.profile.Name, c)
 	}
 	add(policy.KindRoute, "farm", &policy.Route{
 		Domains: []string{"*"}, AllowNetworks: []policy.Network{{Prefix: netip.MustParsePrefix(Network)}},

@@ -86,3 +86,26 @@ type Blocked struct {
 	Source  string
 	Until   time.Time
 }
+
+// Retune changes what a carrier of the farm allows a source, by its address.
+func (f *Farm) Retune(carrier, source string, l policy.Limits) {
+	for _, st := range f.stations {
+		if st.profile.Name == carrier && !st.fast {
+			st.mu.Lock()
+			st.mu.c.Retune(time.Now(), source, l)
+			st.mu.Unlock()
+		}
+	}
+}
+
+// Standing is how a source, by its address, stands at a carrier of the farm.
+func (f *Farm) Standing(carrier, source string) Standing {
+	for _, st := range f.stations {
+		if st.profile.Name == carrier && !st.fast {
+			st.mu.Lock()
+			defer st.mu.Unlock()
+			return st.mu.c.Standing(time.Now(), source)
+		}
+	}
+	return Standing{Score: 100}
+}

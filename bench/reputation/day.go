@@ -187,9 +187,9 @@ func (d *day) happen(e *event) {
 // second is what happens once a second, in this order: carriers change their
 // minds, the sender decides, mail comes in.
 func (d *day) second() {
-	for ; d.mood < len(d.w.moods) && !d.w.moods[d.mood].at.After(d.now); d.mood++ {
+	for ; d.mood < len(d.w.moods) && !d.w.start.Add(d.w.moods[d.mood].After).After(d.now); d.mood++ {
 		m := &d.w.moods[d.mood]
-		d.carriers[m.carrier].Retune(d.now, d.w.sources[m.source], m.limits)
+		d.carriers[m.Carrier].Retune(d.now, d.w.sources[m.Source], m.Limits)
 	}
 	if x, changed := d.mind.second(d.now); changed {
 		d.run.Decisions++
@@ -288,31 +288,28 @@ func (d *day) close() {
 
 // allow draws what the hidden rates would have let pass.
 func (d *day) allow() {
-	last := make([]*mood, len(d.w.profiles)*len(d.w.sources)) // of each lane
-	add := func(m *mood, to time.Time) {
-		each := float64(m.limits.Rate.N) / m.limits.Rate.Per.Seconds()
-		for at := m.at; at.Before(to); {
-			b := int(at.Sub(d.w.start) / Step)
-			next := d.w.start.Add(time.Duration(b+1) * Step)
-			if next.After(to) {
-				next = to
-			}
-			d.accounts[m.carrier].Series.Allowed[b] += each * next.Sub(at).Seconds()
+	last := make([]*Mood, len(d.w.profiles)*len(d.w.sources)) // of each lane
+	add := func(m *Mood, to time.Duration) {
+		each := float64(m.Limits.Rate.N) / m.Limits.Rate.Per.Seconds()
+		for at := m.After; at < to; {
+			b := int(at / Step)
+			next := min(time.Duration(b+1)*Step, to)
+			d.accounts[m.Carrier].Series.Allowed[b] += each * (next - at).Seconds()
 			at = next
 		}
 	}
 	for i := range d.w.moods {
 		m := &d.w.moods[i]
-		if !m.at.Before(d.w.end) {
+		if m.After >= d.w.o.Span {
 			continue
 		}
-		k := &last[m.carrier*len(d.w.sources)+m.source]
+		k := &last[m.Carrier*len(d.w.sources)+m.Source]
 		if *k != nil {
-			add(*k, m.at)
+			add(*k, m.After)
 		}
 		*k = m
 	}
 	for _, m := range last {
-		add(m, d.w.end)
+		add(m, d.w.o.Span)
 	}
 }

@@ -49,9 +49,9 @@ func (o *oracle) read(m *met) reading {
 
 func (o *oracle) second(now time.Time) (*policy.Steering, bool) {
 	changed := false
-	for ; o.next < len(o.w.moods) && !o.w.moods[o.next].at.After(now); o.next++ {
+	for ; o.next < len(o.w.moods) && !o.w.start.Add(o.w.moods[o.next].After).After(now); o.next++ {
 		m := &o.w.moods[o.next]
-		o.now[policy.Steered{Carrier: o.w.profiles[m.carrier].Name, Source: o.w.sources[m.source]}] = m.limits
+		o.now[policy.Steered{Carrier: o.w.profiles[m.Carrier].Name, Source: o.w.sources[m.Source]}] = m.Limits
 		changed = true
 	}
 	for _, p := range o.w.profiles {

@@ -117,7 +117,9 @@ func (t *textRules) sanction(lane policy.Steered, r *textRule, at time.Time) {
 	}
 	t.changed = true
 	if r.Suspend > 0 {
-		s.rests = latest(s.rests, at.Add(r.Suspend.D()))
+		if until := at.Add(r.Suspend.D()); until.After(s.rests) {
+			s.rests = until
+		}
 	}
 	if r.Rate != nil {
 		s.rate, s.rateUntil = r.Rate, at.Add(r.For.D())

@@ -30,7 +30,7 @@ type world struct {
 	sources  []string
 	profiles []*carriers.Profile
 	people   []people // by carrier
-	moods    []mood
+	moods    []Mood
 	plan     plan
 }
 
@@ -70,7 +70,7 @@ func newWorld(o Options) (*world, error) {
 		}
 		w.people = append(w.people, w.settle(i, p))
 	}
-	w.moods = w.drawMoods(w.dice(1))
+	w.moods = Moods{Seed: o.Seed, Carriers: ps, Sources: o.Sources, Span: o.Span, Least: leastCalm, Most: mostCalm}.Draw()
 	w.plan = w.drawPlan(w.dice(2))
 	return w, nil
 }
