@@ -107,7 +107,7 @@ func (a *api) readyz(w http.ResponseWriter, _ *http.Request) {
 func metricsHandler(o *Options) http.Handler {
 	r := prometheus.NewRegistry()
 	r.MustRegister(o.Collectors...)
-	r.MustRegister(collector{o.Node, o.Cluster, o.Webhooks, o.Senders}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(collector{o.Node, o.Cluster, o.Webhooks, o.Senders, o.Suppressions}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{
 		MaxRequestsInFlight: 4,
 		Timeout:             30 * time.Second,

@@ -76,7 +76,7 @@ func (c caller) Do(ctx context.Context, method, path string, q url.Values, in, o
 func serve(t testing.TB, n api.Node, guard api.GuardOptions) (*httptest.Server, *client.Client) {
 	t.Helper()
 	mux := http.NewServeMux()
-	api.Register(mux, api.Options{Node: n, Version: "test", Streams: 2})
+	api.Register(mux, api.Options{Node: n, Suppressions: apitest.Suppressions{}, Version: "test", Streams: 2})
 	srv := httptest.NewUnstartedServer(nil)
 	srv.Config = api.NewServer(api.Guard(mux, guard))
 	srv.Start()

@@ -17,6 +17,7 @@ type collector struct {
 	cluster  func() *Cluster // nil: the node stands alone
 	webhooks Webhooks        // nil, as senders: not there
 	senders  Senders
+	list     Suppressions // nil: likewise
 }
 
 func (c collector) Describe(chan<- *prometheus.Desc) {}
@@ -44,6 +45,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	if c.senders != nil {
 		p.blocklists(c.senders.Blocklists())
+	}
+	if c.list != nil {
+		p.suppressions(c.list.Metrics())
 	}
 }
 

@@ -69,7 +69,7 @@ func fill(v reflect.Value) {
 // away breaks somebody's alert.
 func TestEveryMetricByName(t *testing.T) {
 	mux := http.NewServeMux()
-	api.Register(mux, api.Options{Node: everything{apitest.New()}, Cluster: allCluster})
+	api.Register(mux, api.Options{Node: everything{apitest.New()}, Cluster: allCluster, Suppressions: apitest.Suppressions{}})
 	rec := httptest.NewRecorder()
 	mux.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "http://127.0.0.1/metrics", nil))
 	if rec.Code != http.StatusOK {

@@ -28,6 +28,7 @@ type Suppressions interface {
 	Key(address string) string
 	// Has reports whether an operation is on this node's disk, after waiting for it.
 	Has(ctx context.Context, p suppression.Position, wait time.Duration) bool
+	Metrics() *SuppressionMetrics
 }
 
 // Suppression says that an address gets no mail of a tenant, or of one of its

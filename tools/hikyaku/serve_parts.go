@@ -8,6 +8,7 @@ import (
 	"hikyaku/controlplane/access"
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/controlplane/exchange"
+	"hikyaku/node"
 	"hikyaku/node/api"
 	"hikyaku/node/suppress"
 	"hikyaku/node/transfer"
@@ -49,7 +50,7 @@ func (p *process) nodePart() *api.Options {
 	if p.node == nil {
 		return nil
 	}
-	return &api.Options{Node: p.node, Cluster: p.joins, Webhooks: p.node.WebhookAPI(), Senders: p.node.SenderAPI(), Version: thisBuild().Version, Pprof: p.cfg.Admin.Pprof, Logger: p.log, Replies: p.node}
+	return &api.Options{Node: p.node, Cluster: p.joins, Webhooks: p.node.WebhookAPI(), Senders: p.node.SenderAPI(), Suppressions: node.SuppressionAPI(p.node.Suppressions()), Version: thisBuild().Version, Pprof: p.cfg.Admin.Pprof, Logger: p.log, Replies: p.node}
 }
 
 // controlHealth is what a process without a node says to who asks whether it

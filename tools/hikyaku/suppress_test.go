@@ -6,12 +6,14 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"hikyaku/node"
+	"hikyaku/node/api"
 	"hikyaku/node/suppress"
 	"hikyaku/spool/suppression"
 )
 
 // newSuppressions is a suppression list in memory, with a few entries.
-func newSuppressions(t testing.TB) *suppress.List {
+func newSuppressions(t testing.TB) api.Suppressions {
 	t.Helper()
 	s, err := suppression.Open(suppression.Options{Dir: "suppression", FS: vfs.NewMem(), MemTableSize: 1 << 20, CacheSize: 1 << 20})
 	if err != nil {
@@ -36,5 +38,5 @@ func newSuppressions(t testing.TB) *suppress.List {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return l
+	return node.SuppressionAPI(l)
 }
