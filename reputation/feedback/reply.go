@@ -31,6 +31,7 @@ func parseDiagnostic(value []byte) message.Reply {
 func parseReply(lines []string) message.Reply {
 	whole := strings.Join(lines, "\n")
 	rep := message.Reply{Phase: phaseOf(whole)}
+	whole = cutPhase(whole)
 	at, code, ok := findCode(whole)
 	if !ok {
 		rep.Enhanced = findStatus(whole)
@@ -42,8 +43,9 @@ func parseReply(lines []string) message.Reply {
 	text := whole[at:]
 	var out []string
 	for _, l := range splitReply(text, prefix) {
-		l = strings.TrimPrefix(l, prefix)
-		l = strings.TrimLeft(l, "- \t:")
+		// "550: text" loses its colon, "550 : User unknown" keeps it: that is how au
+		// says that the recipient filters.
+		l = strings.TrimLeft(strings.TrimPrefix(strings.TrimPrefix(l, prefix), ":"), "- \t")
 		if e, rest, found := cutStatus(l); found {
 			if rep.Enhanced.Class == 0 {
 				rep.Enhanced = e
@@ -57,10 +59,33 @@ func parseReply(lines []string) message.Reply {
 	if rep.Enhanced.Class == 0 {
 		rep.Enhanced = findStatus(text)
 	}
-	if rep.Text = cleanText(strings.Join(out, "\n")); rep.Text == "" {
+	if rep.Text = closed(cleanText(strings.Join(out, "\n"))); rep.Text == "" {
 		rep.Text = cleanText(whole[:at])
 	}
 	return rep
+}
+
+// cutPhase takes Postfix's remark off: it is in Reply.Phase, and no word of the
+// server's.
+func cutPhase(s string) string {
+	i := strings.LastIndex(s, "(in reply to")
+	if i < 0 {
+		i = strings.LastIndex(s, "(in\n")
+	}
+	if i <= 0 || len(s)-i > 60 || !strings.HasSuffix(strings.TrimRight(s, " \n"), "command)") {
+		return s
+	}
+	return strings.TrimRight(s[:i], " \n")
+}
+
+// closed takes off a bracket that was opened before the reply: "(reason: 550 …)".
+func closed(s string) string {
+	for _, b := range []string{"()", "[]"} {
+		if strings.HasSuffix(s, b[1:]) && strings.Count(s, b[:1]) < strings.Count(s, b[1:]) {
+			s = strings.TrimSuffix(s, b[1:])
+		}
+	}
+	return s
 }
 
 // splitReply takes the lines of a multi-line reply apart, which folding has often
@@ -155,7 +180,7 @@ func cutStatus(s string) (e message.Enhanced, rest string, ok bool) {
 	if e, ok = message.ParseEnhanced(strings.TrimRight(s[:n], ".")); !ok {
 		return e, s, false
 	}
-	return e, strings.TrimLeft(s[n:], " \t):"), true
+	return e, strings.TrimLeft(strings.TrimLeft(s[n:], "):"), " \t"), true
 }
 
 // findStatus is the first enhanced code that stands by itself in the text.
@@ -178,7 +203,7 @@ func findStatus(s string) message.Enhanced {
 // report tells. docomo's 550 means one thing after RCPT and another after DATA,
 // so nothing is guessed here.
 func phaseOf(s string) message.Phase {
-	low := strings.ToLower(s)
+	low := strings.ToLower(strings.Join(strings.Fields(s), " ")) // the words are folded anywhere
 	for _, p := range phaseWords {
 		if strings.Contains(low, p.words) {
 			return p.phase
@@ -191,6 +216,7 @@ var phaseWords = []struct {
 	words string
 	phase message.Phase
 }{
+	{"after rcpt command", message.PhaseRcpt},     // GMX
 	{"in reply to end of data", message.PhaseDot}, // Postfix
 	{"in reply to rcpt to", message.PhaseRcpt},
 	{"in reply to data command", message.PhaseData},

@@ -3,6 +3,7 @@ package feedback
 import (
 	"bytes"
 	"strings"
+	"unicode/utf8"
 
 	"hikyaku/spool/message"
 )
@@ -277,10 +278,13 @@ func (s *prose) nobody() Recipient {
 // judge decides whether the recipient failed or waits.
 func (s *prose) judge(c *Recipient, m *received) {
 	if c.Reply.Code == 0 && c.Reply.Enhanced.Class == 0 {
-		if p := s.firstJapanese(); p != nil {
+		if p, at := s.firstJapanese(); p != nil {
 			c.Reply.Enhanced, _ = message.ParseEnhanced(p.status)
 			if p.action == Delayed {
 				c.Action = Delayed
+			}
+			if !utf8.ValidString(s.lines[at]) || strings.Contains(s.lines[at], "\x1b") {
+				c.Reply.Text = p.words[0] // the rest cannot be shown
 			}
 		}
 	}
@@ -293,15 +297,16 @@ func (s *prose) judge(c *Recipient, m *received) {
 	}
 }
 
-func (s *prose) firstJapanese() *phrase {
-	var best *phrase
-	for _, l := range s.lines {
+// firstJapanese is the first phrase that says what is wrong, else the first that
+// says that something is, and its line.
+func (s *prose) firstJapanese() (best *phrase, at int) {
+	for i, l := range s.lines {
 		p := japanese(l)
 		if p != nil && (best == nil || (strings.HasSuffix(best.status, ".0.0") && !strings.HasSuffix(p.status, ".0.0"))) {
-			best = p
+			best, at = p, i
 		}
 	}
-	return best
+	return best, at
 }
 
 // recipients finds whom the text is about: addresses that stand at the beginning
@@ -339,6 +344,9 @@ func (s *prose) recipients() []Recipient {
 			}
 		}
 		c := Recipient{Address: f.address, Reply: s.replyIn(f.line, end)}
+		if first := s.line(0); strings.HasPrefix(first, "The user(s) account is ") && c.Reply.Code != 0 { // au: the reply is "user unknown" whatever it is
+			c.Reply.Text = first + "\n" + c.Reply.Text
+		}
 		if c.Reply.Code == 0 && c.Reply.Enhanced.Class == 0 {
 			if other := s.replyAbout(f.address); other.Code != 0 {
 				c.Reply = other
@@ -394,7 +402,7 @@ func (s *prose) paragraph(i, to int) []string {
 	out := []string{s.lines[i]}
 	for j := i + 1; j < to && len(out) < maxReplyLines; j++ {
 		l := s.lines[j]
-		if strings.TrimSpace(l) == "" || strings.HasPrefix(l, "--") || strings.HasPrefix(strings.TrimSpace(l), "----") || strings.HasPrefix(l, ">>>") {
+		if strings.TrimSpace(l) == "" || strings.HasPrefix(l, "--") || isHeading(l) || strings.HasPrefix(l, ">>>") || strings.HasPrefix(l, "Giving up on ") || strings.HasPrefix(l, "I'm not going to try again") {
 			break
 		}
 		if strings.HasPrefix(l, "<<<") || strings.HasPrefix(s.lines[i], "<<<") {
@@ -423,7 +431,7 @@ func (s *prose) words(from, to int) message.Reply {
 				}
 			}
 		}
-		if l != "" && strings.Trim(l, "-=_*#. ") != "" {
+		if l != "" && strings.Trim(l, "-=_*#. ") != "" && !isHeading(l) {
 			if strings.HasSuffix(l, ":") && strings.Count(l, " ") < 2 && len(text) == 0 && i > from {
 				continue // "because:"
 			}
@@ -434,6 +442,12 @@ func (s *prose) words(from, to int) message.Reply {
 	}
 	joined := strings.Join(text, "\n")
 	return message.Reply{Enhanced: findStatus(joined), Text: cleanText(joined), Phase: phaseOf(joined)}
+}
+
+// isHeading knows lines between dashes, "----- Transcript of session follows -----".
+func isHeading(l string) bool {
+	l = strings.TrimLeft(l, " \t|")
+	return strings.HasPrefix(l, "---") && len(l) > 6
 }
 
 // line is a line, or "" behind the last.
