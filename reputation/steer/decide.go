@@ -24,7 +24,7 @@ func (c *Controller) SetPolicy(now time.Time, set *policy.Set) {
 	for _, name := range slices.Sorted(maps.Keys(set.Carriers)) {
 		k := c.carriers[name]
 		if k == nil {
-			k = &carrier{name: name, replies: map[string]*replies{}, troubledAt: -lookTicks, fineAt: -lookTicks}
+			k = &carrier{name: name, replies: map[string]*replies{}}
 			c.carriers[name] = k
 		}
 		k.follow(set)

@@ -38,6 +38,7 @@ type lane struct {
 	seen    evidence // since the last change, but for what was under way then
 	seenCon evidence // the same for connections
 	row     uint32   // of attempts in trouble since the last delivery
+	fineAt  int64    // the tick of that
 
 	state   state
 	bound   bool  // in Controller.bound
@@ -74,7 +75,7 @@ const inARow = 5
 // shows (isNoise).
 func (l *lane) meetTrouble(s *second, theirs uint32) {
 	if s.delivered > 0 {
-		l.row = 0
+		l.row, l.fineAt = 0, s.tick
 	} else {
 		l.row += s.trouble
 	}
@@ -189,29 +190,34 @@ type carrier struct {
 	conns   int
 	floor   float64
 	start   float64 // 0 is none
-	// troubledAt and fineAt are the ticks in which a source met nothing but
-	// trouble, or got through, the last time.
-	troubledAt, fineAt int64
-	bound              int                 // lanes in Controller.bound
-	replies            map[string]*replies // by source
+	// fineAt is the tick in which a source got through the last time.
+	fineAt  int64
+	bound   int                 // lanes in Controller.bound
+	replies map[string]*replies // by source
 }
 
 // saw notes what one source met in a tick.
 func (k *carrier) saw(s *second) {
-	switch {
-	case s.attempts == 0:
-	case 2*s.trouble > s.attempts:
-		k.troubledAt = s.tick
-	case s.delivered > 0:
+	if s.delivered > 0 {
 		k.fineAt = s.tick
 	}
 }
 
-// inTrouble reports whether it is the carrier that has trouble and not a source:
-// nobody who tries gets through.
-func (k *carrier) inTrouble(tick int64) bool {
-	return k.troubledAt > tick-lookTicks && k.fineAt <= tick-lookTicks
+// patience is how long a lane without a delivery waits for that of another
+// source, which tells whether it is the carrier that has trouble.
+const patience = 3
+
+// verdict tells a source that is cut off from a carrier that has trouble: others
+// have got through since.
+func (l *lane) verdict(tick int64) (cutOff, carrierInTrouble bool) {
+	if l.at.fineAt > l.fineAt+1 && tick-l.at.fineAt < troubleTicks {
+		return true, false
+	}
+	return false, tick-l.fineAt >= patience
 }
+
+// troubleTicks is how long a delivery from another source counts.
+const troubleTicks = 60
 
 func perSecond(r *policy.Rate) float64 {
 	if r == nil || r.Per <= 0 {

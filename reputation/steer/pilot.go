@@ -75,7 +75,8 @@ type pilot struct {
 	lost      time.Duration // what that has cost, in time at the knee
 	cutShare  float64       // the part of signs at the last decrease, and the rate before it
 	cutFrom   float64
-	sameShare int     // times in a row that it was the same at a lower rate
+	sameShare int     // times in a row that it was the same at a lower rate, and the
+	sameFrom  float64 // rate before them
 	noise     float64 // the part of signs that did not follow the rate
 	noiseAt   instant
 	trouble   bool    // the carrier's own, which the rate is lowered for
@@ -106,14 +107,18 @@ func (l *lane) chance(t instant) float64 {
 // isNoise reports whether signs came as often at a much higher rate: then it is
 // not the rate that makes them.
 func (l *lane) isNoise(t instant, share float64, n uint32) bool {
-	if l.cutShare == 0 || n < 100 || share > mostNoise || l.perSecond > 0.85*l.cutFrom || share < 0.6*l.cutShare || share > 1.25*l.cutShare {
+	if l.cutShare == 0 || n < 50 || share > mostNoise || l.perSecond > 0.85*l.cutFrom || share < 0.6*l.cutShare || share > 1.25*l.cutShare {
 		l.sameShare = 0
 		return false
 	}
-	if l.sameShare++; l.sameShare < 2 {
+	if l.sameShare++; l.sameShare == 1 {
+		l.sameFrom = l.cutFrom
+	}
+	if l.sameShare < 2 {
 		return false // a limit that fell meanwhile looks the same, but not twice
 	}
 	l.noise, l.noiseAt, l.cutShare, l.sameShare = 1.5*share, t, 0, 0
+	l.knee, l.wait = max(l.knee, l.sameFrom), 0 // what was taken for a limit was none
 	return true
 }
 

@@ -155,10 +155,14 @@ func (c *Controller) outage(e *laneEntry, t instant) bool {
 		return false
 	}
 	why := fmt.Sprintf("%d of %d attempts met trouble of the network, or theirs", v.troubles, v.attempts)
-	if !l.at.inTrouble(c.ticks) {
+	cutOff, all := l.verdict(c.ticks)
+	if cutOff {
 		l.lastSign = t
 		c.cut(e, t, 1, why+", while other sources get through")
 		return true
+	}
+	if !all {
+		return true // the next ticks tell
 	}
 	tries := float64(v.attempts) / max(span.Seconds(), 1)
 	if !l.trouble {

@@ -30,7 +30,7 @@ func spanOf(messages, perSecond float64) time.Duration {
 // limit by is refused until the control has come round, and some carriers count
 // to a few dozen.
 func stride(rate float64) float64 {
-	return max(min(0.25*rate, max(10, 0.05*rate)), min(leastStep, rate))
+	return max(min(0.25*rate, max(0.5, 0.1*rate), max(10, 0.05*rate)), min(leastStep, rate))
 }
 
 // probe is the first step beyond a known limit.
