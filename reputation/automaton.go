@@ -1,9 +1,6 @@
 package reputation
 
-import (
-	"math/bits"
-	"slices"
-)
+import "math/bits"
 
 // automaton finds which of many literals a text holds, in one pass over it
 // whatever their number (Aho and Corasick 1975, as a table: one look-up a byte).
@@ -39,12 +36,27 @@ type builder struct {
 }
 
 type node struct {
-	child map[byte]int
+	child []edge // most have one
 	hits  []hit
 	fail  int
 }
 
-func newBuilder() *builder { return &builder{nodes: []node{{}}} }
+type edge struct {
+	char byte
+	to   int
+}
+
+func newBuilder() *builder { return &builder{nodes: make([]node, 1, 1<<13)} }
+
+// after is where a character leads from a node.
+func (b *builder) after(at int, c byte) (int, bool) {
+	for _, e := range b.nodes[at].child {
+		if e.char == c {
+			return e.to, true
+		}
+	}
+	return 0, false
+}
 
 // add notes that text with the literal may be the rule's. It reports false when
 // there is no room.
@@ -58,14 +70,11 @@ func (b *builder) add(literal string, h hit) bool {
 	at := 0
 	for i := range len(literal) {
 		c := literal[i]
-		to, ok := b.nodes[at].child[c]
+		to, ok := b.after(at, c)
 		if !ok {
 			to = len(b.nodes)
 			b.nodes = append(b.nodes, node{})
-			if b.nodes[at].child == nil {
-				b.nodes[at].child = map[byte]int{}
-			}
-			b.nodes[at].child[c] = to
+			b.nodes[at].child = append(b.nodes[at].child, edge{c, to})
 		}
 		at = to
 	}
@@ -100,8 +109,8 @@ func (b *builder) build() *automaton {
 		if i != 0 {
 			copy(row, a.row(number[x.fail]))
 		}
-		for c, to := range x.child {
-			row[a.class[c]] = number[to]
+		for _, e := range x.child {
+			row[a.class[e.char]] = number[e.to]
 		}
 		if len(x.hits) > 0 {
 			a.hits = append(a.hits, x.hits...)
@@ -117,20 +126,15 @@ func (b *builder) link() []int {
 	order := []int{0}
 	for i := 0; i < len(order); i++ {
 		at := order[i]
-		chars := make([]byte, 0, len(b.nodes[at].child))
-		for c := range b.nodes[at].child {
-			chars = append(chars, c)
-		}
-		slices.Sort(chars) // the same table from the same rules
-		for _, c := range chars {
-			to := b.nodes[at].child[c]
+		for _, e := range b.nodes[at].child {
+			to := e.to
 			order = append(order, to)
 			if at == 0 {
 				continue
 			}
 			f := b.nodes[at].fail
 			for {
-				if s, ok := b.nodes[f].child[c]; ok {
+				if s, ok := b.after(f, e.char); ok {
 					b.nodes[to].fail = s
 					break
 				}
@@ -149,9 +153,9 @@ func (b *builder) link() []int {
 func (a *automaton) classes(b *builder) {
 	columns := 1
 	for i := range b.nodes {
-		for c := range b.nodes[i].child {
-			if a.class[c] == 0 {
-				a.class[c] = uint8(columns)
+		for _, e := range b.nodes[i].child {
+			if a.class[e.char] == 0 {
+				a.class[e.char] = uint8(columns)
 				columns++
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"hikyaku/controlplane/catalogue"
 	"hikyaku/reputation"
 	"hikyaku/reputation/corpus"
 )
@@ -53,6 +54,21 @@ func TestCorpusNamesItsSources(t *testing.T) {
 		ok := slices.ContainsFunc([]string{"https://", "http://", "RFC ", "reports of "}, func(p string) bool { return strings.HasPrefix(c.Source, p) }) || strings.Contains(c.Source, "@")
 		if !ok {
 			t.Errorf("%s: %q is no source", c.Place, c.Source)
+		}
+	}
+}
+
+// TestCarriersAreInTheCatalogue: a rule for a carrier that policy never names
+// would never be asked.
+func TestCarriersAreInTheCatalogue(t *testing.T) {
+	for _, c := range reputation.Shipped().Carriers() {
+		if !catalogue.Has(c) {
+			t.Errorf("there are rules for %q, which is no carrier of the catalogue", c)
+		}
+	}
+	for _, c := range cases(t) {
+		if c.Carrier != "" && !catalogue.Has(c.Carrier) {
+			t.Errorf("%s: %q is no carrier of the catalogue", c.Place, c.Carrier)
 		}
 	}
 }

@@ -76,12 +76,12 @@ func withoutAddresses(text string) string {
 			return b.String()
 		}
 		from := 0
-		if i := strings.LastIndexFunc(text[:at], edge); i >= 0 {
+		if i := strings.LastIndexFunc(text[:at], atEdge); i >= 0 {
 			_, n := utf8.DecodeRuneInString(text[i:])
 			from = i + n
 		}
 		to := len(text)
-		if i := strings.IndexFunc(text[at:], edge); i >= 0 {
+		if i := strings.IndexFunc(text[at:], atEdge); i >= 0 {
 			to = at + i
 		}
 		b.WriteString(strings.TrimSuffix(text[:from], "<"))
@@ -90,7 +90,7 @@ func withoutAddresses(text string) string {
 	}
 }
 
-func edge(r rune) bool { return r == '<' || r == '>' || unicode.IsSpace(r) }
+func atEdge(r rune) bool { return r == '<' || r == '>' || unicode.IsSpace(r) }
 
 // withoutRecipient takes out an address that the text holds in parts.
 func withoutRecipient(text, recipient string) string {
