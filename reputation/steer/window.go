@@ -54,7 +54,7 @@ func classOf(category string) (class, bool) {
 		return content, true
 	case reputation.PolicyRule, reputation.Size, reputation.BadSender, reputation.Relay:
 		return refused, true
-	case reputation.Auth:
+	case reputation.Auth, reputation.SenderRate: // both are about the sender, wherever it sends from
 		return auth, true
 	case reputation.Rate:
 		return rate, true
