@@ -115,8 +115,11 @@ func (t *limitTable) demand(now instant, x exchange.Scope, c *scope, l *links) (
 		}
 		// What waits at the carrier might go from this source. Nobody else asks
 		// for it, so more than it is does no harm.
+		// Under light load none waits, since others take each at once: then it is
+		// what went a moment ago, or a source that warms up would never have a permit
+		// in hand when its turn comes.
 		if all := t.links[linkKey{carrier: x.Carrier, site: x.Site}]; all != nil {
-			d.Backlog = all.backlog
+			d.Backlog = all.backlog + all.lately.count(now)
 		}
 	case l != nil && !l.limited(), l == nil && !c.limited():
 		return d, false
@@ -135,6 +138,35 @@ func (t *limitTable) demand(now instant, x exchange.Scope, c *scope, l *links) (
 		}
 	}
 	return d, d.Backlog+d.Used+d.Open+d.Kept+d.Issued > 0 || t.grants.by[x] != nil
+}
+
+// lately counts what went in the last minutes: in the span that runs, and the one
+// before.
+type lately struct {
+	span      int64 // number of the one that runs
+	n, before int64
+}
+
+const latelySpan = instant(2 * time.Minute)
+
+func (f *lately) turn(now instant) {
+	switch span := int64(now / latelySpan); {
+	case span == f.span:
+	case span == f.span+1:
+		f.span, f.before, f.n = span, f.n, 0
+	default:
+		f.span, f.before, f.n = span, 0, 0
+	}
+}
+
+func (f *lately) add(now instant) {
+	f.turn(now)
+	f.n++
+}
+
+func (f *lately) count(now instant) int64 {
+	f.turn(now)
+	return f.n + f.before
 }
 
 // holding is what is in force of a scope.

@@ -111,6 +111,7 @@ type links struct {
 	// have one, and how many of them are still to be asked about one that has
 	// come free.
 	full   fifo[*site]
+	lately lately
 	offers int
 	eased  bool // during regrant: it can do something earlier than before
 	// During SetSteering: a source that has come to rest, and a carrier of which

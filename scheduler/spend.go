@@ -36,6 +36,7 @@ func (t *limitTable) spend(now instant, l *lane, k *message.QueueKey, of [4]*sco
 	t.days = t.days[:0]
 	days |= t.take(now, &l.own.scope, ofSource, l, k)
 	days |= t.take(now, &l.all.scope, ofCarrier, l, k)
+	l.all.lately.add(now)
 	for i, c := range of {
 		if c != nil {
 			days |= t.take(now, c, ofTenant+i, l, k)
