@@ -25,7 +25,7 @@
 // corpus/acme.yaml (corpus/doc.go has the fields). Then the rules, in
 // rules/acme.yaml:
 //
-//	carriers: [acme]            # names of Carrier resources; none is everybody
+//	carriers: [acme]            # of controlplane/catalogue; none is everybody
 //	sources: [https://…]        # what was read to write it
 //	rules:
 //	  - name: too-fast          # becomes "acme/too-fast" in events and decisions

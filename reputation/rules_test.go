@@ -42,6 +42,8 @@ func FuzzClassify(f *testing.F) {
 			t.Errorf("%+v: category %q is not in the table", r, v.Category)
 		case v.Suppresses() && (v.About != AboutRecipient || !v.Final || r.Class() != message.Permanent || v.Guessed() && v.Action != ActSecond):
 			t.Errorf("%+v suppresses: %+v", r, v)
+		case v.Suppresses() && r.Phase >= message.PhaseConnect && r.Phase < message.PhaseRcpt:
+			t.Errorf("%+v judges an address before it was named: %+v", r, v)
 		case v.About == AboutSource && v.Final:
 			t.Errorf("%+v ends a recipient for its source's sake: %+v", r, v)
 		case v.Final && r.Class() == message.Temporary:
@@ -203,6 +205,29 @@ func TestManyRules(t *testing.T) {
 		r := &message.Reply{Code: 550, Text: text}
 		if quick, plain := rs.find("", r), rs.slowly("", r); quick != plain {
 			t.Errorf("%q: %s, one by one %s", text, name(quick), name(plain))
+		}
+	}
+}
+
+// TestNoJudgementBeforeRCPT is the control of that case of FuzzClassify: the same
+// words are the sender's before RCPT, and the recipient's after.
+func TestNoJudgementBeforeRCPT(t *testing.T) {
+	for p := message.PhaseConnect; p <= message.PhaseQuit; p++ {
+		r := &message.Reply{Code: 550, Text: "<ann@example.com>... User unknown", Phase: p, Enhanced: message.Enhanced{Class: 5, Subject: 1, Detail: 1}}
+		if v := Shipped().Classify("", r); v.Suppresses() != (p >= message.PhaseRcpt) {
+			t.Errorf("at %s: %+v", p, v)
+		}
+	}
+	asked, _ := Rule{Name: "t/t", Text: "user unknown", Phases: []string{"mail"}, Category: UnknownUser}.ready()
+	if rs := newRules([]*rule{asked}); !rs.Classify("", &message.Reply{Code: 550, Text: "user unknown", Phase: message.PhaseMail}).Suppresses() {
+		t.Error("a rule that asks for the step is not asked there: the test shows nothing")
+	}
+}
+
+func BenchmarkShipped(b *testing.B) {
+	for b.Loop() {
+		if _, err := Load(shippedFiles, "rules", nil); err != nil {
+			b.Fatal(err)
 		}
 	}
 }
