@@ -203,6 +203,7 @@ func (a *api) registerSuppressions(h huma.API) {
 	}}
 	op.SkipValidateBody = true
 	huma.Register(h, op, a.importSuppressions)
+	op.RequestBody.Content["application/x-ndjson"] = text // huma has made it binary
 	export := streamOp("export-suppressions", "suppressions:export", "Export the suppression list")
 	export.Description = "One entry a line, in the order of the listing, as an import takes it. The last line is {\"end\":true,…}; without it the export was cut off."
 	huma.Register(h, export, a.exportSuppressions)
@@ -382,7 +383,7 @@ func (a *api) changeSuppressions(ctx context.Context, wait int, e entry, c call)
 func (a *api) importSuppressions(ctx context.Context, in *struct {
 	ImportParams
 	ContentType string `header:"Content-Type"`
-	RawBody     []byte
+	RawBody     []byte `contentType:"application/x-ndjson"`
 }) (*out[ImportResult], error) {
 	if err := owned(ctx, &in.Tenant); err != nil {
 		return nil, err

@@ -74,6 +74,7 @@ func (a *api) registerImport(h huma.API) {
 		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: schema}, typeNDJSON: text, typeCSV: text}},
 	}
 	route(h, a, op, a.importSuppressions)
+	op.RequestBody.Content[typeNDJSON] = text // huma has made it binary
 }
 
 // lineReader gives the entries of an import. An error that is a *LineError is
@@ -85,7 +86,7 @@ type lineReader interface {
 func (a *api) importSuppressions(ctx context.Context, in *struct {
 	ImportParams
 	ContentType string `header:"Content-Type"`
-	RawBody     []byte
+	RawBody     []byte `contentType:"application/x-ndjson"`
 }) (*ImportResult, error) {
 	l, err := a.listed()
 	if err != nil {
