@@ -120,7 +120,7 @@ func (n *Node) listenForNews() error {
 		return fmt.Errorf("one-click listener: %w", err)
 	}
 	x.serving.Go(func() {
-		if err := x.http.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		if err := x.http.Serve(feedback.Bounded(l, feedback.MaxConnections)); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			n.log.Error("one-click listener ended", "error", err)
 		}
 	})

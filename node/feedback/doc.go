@@ -3,18 +3,19 @@
 // may write here, has the mail read by package reputation/feedback, ties it to a
 // delivery and a recipient by the token that it carries, and hands what is proved
 // to Options.Handle. It never sends anything, keeps nothing on disk, and has no
-// goroutines but those of its HTTP server.
+// goroutines.
 //
-// It knows no SMTP server: Receiver.Recipient and Receiver.Take are what one asks
-// at RCPT and at the end of data, and package node joins them with ingest's.
+// It knows no server: Receiver.Recipient and Receiver.Take are what one asks at
+// RCPT and at the end of data, Receiver.OneClick what one serves, and package node
+// joins them with ingest's SMTP server and net/http's.
 //
 //	RCPT ──▶ Recipient      a token of ours, or an address of Options.Addresses; else 550
 //	data ──▶ Take ──▶ Parse ──▶ token ──▶ whose recipient? ──▶ Handle ──▶ 250
 //	POST ──▶ OneClick ────────▶ sealed token ────────────────▶ Handle ──▶ 200
 //
 // receiver.go is the door, gate.go who may write, take.go the way of a mail,
-// prove.go how a recipient is found, oneclick.go the HTTP side, limit.go the
-// rates, metrics.go what is counted.
+// prove.go how a recipient is found, oneclick.go the HTTP side, limit.go and
+// bounded.go the bounds, metrics.go what is counted.
 //
 // # What is answered
 //
