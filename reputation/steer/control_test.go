@@ -12,8 +12,9 @@ import (
 	"hikyaku/reputation/steer"
 )
 
+// source is one whose name is s and a number.
 func source(name string) policy.Resource {
-	return policy.Resource{Kind: policy.KindSource, Name: name, Spec: &policy.Source{Address: "192.0.2.1"}}
+	return policy.Resource{Kind: policy.KindSource, Name: name, Spec: &policy.Source{Address: "192.0.2." + name[1:]}}
 }
 
 func perHour(v float64) *policy.Rate { return &policy.Rate{N: int64(v * 3600), Per: time.Hour} }

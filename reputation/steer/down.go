@@ -51,11 +51,22 @@ func (c *Controller) tooFast(e *laneEntry, t instant) bool {
 	return true
 }
 
+// softly reports whether the signs of this tick speak of trouble of the carrier's
+// own.
+func (l *lane) softly(tick int64) bool {
+	s := &l.ring[tick%ringSlots]
+	return s.tick == tick && (s.soft > 0 || s.trouble > 0)
+}
+
 // cut is the multiplicative decrease.
 func (c *Controller) cut(e *laneEntry, t instant, share float64, why string) {
 	l, cfg := &e.value, e.value.at.cfg
 	keep := float64(cfg.Decrease) / 100
 	took, sure := l.accepted(t, c.ticks)
+	if sure && took == 0 && share > 0 && !l.softly(c.ticks) {
+		c.rest(e, t, "refuses-all", why+"; since the first of them none was delivered")
+		return
+	}
 	before := l.perSecond
 	if before > 0 {
 		took = min(took, before)

@@ -21,8 +21,10 @@ const (
 	// leastComplaints are the fewest that hold anybody.
 	leastComplaints = 5
 	sampleChunks    = 12
-	maxJobs         = 64 // of a tenant at a carrier that are told apart
-	warnEvery       = time.Hour
+	// leastRest is the fewest other recipients that can say that it is not the job.
+	leastRest = 20
+	maxJobs   = 64 // of a tenant at a carrier that are told apart
+	warnEvery = time.Hour
 )
 
 // scope is what is known of a tenant, a tenant at a carrier, a job at a carrier
@@ -158,12 +160,12 @@ func (c *Controller) judge(e *scopeEntry, t instant) {
 		c.holdGuilty(e, t, g, keyspace.Decision{
 			Rule: "unknown-users",
 			Why:  fmt.Sprintf("%d unknown users among the last %d recipients, at least %.1f %%; the bound is %g %%", s.unknown, s.n, unknown, g.UnknownPause),
-		}, func(p part) float64 { return 100 * atLeast(p.unknown, p.n, g.Sample) }, g.UnknownPause)
+		}, func(p part) uint32 { return p.unknown }, g.UnknownPause)
 	case g.AuthPause > 0 && refused >= g.AuthPause:
 		c.holdGuilty(e, t, g, keyspace.Decision{
 			Rule: "authentication",
-			Why:  fmt.Sprintf("%d of the last %d recipients refused for SPF, DKIM or DMARC, at least %.1f %%; the bound is %g %%", s.auth, s.n, refused, g.AuthPause),
-		}, func(p part) float64 { return 100 * atLeast(p.auth, p.n, g.Sample) }, g.AuthPause)
+			Why:  fmt.Sprintf("%d of the last %d recipients refused for SPF, DKIM or DMARC or for the rate of their sender, at least %.1f %%; the bound is %g %%", s.auth, s.n, refused, g.AuthPause),
+		}, func(p part) uint32 { return p.auth }, g.AuthPause)
 	case c.complaints(e, t, g):
 	case g.UnknownWarn > 0 && unknown >= g.UnknownWarn && (e.value.warned == 0 || t.since(e.value.warned) >= warnEvery):
 		e.value.warned = t
@@ -197,7 +199,7 @@ func (c *Controller) complaints(e *scopeEntry, t instant, g *policy.Guard) bool 
 
 // holdGuilty holds the job that causes it, if the tenant's other mail at the
 // carrier is clean, else the tenant at the carrier.
-func (c *Controller) holdGuilty(e *scopeEntry, t instant, g *policy.Guard, d keyspace.Decision, ratio func(part) float64, bound float64) {
+func (c *Controller) holdGuilty(e *scopeEntry, t instant, g *policy.Guard, d keyspace.Decision, hits func(part) uint32, bound float64) {
 	all := e.value.win.total(1)
 	for _, j := range e.value.jobs {
 		if j.gone || j.value.held {
@@ -205,12 +207,12 @@ func (c *Controller) holdGuilty(e *scopeEntry, t instant, g *policy.Guard, d key
 		}
 		n := j.value.win.total(1)
 		own := partOf(&n)
-		if ratio(own) < bound {
+		if 100*atLeast(hits(own), own.n, g.Sample) < bound {
 			continue
 		}
 		rest := partOf(&all)
 		rest.n, rest.unknown, rest.auth = rest.n-min(rest.n, own.n), rest.unknown-min(rest.unknown, own.unknown), rest.auth-min(rest.auth, own.auth)
-		if rest.n > 0 && ratio(rest) >= bound {
+		if rest.n >= leastRest && 100*float64(hits(rest)) >= bound*float64(rest.n) {
 			continue
 		}
 		d.Why += fmt.Sprintf("; job %s alone has %d unknown and %d refused for authentication of %d, the rest is below the bound", j.key.job, own.unknown, own.auth, own.n)

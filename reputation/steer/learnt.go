@@ -284,6 +284,8 @@ func (c *Controller) restoreLane(name string, x *learntLane) error {
 	l.win.restore(c.now, x.Counts)
 	if x.Warm != nil && l.warm != nil && l.warm.name == x.Warm.Name {
 		l.warm.restore(x.Warm, c.now)
+		// Sites of the default carrier begin at nothing again: less counts than was.
+		l.today = today{ends: l.warm.ends, n: l.warm.sent}
 	}
 	if l.at.mode == policy.ModeOff || !c.hasRoom(e) {
 		return nil

@@ -147,11 +147,11 @@ func (l *lane) look(t instant, tick int64) {
 		l.seen = evidence{from: t}
 		return
 	}
-	if fresh {
-		l.seen.add(s)
-	}
 	if old := t.since(l.seen.from); l.perSecond == 0 && (old > 10*time.Minute || old > time.Minute && l.seen.attempts > 20) {
 		l.seen = evidence{from: t}
+	}
+	if fresh {
+		l.seen.add(s)
 	}
 }
 
