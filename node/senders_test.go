@@ -1,0 +1,154 @@
+package node
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"hikyaku/bench/dns"
+	"hikyaku/bench/sink"
+	"hikyaku/controlplane/policy"
+	"hikyaku/node/api"
+	"hikyaku/node/dkim"
+	"hikyaku/spool/message"
+)
+
+// hookDesk takes what webhooks post.
+type hookDesk struct {
+	*httptest.Server
+	mu     sync.Mutex
+	status int
+	events []map[string]any
+	again  int // events that came twice
+}
+
+func newHookDesk(t *testing.T) *hookDesk {
+	t.Helper()
+	d := &hookDesk{status: 200}
+	seen := map[string]bool{}
+	d.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		var b struct{ Events []map[string]any }
+		if err := json.Unmarshal(body, &b); err != nil {
+			t.Errorf("body %s: %v", body, err)
+		}
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		w.WriteHeader(d.status)
+		if d.status != 200 {
+			return
+		}
+		for _, e := range b.Events {
+			id := e["event_id"].(string)
+			if seen[id] {
+				d.again++
+			}
+			seen[id] = true
+			d.events = append(d.events, e)
+		}
+	}))
+	t.Cleanup(d.Close)
+	return d
+}
+
+func (d *hookDesk) answer(status int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.status = status
+}
+
+// of counts events of a type, and says of which recipients.
+func (d *hookDesk) of(typ message.EventType) (to []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, e := range d.events {
+		if e["type"] == string(typ) {
+			to = append(to, e["recipient"].(string))
+		}
+	}
+	return to
+}
+
+func (d *hookDesk) resource() policy.Resource {
+	return resource("hook", &policy.Webhook{URL: d.URL + "/x", AllowHTTP: true, AllowNetworks: networks("127.0.0.0/8"), Secret: policy.NewSecret("s"), MaxWait: policy.Duration(10e6)})
+}
+
+func TestEventsArePostedAcrossRestarts(t *testing.T) {
+	r := receive(t, sink.Options{Recipient: sink.ByName})
+	desk := newHookDesk(t)
+	quiet := resource("default", &policy.Tenant{DSN: "never"})
+	w := newWorld(t, nil, toSink(r.Addr), quiet)
+	w.send(mail{from: "a@s.test", to: []string{"before@d.test"}})
+	w.empty()
+	if err := w.events.Flush(t.Context()); err != nil { // a webhook begins after what is durable
+		t.Fatal(err)
+	}
+	w.policy.use(t, toSink(r.Addr), quiet, desk.resource())
+	until(t, "the webhook to begin", func() bool { ws := w.WebhookAPI().Webhooks(); return len(ws) == 1 && ws[0].State == "ok" })
+	w.send(mail{from: "a@s.test", to: []string{"ok@d.test", "bounce1@d.test"}, oneEach: true})
+	until(t, "the events", func() bool { return len(desk.of("delivered")) == 1 && len(desk.of("bounced")) == 1 })
+	if got := desk.of("accepted"); strings.Join(got, " ") != "ok@d.test bounce1@d.test" {
+		t.Errorf("accepted: %v", got)
+	}
+	w.restart()
+	desk.answer(500) // what happens meanwhile waits
+	w.send(mail{from: "a@s.test", to: []string{"later@d.test"}})
+	until(t, "a failure", func() bool { return w.WebhookAPI().Webhooks()[0].Failures > 0 })
+	if s := w.WebhookAPI().Webhooks()[0]; s.State != "retrying" || s.Behind == 0 || s.LastError != "HTTP 500" || s.Endpoint != desk.URL {
+		t.Errorf("%+v", s)
+	}
+	w.restart()
+	desk.answer(200)
+	until(t, "the event of later", func() bool { return len(desk.of("delivered")) == 2 })
+	desk.mu.Lock()
+	again := desk.again
+	desk.mu.Unlock()
+	if again != 0 {
+		t.Errorf("%d events came again after orderly restarts", again)
+	}
+	if p, err := w.WebhookAPI().TestWebhook(t.Context(), "hook"); err != nil || !p.OK || p.HTTPStatus != 200 {
+		t.Errorf("ping: %+v, %v", p, err)
+	}
+	if _, err := w.WebhookAPI().TestWebhook(t.Context(), "none"); !errors.Is(err, api.ErrNotFound) {
+		t.Errorf("ping of nobody: %v", err)
+	}
+}
+
+func TestSigningKeysAndBlocklistsAreShown(t *testing.T) {
+	const zone = "$TTL 300\n. SOA ns.test. h.test. 1 3600 600 86400 60\n"
+	s, err := dns.Start(zone, "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	pemText, txt, err := dkim.Generate(dkim.Ed25519)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, func(c *Config) { c.Resolver.Servers = []string{s.Addr()} },
+		resource("key", &policy.SigningKey{Domain: "s.test", Selector: "s1", PrivateKey: policy.NewSecret(pemText)}),
+		resource("default", &policy.Reputation{Blocklists: []string{"bad.test"}}),
+		resource("here", &policy.Source{Address: "93.184.216.1", Node: "n1"}),
+		resource("there", &policy.Source{Address: "93.184.216.2", Node: "n2"}),
+	)
+	if ks := w.SenderAPI().SigningKeys(); len(ks) != 1 || ks[0].DNSText != txt || ks[0].Domain != "s.test" || ks[0].Selector != "s1" || ks[0].Name != "key" {
+		t.Errorf("keys %+v", ks)
+	}
+	if got := w.ownSources(); len(got) != 1 || got[0].Name != "here" {
+		t.Errorf("sources %+v", got)
+	}
+	if z := w.blocklists(); len(z) != 1 || z[0] != "bad.test" {
+		t.Errorf("zones %v", z)
+	}
+	if a := w.SenderAlarms(); len(a) != 0 {
+		t.Errorf("alarms %v", a)
+	}
+}
