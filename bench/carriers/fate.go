@@ -80,6 +80,9 @@ type greylist struct {
 
 const maxGrey = 1 << 16
 
+// greylisted is Postgrey's reply.
+const greylisted = "450 4.2.0 <{rcpt}>: Recipient address rejected: Greylisted"
+
 // greylisted says how a recipient is put off at first sight; nil when it is
 // not.
 func (c *Carrier) greylisted(now time.Time, s *source, to string) *Say {
@@ -89,7 +92,7 @@ func (c *Carrier) greylisted(now time.Time, s *source, to string) *Say {
 	}
 	say := &Say{Reply: g.Reply}
 	if say.Reply == "" {
-		say.Reply = "450 4.2.0 <{rcpt}>: Recipient address rejected: Greylisted"
+		say.Reply = greylisted
 	}
 	key := hash(hash(c.seed, s.name), to)
 	first, known := c.grey.first[key]

@@ -1,8 +1,10 @@
 package carriers
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -72,6 +74,9 @@ func (f *Farm) Policy(o PolicyOptions) ([]byte, error) {
 			o.Each(st.profile, c)
 		}
 		add(policy.KindCarrier, st.profile.Name, c)
+		if r := st.profile.greylistRule(); r != nil && len(o.Retry) > 0 {
+			add(policy.KindReplyRule, st.profile.Name+"-greylist", r)
+		}
 	}
 	add(policy.KindRoute, "farm", &policy.Route{
 		Domains: []string{"*"}, AllowNetworks: []policy.Network{{Prefix: netip.MustParsePrefix(Network)}},
@@ -116,6 +121,32 @@ func (p *Profile) carrier(o PolicyOptions) *policy.Carrier {
 	}
 	return c
 }
+
+// greylistRule lets the schedule decide when a greylisted recipient is tried again,
+// for a farm on which time is short: by what ships it would be after minutes, the
+// wait of real greylists. nil: the profile has none.
+func (p *Profile) greylistRule() *policy.ReplyRule {
+	if p.Greylist == nil {
+		return nil
+	}
+	reply, fixed := cmp.Or(p.Greylist.Reply, greylisted), ""
+	for _, piece := range placeholder.Split(codes.ReplaceAllString(reply, ""), -1) {
+		if len(piece) > len(fixed) {
+			fixed = piece
+		}
+	}
+	return &policy.ReplyRule{
+		Carrier: p.Name, Text: regexp.QuoteMeta(strings.TrimSpace(fixed)), Category: "greylist", Action: "retry",
+		Examples: []string{placeholder.ReplaceAllString(reply, "x")},
+	}
+}
+
+var (
+	// codes are what a reply begins with.
+	codes = regexp.MustCompile(`^[0-9]{3} ([245]\.[0-9]+\.[0-9]+ )?`)
+	// placeholder is what stands in replies for the recipient, the source, ….
+	placeholder = regexp.MustCompile(`\{[a-z]+\}`)
+)
 
 // part is a node's share of a rate.
 func part(r *policy.Rate, nodes int) *policy.Rate {
