@@ -45,6 +45,9 @@ func (p *process) joins() *api.Cluster {
 			c.Alarms = append(c.Alarms, "policy store: "+why)
 		}
 	}
+	if p.node != nil {
+		c.Alarms = append(c.Alarms, p.node.SenderAlarms()...)
+	}
 	m := p.follower.Metrics()
 	c.Policy = api.PolicyMetrics{
 		Connected: f.Connected, Age: f.Age.Seconds(), Alarm: f.Alarm != "",
