@@ -26,6 +26,8 @@ type Control interface {
 	// given back when nothing is sent from them any more.
 	Run(context.Context) error
 	UsePolicy(*policy.Set)
+	// Hurry asks that the leader hears soon, and not with the next second.
+	Hurry()
 	Close() error
 }
 

@@ -34,6 +34,7 @@ type ruler struct {
 
 func (r *ruler) Join(context.Context) error { return r.refuse }
 func (r *ruler) Close() error               { return nil }
+func (r *ruler) Hurry()                     {}
 
 func (r *ruler) UsePolicy(set *policy.Set) {
 	r.mu.Lock()

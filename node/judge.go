@@ -175,5 +175,8 @@ func (e *ending) countReplies() {
 		}
 		t.Category, t.N = string(e.marks[i].category), e.marks[i].n
 		e.n.replies.Count(t)
+		if t.Category == string(reputation.Blocked) {
+			e.n.hurry()
+		}
 	}
 }

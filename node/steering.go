@@ -33,6 +33,14 @@ func revisionOf(set *policy.Set) int64 {
 	return 0
 }
 
+// hurry lets the leader hear of a block at once: until it has decided, other nodes
+// know of it by hints alone.
+func (n *Node) hurry() {
+	if c := n.cluster.control; c != nil {
+		c.Hurry()
+	}
+}
+
 // refuges are the entries of homes that are about one carrier.
 func refuges(homes []exchange.Home) map[scheduler.Refuge][]string {
 	var at map[scheduler.Refuge][]string

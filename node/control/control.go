@@ -135,6 +135,8 @@ type Control struct {
 	jobs      sync.WaitGroup // attaching, ending: owned by Run
 	count     counters
 	joined    bool // by Join; then Run need not
+	began     time.Time
+	hurried   atomic.Int64 // when Hurry was last heeded, in nanoseconds since began
 
 	root atomic.Pointer[context.Context] // of jobs, while Run runs
 
@@ -163,7 +165,7 @@ func New(o Options) (*Control, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control: %w", err)
 	}
-	c := &Control{opt: o, log: o.Logger, kick: make(chan struct{}, 1), report: make(chan struct{}, 1), answer: make(chan *answered), addresses: make(chan struct{}, attachAtOnce)}
+	c := &Control{opt: o, log: o.Logger, began: time.Now(), kick: make(chan struct{}, 1), report: make(chan struct{}, 1), answer: make(chan *answered), addresses: make(chan struct{}, attachAtOnce)}
 	if c.floor, err = openFloor(o.DataDir, o.Alone); err != nil {
 		return nil, fmt.Errorf("control: %w", err)
 	}

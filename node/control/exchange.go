@@ -91,6 +91,18 @@ func (c *Control) watchLeader(ctx context.Context) {
 	})
 }
 
+// hurryPause is the least time between two exchanges that somebody asked for.
+const hurryPause = int64(250 * time.Millisecond)
+
+// Hurry has the next exchange made now, unless another one was hurried a moment
+// ago.
+func (c *Control) Hurry() {
+	now := int64(time.Since(c.began)) + hurryPause
+	if last := c.hurried.Load(); now-last >= hurryPause && c.hurried.CompareAndSwap(last, now) {
+		nudge(c.report)
+	}
+}
+
 // exchangeLoop makes an exchange each second, and soon when there is something
 // that the leader waits for.
 func (c *Control) exchangeLoop(ctx context.Context) {

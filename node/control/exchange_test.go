@@ -254,3 +254,21 @@ func TestLeavingReleases(t *testing.T) {
 		t.Errorf("the leader did not hear of it: %v", err)
 	}
 }
+
+// Whoever hurries has an exchange at once.
+func TestHurry(t *testing.T) {
+	w := newWorld(t)
+	l := newLeader(w, "c1")
+	m := w.start(w.options("a", "spool-a"))
+	l.reported("the first exchange", func(*exchange.Report) bool { return true })
+	for range 30 {
+		before, _ := l.last()
+		m.Hurry()
+		began := time.Now()
+		l.reported("the next exchange", func(r *exchange.Report) bool { return r.Serial > before.Serial })
+		if time.Since(began) < exchange.Interval/2 {
+			return
+		}
+	}
+	t.Error("it never came before its second")
+}
