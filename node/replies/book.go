@@ -17,9 +17,14 @@ type Judge interface {
 
 const (
 	parts = 16
-	// maxTallies bounds one part: with what gathers the rest, a report is never
-	// over exchange.MaxTallies. Half is room for what was given back.
-	maxTallies = exchange.MaxTallies/parts/2 - 64
+	// The bounds of one part: how many tallies there may be that say everything,
+	// how many with those that leave out job, domain and stream, how many with
+	// those that leave out site and tenant as well, and how many in all. A report
+	// is never over exchange.MaxTallies.
+	maxWhole  = 600
+	maxBroad  = 900
+	maxSource = 1150
+	maxPart   = exchange.MaxTallies / parts
 )
 
 // Book is safe for concurrent use.
@@ -66,10 +71,11 @@ func (b *Book) Judge(carrier string, r *message.Reply) reputation.Verdict {
 func (b *Book) Count(t exchange.Tally) {
 	n := t.N
 	t.N = 0
-	p := &b.parts[maphash.Comparable(b.seed, t)%parts]
+	// What has to be said shorter stays in its part, so that it is said once.
+	p := &b.parts[maphash.Comparable(b.seed, [...]string{t.Carrier, t.Source, t.Category})%parts]
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, known := p.mu.counts[t]; !known && len(p.mu.counts) >= maxTallies {
+	if _, known := p.mu.counts[t]; !known && len(p.mu.counts) >= maxWhole {
 		t = shorter(p.mu.counts, t)
 	}
 	p.mu.counts[t] += n
@@ -79,14 +85,14 @@ func (b *Book) Count(t exchange.Tally) {
 // most by far, sites next.
 func shorter(counts map[exchange.Tally]uint32, t exchange.Tally) exchange.Tally {
 	t.Job, t.Domain, t.Stream = "", "", ""
-	if _, known := counts[t]; known || len(counts) < maxTallies+32 {
+	if _, known := counts[t]; known || len(counts) < maxBroad {
 		return t
 	}
 	t.Site, t.Tenant = "", ""
-	if _, known := counts[t]; known || len(counts) < maxTallies+60 {
+	if _, known := counts[t]; known || len(counts) < maxSource {
 		return t
 	}
-	return exchange.Tally{Category: t.Category} // as many as there are categories
+	return exchange.Tally{Category: t.Category} // there are few categories
 }
 
 // Take returns what was counted since the last call, and begins anew.
@@ -100,7 +106,7 @@ func (b *Book) Take() ([]exchange.Tally, []exchange.Sample) {
 			p.mu.Unlock()
 			continue
 		}
-		p.mu.counts = make(map[exchange.Tally]uint32, min(len(counts), maxTallies))
+		p.mu.counts = make(map[exchange.Tally]uint32, min(len(counts), maxPart))
 		p.mu.Unlock()
 		for t, n := range counts {
 			t.N = n

@@ -17,6 +17,7 @@ type samples struct {
 	mu struct {
 		sync.Mutex
 		fresh   map[exchange.Sample]uint32 // keys have N 0
+		looked  map[sampled]int            // replies looked at since the last report
 		strange map[strange]*Group
 		lost    int64 // unclassified replies that found no room
 	}
@@ -24,6 +25,12 @@ type samples struct {
 
 // maxStrange bounds the groups of unclassified replies.
 const maxStrange = 2000
+
+// enough replies of one meaning are looked at between two reports. To find out what
+// is the same in them costs more than all else that is done with a reply.
+const enough = 8
+
+type sampled struct{ carrier, source, category string }
 
 type strange struct {
 	carrier, phase, enhanced, text string
@@ -43,6 +50,7 @@ type Group struct {
 }
 
 func (s *samples) init() {
+	s.mu.looked = map[sampled]int{}
 	s.mu.fresh, s.mu.strange = map[exchange.Sample]uint32{}, map[strange]*Group{}
 }
 
@@ -51,8 +59,11 @@ func (b *Book) Sample(now time.Time, carrier, source string, r *message.Reply, v
 	if v.Category == reputation.Local || v.Category == reputation.Delivered {
 		return
 	}
-	x := exchange.Sample{Carrier: carrier, Source: source, Category: string(v.Category), Phase: r.Phase.String(), Code: r.Code, Enhanced: r.Enhanced.String(), Text: reputation.Normalise(r.Text)}
 	s := &b.samples
+	if !s.look(sampled{carrier, source, string(v.Category)}) {
+		return
+	}
+	x := exchange.Sample{Carrier: carrier, Source: source, Category: string(v.Category), Phase: r.Phase.String(), Code: r.Code, Enhanced: r.Enhanced.String(), Text: reputation.Normalise(r.Text)}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, known := s.mu.fresh[x]; known || len(s.mu.fresh) < exchange.MaxSamples {
@@ -75,9 +86,25 @@ func (b *Book) Sample(now time.Time, carrier, source string, r *message.Reply, v
 	g.Last = now
 }
 
+// look reports whether one more reply of a kind is worth a look. All of those are
+// that no rule knows: there should be none.
+func (s *samples) look(k sampled) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k.category == string(reputation.Unknown) {
+		return true
+	}
+	if n := s.mu.looked[k]; n >= enough || n == 0 && len(s.mu.looked) >= maxLanes {
+		return false
+	}
+	s.mu.looked[k]++
+	return true
+}
+
 func (s *samples) take() []exchange.Sample {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	clear(s.mu.looked)
 	if len(s.mu.fresh) == 0 {
 		return nil
 	}

@@ -1,0 +1,207 @@
+package replies_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"hikyaku/controlplane/exchange"
+	"hikyaku/node/replies"
+	"hikyaku/reputation"
+	"hikyaku/spool/message"
+)
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func TestOurOwnWordsAreNoCarriers(t *testing.T) {
+	b := replies.New(reputation.Shipped())
+	for name, tt := range map[string]struct {
+		reply message.Reply
+		want  reputation.Category
+		final bool
+	}{
+		"expired":          {message.Fail(550, message.Enhanced{Class: 5, Subject: 4, Detail: 7}, message.PhasePolicy, message.FaultLocal, "delivery time expired"), reputation.Local, true},
+		"no usable source": {message.Fail(451, message.Enhanced{Class: 4, Subject: 3, Detail: 5}, message.PhaseConnect, message.FaultLocal, "source x is not usable"), reputation.Local, false},
+		"the carrier's":    {message.Reply{Code: 550, Enhanced: message.Enhanced{Class: 5, Subject: 1, Detail: 1}, Text: "No such user", Phase: message.PhaseRcpt}, reputation.UnknownUser, true},
+		"success":          {message.Reply{Code: 250, Text: "ok", Phase: message.PhaseDot}, reputation.Delivered, true},
+	} {
+		if v := b.Judge("gmail", &tt.reply); v.Category != tt.want || v.Final != tt.final {
+			t.Errorf("%s: %+v, want %s, final %v", name, v, tt.want, tt.final)
+		}
+	}
+}
+
+func sums(ts []exchange.Tally) map[[2]string]uint64 {
+	m := map[[2]string]uint64{}
+	for _, x := range ts {
+		m[[2]string{x.Source, x.Category}] += uint64(x.N)
+	}
+	return m
+}
+
+// TestCountsAreTrueBeyondTheBounds: with far more jobs and domains than there is
+// room for, a report keeps to its bound and the sums over a source stay true.
+func TestCountsAreTrueBeyondTheBounds(t *testing.T) {
+	b := replies.New(reputation.Shipped())
+	r := rand.New(rand.NewPCG(1, 2))
+	want := map[[2]string]uint64{}
+	for i := range 200_000 {
+		x := exchange.Tally{Carrier: "c", Source: fmt.Sprint("s", i%20), Tenant: fmt.Sprint("t", r.IntN(50)), Job: fmt.Sprint("j", i), Domain: fmt.Sprint("d", r.IntN(100_000)), Category: []string{"delivered", "rate", "unknown-user"}[r.IntN(3)], N: 1 + uint32(r.IntN(3))}
+		want[[2]string{x.Source, x.Category}] += uint64(x.N)
+		b.Count(x)
+	}
+	ts, _ := b.Take()
+	if len(ts) > exchange.MaxTallies {
+		t.Fatalf("%d tallies, a report takes %d", len(ts), exchange.MaxTallies)
+	}
+	got := sums(ts)
+	for k, n := range want {
+		if got[k] != n {
+			t.Errorf("%v: %d, want %d", k, got[k], n)
+		}
+	}
+	if again, _ := b.Take(); len(again) != 0 {
+		t.Errorf("%d tallies are still there", len(again))
+	}
+	b.GiveBack(ts)
+	if back, _ := b.Take(); len(sums(back)) != len(want) || sums(back)[[2]string{"s1", "rate"}] != want[[2]string{"s1", "rate"}] {
+		t.Error("what was given back is not there")
+	}
+}
+
+// TestEndlessNames: whatever comes in, memory is bounded.
+func TestEndlessNames(t *testing.T) {
+	b := replies.New(reputation.Shipped())
+	for i := range 300_000 {
+		b.Count(exchange.Tally{Carrier: fmt.Sprint("c", i), Site: fmt.Sprint("x", i), Source: fmt.Sprint("s", i), Tenant: fmt.Sprint("t", i), Category: "rate", N: 1})
+	}
+	ts, _ := b.Take()
+	var n uint64
+	for _, x := range ts {
+		n += uint64(x.N)
+	}
+	if len(ts) > exchange.MaxTallies || n != 300_000 {
+		t.Errorf("%d tallies of %d replies", len(ts), n)
+	}
+}
+
+func TestCountsOfManyAtOnce(t *testing.T) {
+	b := replies.New(reputation.Shipped())
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var taken uint64
+	take := func() {
+		ts, _ := b.Take()
+		mu.Lock()
+		defer mu.Unlock()
+		for _, x := range ts {
+			taken += uint64(x.N)
+		}
+	}
+	for g := range 8 {
+		wg.Go(func() {
+			for i := range 5000 {
+				b.Count(exchange.Tally{Carrier: "c", Source: "s", Tenant: fmt.Sprint(i % 7), Category: "delivered", N: 1})
+				if g == 0 && i%100 == 0 {
+					take()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	take()
+	if taken != 8*5000 {
+		t.Errorf("%d taken of %d", taken, 8*5000)
+	}
+}
+
+func TestSamplesAreGrouped(t *testing.T) {
+	b := replies.New(reputation.Shipped())
+	strange := reputation.Verdict{Category: reputation.Unknown}
+	rate := reputation.Verdict{Category: reputation.Rate}
+	for i := range 50 {
+		b.Sample(noon, "c", "s", &message.Reply{Code: 451, Text: fmt.Sprintf("go away user%d@example.com, ticket %d", i, 7_000_000+i), Phase: message.PhaseRcpt}, &strange)
+	}
+	b.Sample(noon.Add(time.Minute), "c", "s", &message.Reply{Code: 451, Text: "too fast", Phase: message.PhaseMail}, &rate)
+	b.Sample(noon, "c", "s", &message.Reply{Code: 250, Phase: message.PhaseDot}, &reputation.Verdict{Category: reputation.Delivered})
+	_, samples := b.Take()
+	if len(samples) != 2 {
+		t.Fatalf("%d groups: %+v", len(samples), samples)
+	}
+	i := slices.IndexFunc(samples, func(s exchange.Sample) bool { return s.Category == string(reputation.Unknown) })
+	if i < 0 || samples[i].N != 50 || samples[i].Code != 451 || samples[i].Phase != "rcpt" {
+		t.Errorf("%+v", samples)
+	}
+	groups, lost := b.Unclassified()
+	if len(groups) != 1 || groups[0].N != 50 || lost != 0 || !groups[0].First.Equal(noon) {
+		t.Errorf("%+v, %d lost", groups, lost)
+	}
+	for i := range 10_000 { // what differs in words is a group of its own, up to a bound
+		b.Sample(noon, fmt.Sprint("c", i), "s", &message.Reply{Code: 451, Text: "what", Phase: message.PhaseRcpt}, &strange)
+	}
+	if groups, lost := b.Unclassified(); len(groups)+int(lost) != 10_001 || len(groups) > 2000 {
+		t.Errorf("%d groups, %d lost", len(groups), lost)
+	}
+	if _, samples := b.Take(); len(samples) > exchange.MaxSamples {
+		t.Errorf("%d samples in a report", len(samples))
+	}
+}
+
+// TestRefusedInARow: three refusals with nothing taken in between are more than
+// bad luck; old ones and those of other lanes do not count.
+func TestRefusedInARow(t *testing.T) {
+	b := replies.New(reputation.Shipped())
+	now := noon
+	lane, other := replies.Lane{Carrier: "c", Source: "s"}, replies.Lane{Carrier: "c", Source: "o"}
+	for i, step := range []struct {
+		after time.Duration
+		lane  replies.Lane
+		taken bool
+		want  bool
+	}{
+		{0, lane, false, false}, {1, lane, false, false}, {1, other, false, false}, {1, lane, false, true}, {1, lane, false, true},
+		{1, lane, true, false}, {1, lane, false, false}, {1, lane, false, false},
+		{2 * time.Minute, lane, false, false}, {1, lane, false, false}, {1, lane, false, true},
+	} {
+		now = now.Add(step.after)
+		if step.taken {
+			b.Taken(step.lane)
+			continue
+		}
+		if got := b.Refused(now, step.lane); got != step.want {
+			t.Errorf("step %d: %v, want %v", i, got, step.want)
+		}
+	}
+}
+
+// BenchmarkDelivered is what a delivery costs on the way out: the verdict and
+// the count.
+func BenchmarkDelivered(b *testing.B) {
+	book := replies.New(reputation.Shipped())
+	ok := message.Reply{Code: 250, Enhanced: message.Enhanced{Class: 2}, Text: "queued as 4B1F2C0001", Phase: message.PhaseDot}
+	b.ReportAllocs()
+	b.RunParallel(func(p *testing.PB) {
+		i := 0
+		for p.Next() {
+			v := book.Judge("gmail", &ok)
+			book.Taken(replies.Lane{Carrier: "gmail", Source: "s1"})
+			book.Count(exchange.Tally{Carrier: "gmail", Source: "s1", Tenant: "acme", Stream: "bulk", Job: "j-1", Domain: "acme.example", Category: string(v.Category), N: 1})
+			i++
+		}
+	})
+}
+
+// BenchmarkDeferred is the same for a reply that is a sign of throttling.
+func BenchmarkDeferred(b *testing.B) {
+	book := replies.New(reputation.Shipped())
+	slow := message.Reply{Code: 421, Enhanced: message.Enhanced{Class: 4, Subject: 7, Detail: 28}, Text: "Our system has detected an unusual rate of unsolicited mail originating from your IP address. 1-2021.5 - gsmtp", Phase: message.PhaseDot}
+	b.ReportAllocs()
+	for b.Loop() {
+		v := book.Judge("gmail", &slow)
+		book.Sample(noon, "gmail", "s1", &slow, &v)
+		book.Count(exchange.Tally{Carrier: "gmail", Source: "s1", Tenant: "acme", Stream: "bulk", Job: "j-1", Domain: "acme.example", Category: string(v.Category), N: 1})
+	}
+}
