@@ -50,6 +50,9 @@ type Counters struct {
 	Bounces     int64 `json:"bounces"`    // of those delivered: to be returned later
 	Complaints  int64 `json:"complaints"` // of those delivered: to be complained about
 	Violations  int64 `json:"violations"`
+	// BlockedFor is how long the blocks are in all, those of several sources added
+	// up.
+	BlockedFor time.Duration `json:"blocked_for_ns"`
 }
 
 // Carrier is the engine of one profile. It is not safe for concurrent use.

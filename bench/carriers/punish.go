@@ -59,6 +59,7 @@ func (c *Carrier) strike(now time.Time, s *source, n int) {
 	r.until = now.Add(span)
 	r.strikes = b.Strikes / 2
 	c.count.Blocks++
+	c.count.BlockedFor += span
 	if c.opts.OnBlock != nil {
 		c.opts.OnBlock(Blocked{At: now, Carrier: c.profile.Name, Source: s.name, Until: r.until})
 	}

@@ -26,14 +26,14 @@ type Treatment struct {
 	// OfBest is the part of what was delivered in the best way there is, by who
 	// knows all limits; 0 where nobody does.
 	OfBest     float64       `json:"of_best,omitempty"`
-	Within     time.Duration `json:"within_ns"` // in which 95 % of them had been delivered; 0: never
+	Within     time.Duration `json:"within_ns"` // in which 95 % of them had been delivered; 0: never, negative: not measured
 	Attempts   int64         `json:"attempts"`
 	Violations int64         `json:"violations"`
 	Blocks     int64         `json:"blocks"`
 	BlockedFor time.Duration `json:"blocked_ns"`
-	Reputation float64       `json:"reputation"` // 0 to 100
-	Suppressed int64         `json:"suppressed"`
-	Wrong      int64         `json:"wrongly_suppressed"`
+	Reputation float64       `json:"reputation"`         // 0 to 100
+	Suppressed int64         `json:"suppressed"`         // negative: not measured
+	Wrong      int64         `json:"wrongly_suppressed"` // likewise
 }
 
 // treatedHead is the head of the table, on the page and in text.
@@ -42,7 +42,12 @@ var treatedHead = []string{"delivered", "of the best", "95 % within", "attempts"
 // Cells are the row as text.
 func (t Treatment) Cells() []string {
 	part := func(p float64) string { return strconv.FormatFloat(100*p, 'f', 1, 64) + " %" }
-	count := func(n int64) string { return group(strconv.FormatInt(n, 10)) }
+	count := func(n int64) string {
+		if n < 0 {
+			return "-"
+		}
+		return group(strconv.FormatInt(n, 10))
+	}
 	share, best, within := "-", "-", "never"
 	if t.Deliverable > 0 {
 		share = part(float64(t.Delivered) / float64(t.Deliverable))
@@ -50,8 +55,11 @@ func (t Treatment) Cells() []string {
 	if t.OfBest > 0 {
 		best = part(t.OfBest)
 	}
-	if t.Within > 0 {
+	switch {
+	case t.Within > 0:
 		within = clock(t.Within.Seconds())
+	case t.Within < 0:
+		within = "-"
 	}
 	return []string{
 		share, best, within, count(t.Attempts), count(t.Violations), count(t.Blocks), clock(t.BlockedFor.Seconds()),

@@ -35,7 +35,11 @@ func openFarm(ctx context.Context, t *trial) (*farmInbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := f.farm.Policy(carriers.PolicyOptions{Sources: t.plan.sources, Retry: retrySoon, Backoff: seconds(5)})
+	told := carriers.PolicyOptions{Sources: t.plan.sources, Retry: retrySoon, Backoff: seconds(5)}
+	if t.plan.told != nil {
+		t.plan.told(&told)
+	}
+	text, err := f.farm.Policy(told)
 	if err != nil {
 		return nil, errors.Join(err, f.farm.Close())
 	}
@@ -50,7 +54,8 @@ func (f *farmInbox) close() error     { return f.farm.Close() }
 
 // outcome is what the carriers saw.
 func (f *farmInbox) outcome(t *trial, o *outcome) {
-	for _, s := range f.farm.Snapshot() {
+	o.states = f.farm.Snapshot()
+	for _, s := range o.states {
 		c := report.Carrier{
 			Name: s.Carrier, Model: s.Description, Offered: s.Offered, Allowed: s.Allowed, Unlimited: s.Unlimited,
 			Delivered: s.Messages, Deferred: s.Deferred, Refused: s.Refused, Broken: s.Metric.Violations,
@@ -59,6 +64,7 @@ func (f *farmInbox) outcome(t *trial, o *outcome) {
 		if !s.Unlimited {
 			c.Series = append(c.Series, slopes(report.SeriesAllowed, s.Series.At, s.Series.Allowed))
 		}
+		o.standing = append(o.standing, f.standing(s.Carrier, t.plan.sources))
 		for i := range c.Series {
 			c.Series[i] = shifted(c.Series[i], f.opened.Sub(t.run.rep.Started).Seconds())
 		}
@@ -70,6 +76,15 @@ func (f *farmInbox) outcome(t *trial, o *outcome) {
 			})
 		}
 	}
+}
+
+// standing is the mean of the sources' at a carrier.
+func (f *farmInbox) standing(carrier string, sources int) (mean float64) {
+	n := max(1, sources)
+	for i := range n {
+		mean += f.farm.Standing(carrier, carriers.SourceAddress(i)).Score / float64(n)
+	}
+	return mean
 }
 
 // slopes turns a counter over time into its growth per second.

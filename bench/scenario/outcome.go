@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"hikyaku/bench/carriers"
 	"hikyaku/bench/ledger"
 	"hikyaku/bench/measure"
 	"hikyaku/bench/report"
@@ -24,6 +25,8 @@ type outcome struct {
 	counters  map[string]float64
 	marks     []report.Mark
 	carriers  []report.Carrier
+	states    []carriers.State // of the same
+	standing  []float64        // of the sources at each, 0 to 100
 	broken    []report.Violation
 	brokenN   int
 	faults    []error // found beside the ledgers

@@ -56,7 +56,8 @@ func All() []Scenario {
 			Short: Params{Messages: 400_000, Rate: 400, Duration: seconds(40), Settle: seconds(5), Connections: 8, Size: 4096, Restarts: 2},
 			Long:  Params{Messages: 2_000_000, Duration: seconds(600), Settle: seconds(30), Restarts: 6}, run: carriersScenario},
 		{Name: "reputation", Question: "carriers whose limits nobody tells: without limits, with fixed ones, with pauses by reply text, ours, and one who knows all",
-			Short: Params{Messages: 300_000}, Long: Params{Rounds: 5}, run: reputationScenario, simulated: true},
+			Short: Params{Messages: 300_000, Rate: 240, Connections: 8, Size: 4096, Settle: seconds(30)},
+			Long:  Params{Rounds: 5, Duration: seconds(600)}, run: reputationScenario, simulated: true},
 		{Name: "soak", Question: "a steady load for long: slopes of memory, goroutines, descriptors, disk",
 			Short: Params{Messages: 200_000, Rate: 2_000, Duration: seconds(40), Connections: 20, Pipelining: "chunking", Size: 4096},
 			Long:  Params{Messages: 20_000_000, Duration: seconds(3600)}, run: soak},
@@ -156,8 +157,8 @@ var only = []struct {
 	given     func(p *Params) bool
 	scenarios []string
 }{
-	{"rate", func(p *Params) bool { return p.Rate != 0 }, []string{"fairness", "carriers", "soak"}},
-	{"duration", func(p *Params) bool { return p.Duration != 0 }, []string{"capacity", "fairness", "carriers", "soak"}},
+	{"rate", func(p *Params) bool { return p.Rate != 0 }, []string{"fairness", "carriers", "soak", "reputation"}},
+	{"duration", func(p *Params) bool { return p.Duration != 0 }, []string{"capacity", "fairness", "carriers", "soak", "reputation"}},
 	{"latency", func(p *Params) bool { return p.Latency != 0 }, []string{"capacity"}},
 	{"backlog", func(p *Params) bool { return p.Backlog != 0 }, []string{"dead", "backlog"}},
 	{"carriers", func(p *Params) bool { return len(p.Carriers) > 0 }, []string{"carriers"}},

@@ -12,7 +12,8 @@ import (
 )
 
 // reputationScenario compares ways to treat carriers over a simulated day, one
-// day for each round's seed. The long form sends through real nodes as well.
+// day for each round's seed. With a duration, as in the long form, it also sends
+// through real nodes for that long, in each of the ways that the product has.
 func reputationScenario(ctx context.Context, r *Run) error {
 	var days []*reputation.Result
 	err := r.rounds(func(round int) error {
@@ -42,7 +43,10 @@ func reputationScenario(ctx context.Context, r *Run) error {
 	r.note("Nobody has the oracle's knowledge. It is told every limit at the moment of its change, and leaves out who does not exist.")
 	r.note("The text rules are those of KumoMTA's public shaping automation, in our own form; they say nothing of docomo, au and SoftBank. How replies end recipients there is a usual reading: 5xx is final.")
 	r.note("In the plots of rates, sending without limits is left out: its peaks would flatten the others.")
-	return nil
+	if r.Duration == 0 {
+		return nil
+	}
+	return r.liveReputation(ctx)
 }
 
 // dayFigures are the verdicts, one value a round.

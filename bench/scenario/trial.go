@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"hikyaku/bench/candidate"
+	"hikyaku/bench/carriers"
 	"hikyaku/bench/measure"
 	"hikyaku/bench/report"
 )
@@ -46,7 +47,9 @@ type plan struct {
 	profiles []string // simulated carriers; none is one receiver that takes all
 	files    []string // profiles of the user's own
 	sources  int      // sending addresses to the carriers; default 1
-	flows    []*flow
+	// told, if not nil, changes what the product is told of the carriers.
+	told  func(o *carriers.PolicyOptions)
+	flows []*flow
 	// before runs with the nodes up and nothing sent, during beside the sources
 	// until they have ended, sent after that. Any may be nil.
 	before, during, sent func(ctx context.Context, t *trial) error
