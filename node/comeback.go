@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"hikyaku/controlplane/policy"
+	"hikyaku/node/api"
 	"hikyaku/node/feedback"
 	"hikyaku/node/ingest"
 	"hikyaku/spool/message"
@@ -89,4 +90,23 @@ func asRefusal(r *feedback.Refusal) *ingest.Refusal {
 		return nil
 	}
 	return &ingest.Refusal{Code: r.Code, Enhanced: r.Enhanced, Text: r.Text}
+}
+
+// feedbackMetrics is what came back, if there is anywhere for it to come.
+func (x *news) feedbackMetrics(m *api.FeedbackMetrics) {
+	if x.receiver == nil || (len(x.smtp) == 0 && x.http == nil) {
+		return
+	}
+	f := x.receiver.Metrics()
+	m.Mails = map[string]uint64{"bounce": f.Bounces, "delay": f.Delays, "relayed": f.Relayed, "complaint": f.Complaints,
+		"auto-reply": f.AutoReplies, "unsubscribe": f.Unsubscribes, "other": f.Others}
+	m.News = map[string]uint64{string(message.EventLateBounce): f.LateBounces, string(message.EventComplained): f.Complained, string(message.EventUnsubscribed): f.Unsubscribed}
+	m.Ignored = map[string]uint64{"no-token": f.NoToken, "bad-token": f.BadTokens, "unproved": f.Unproved, "no-tenant": f.NoTenant, "replayed": f.Replayed}
+	m.Refused = map[string]uint64{"address": f.RefusedRecipients, "content": f.RefusedMails, "rate": f.Limited, "request": f.BadRequests, "busy": f.Busy}
+	m.Failed, m.Truncated, m.Pages, m.Bytes = f.Failed, f.Truncated, f.Pages, f.Bytes
+	for _, s := range x.smtp {
+		for _, l := range s.Metrics() {
+			m.Connections += l.Open
+		}
+	}
 }

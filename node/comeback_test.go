@@ -244,3 +244,17 @@ func TestNewsIsDurableBeforeItIsTaken(t *testing.T) {
 		}
 	}
 }
+
+func TestFeedbackMetrics(t *testing.T) {
+	if m := newWorld(t, nil).Metrics(); m.Feedback.Mails != nil {
+		t.Errorf("a node to which nothing comes back shows %+v", m.Feedback)
+	}
+	var oneClick string
+	w := newWorld(t, withFeedback(t, &oneClick), resource("acme", &policy.Tenant{ReturnPath: "back.acme.test"}))
+	d := &comebackDesk{addr: w.news.smtp[0].Addrs()[0].String()}
+	d.say(t, "EHLO mx.b.test", "MAIL FROM:<>", "RCPT TO:<nobody@back.acme.test>", "RCPT TO:<abuse@back.acme.test>", "DATA", postfixBounce("abuse@back.acme.test", "ann@b.test"))
+	m := w.Metrics().Feedback
+	if m.Mails["bounce"] != 1 || m.Ignored["no-token"] != 1 || m.Refused["address"] != 1 || m.News["late-bounce"] != 0 || m.Bytes == 0 {
+		t.Errorf("metrics: %+v", m)
+	}
+}

@@ -30,6 +30,7 @@ func (n *Node) Metrics() *api.Metrics {
 	n.dnsMetrics(&m.DNS)
 	n.eventMetrics(&m.Events)
 	n.transferMetrics(&m.Transfer)
+	n.news.feedbackMetrics(&m.Feedback)
 	return m
 }
 

@@ -37,6 +37,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	p.dns(&m.DNS)
 	p.events(&m.Events)
 	p.transfer(&m.Transfer)
+	p.feedback(&m.Feedback)
 	if c.cluster != nil {
 		p.cluster(c.cluster())
 	}

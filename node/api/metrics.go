@@ -22,6 +22,7 @@ type Metrics struct {
 	DNS       DNSMetrics
 	Events    EventMetrics
 	Transfer  TransferMetrics
+	Feedback  FeedbackMetrics
 }
 
 // Histogram is counts by upper bound in seconds; the last count is for values
