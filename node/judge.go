@@ -62,17 +62,18 @@ func ofSource(v *reputation.Verdict) bool {
 const localStop = 5 * time.Second
 
 // heed reacts to a reply at once, as far as that cannot wait for the leader.
-func (e *ending) heed(r *message.Reply, v *reputation.Verdict) {
+func (e *ending) heed(recipient int, r *message.Reply, v *reputation.Verdict) {
 	n, carrier, source := e.n, e.event.Carrier, e.event.Source
 	if source == "" {
 		return
 	}
+	lane := replies.Lane{Carrier: carrier, Source: source}
 	if v.Category == reputation.Delivered {
-		n.replies.Taken(replies.Lane{Carrier: carrier, Source: source})
+		n.replies.Taken(lane)
 		return
 	}
-	n.replies.Sample(e.now, carrier, source, r, v)
-	if carrier == policy.DefaultName || !ofSource(v) || !n.replies.Refused(e.now, replies.Lane{Carrier: carrier, Source: source}) {
+	n.replies.Sample(e.now, lane, e.d.Recipients[recipient].Address, r, v)
+	if carrier == policy.DefaultName || !ofSource(v) || !n.replies.Refused(e.now, lane) {
 		return
 	}
 	n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) { s.Brake(now, carrier, source, now.Add(localStop)) })

@@ -229,7 +229,7 @@ func (n *Node) deferDelivery(d *message.Delivery, carrier string, lane scheduler
 	e.host, e.at = host, e.now
 	e.tally.attempt = true
 	v := e.judge(&reply)
-	e.heed(&reply, &v)
+	e.heed(0, &reply, &v)
 	deferred := make([]deferral, len(d.Recipients))
 	for i := range d.Recipients {
 		deferred[i] = deferral{delivery.RecipientReply{Index: i, Reply: reply}, v}
@@ -260,7 +260,7 @@ func (e *ending) sort(r *delivery.Result) (deferred []deferral) {
 		next = rr.Index + 1
 		e.replied(&rr.Reply)
 		v := e.judge(&rr.Reply)
-		e.heed(&rr.Reply, &v)
+		e.heed(rr.Index, &rr.Reply, &v)
 		e.says(&v)
 		switch {
 		case v.Category == reputation.Delivered:

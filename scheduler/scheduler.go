@@ -251,20 +251,26 @@ func (s *Scheduler) SetPolicy(now time.Time, set *policy.Set) {
 	}
 	s.limits.apply(t, set)
 	s.setExpiry(now)
-	for _, st := range s.sites {
+	s.around.each(func(st *site) bool { // in their order: a map has none
 		st.rebuild(s)
 		for _, l := range st.lanes {
 			s.limits.bind(t, l, s.poolsOf[l.key.Source])
 		}
-	}
+		return true
+	})
 	// Routes and carriers may differ: every destination is looked at again
 	// when it is next due, also one that failed, and what is being asked was
 	// asked under the old policy. The DNS answers are cached by the node.
-	for _, d := range s.dests {
+	var idle []string
+	for name, d := range s.dests {
 		d.until, d.rest, d.final, d.stale = 0, 0, false, d.asked
 		if len(d.queues) == 0 {
-			s.idleDest(d)
+			idle = append(idle, name)
 		}
+	}
+	slices.Sort(idle)
+	for _, name := range idle {
+		s.idleDest(s.dests[name])
 	}
 	s.inLine.each(func(q *queue) bool { s.place(q, t); return true })
 }

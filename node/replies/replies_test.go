@@ -120,13 +120,14 @@ func TestCountsOfManyAtOnce(t *testing.T) {
 
 func TestSamplesAreGrouped(t *testing.T) {
 	b := replies.New(reputation.Shipped())
+	lane := replies.Lane{Carrier: "c", Source: "s"}
 	strange := reputation.Verdict{Category: reputation.Unknown}
 	rate := reputation.Verdict{Category: reputation.Rate}
 	for i := range 50 {
-		b.Sample(noon, "c", "s", &message.Reply{Code: 451, Text: fmt.Sprintf("go away user%d@example.com, ticket %d", i, 7_000_000+i), Phase: message.PhaseRcpt}, &strange)
+		b.Sample(noon, lane, "", &message.Reply{Code: 451, Text: fmt.Sprintf("go away user%d@example.com, ticket %d", i, 7_000_000+i), Phase: message.PhaseRcpt}, &strange)
 	}
-	b.Sample(noon.Add(time.Minute), "c", "s", &message.Reply{Code: 451, Text: "too fast", Phase: message.PhaseMail}, &rate)
-	b.Sample(noon, "c", "s", &message.Reply{Code: 250, Phase: message.PhaseDot}, &reputation.Verdict{Category: reputation.Delivered})
+	b.Sample(noon.Add(time.Minute), lane, "", &message.Reply{Code: 451, Text: "too fast", Phase: message.PhaseMail}, &rate)
+	b.Sample(noon, lane, "", &message.Reply{Code: 250, Phase: message.PhaseDot}, &reputation.Verdict{Category: reputation.Delivered})
 	_, samples := b.Take()
 	if len(samples) != 2 {
 		t.Fatalf("%d groups: %+v", len(samples), samples)
@@ -140,7 +141,7 @@ func TestSamplesAreGrouped(t *testing.T) {
 		t.Errorf("%+v, %d lost", groups, lost)
 	}
 	for i := range 10_000 { // what differs in words is a group of its own, up to a bound
-		b.Sample(noon, fmt.Sprint("c", i), "s", &message.Reply{Code: 451, Text: "what", Phase: message.PhaseRcpt}, &strange)
+		b.Sample(noon, replies.Lane{Carrier: fmt.Sprint("c", i), Source: "s"}, "", &message.Reply{Code: 451, Text: "what", Phase: message.PhaseRcpt}, &strange)
 	}
 	if groups, lost := b.Unclassified(); len(groups)+int(lost) != 10_001 || len(groups) > 2000 {
 		t.Errorf("%d groups, %d lost", len(groups), lost)
@@ -201,7 +202,7 @@ func BenchmarkDeferred(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		v := book.Judge("gmail", &slow)
-		book.Sample(noon, "gmail", "s1", &slow, &v)
+		book.Sample(noon, replies.Lane{Carrier: "gmail", Source: "s1"}, "", &slow, &v)
 		book.Count(exchange.Tally{Carrier: "gmail", Source: "s1", Tenant: "acme", Stream: "bulk", Job: "j-1", Domain: "acme.example", Category: string(v.Category), N: 1})
 	}
 }

@@ -54,8 +54,9 @@ func (s *samples) init() {
 	s.mu.fresh, s.mu.strange = map[exchange.Sample]uint32{}, map[strange]*Group{}
 }
 
-// Sample notes one reply that was not a success.
-func (b *Book) Sample(now time.Time, carrier, source string, r *message.Reply, v *reputation.Verdict) {
+// Sample notes one reply that was not a success, about a recipient; "" is none.
+func (b *Book) Sample(now time.Time, lane Lane, recipient string, r *message.Reply, v *reputation.Verdict) {
+	carrier, source := lane.Carrier, lane.Source
 	if v.Category == reputation.Local || v.Category == reputation.Delivered {
 		return
 	}
@@ -63,7 +64,7 @@ func (b *Book) Sample(now time.Time, carrier, source string, r *message.Reply, v
 	if !s.look(sampled{carrier, source, string(v.Category)}) {
 		return
 	}
-	x := exchange.Sample{Carrier: carrier, Source: source, Category: string(v.Category), Phase: r.Phase.String(), Code: r.Code, Enhanced: r.Enhanced.String(), Text: reputation.Normalise(r.Text)}
+	x := exchange.Sample{Carrier: carrier, Source: source, Category: string(v.Category), Phase: r.Phase.String(), Code: r.Code, Enhanced: r.Enhanced.String(), Text: reputation.Normalise(r.Text, recipient)}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, known := s.mu.fresh[x]; known || len(s.mu.fresh) < exchange.MaxSamples {
