@@ -59,8 +59,24 @@ func (n *Node) WebhookAPI() api.Webhooks { return hookAPI{n.news.hooks} }
 // SenderAPI is the node's health as a sender, as the admin API asks for it.
 func (n *Node) SenderAPI() api.Senders { return senderAPI{n} }
 
-// SenderAlarms are what a person should look at about sources, in words.
-func (n *Node) SenderAlarms() []string { return n.news.lists.Alarms() }
+// SenderAlarms are what a person should look at about sources and webhooks, in
+// words.
+func (n *Node) SenderAlarms() []string {
+	out := n.news.lists.Alarms()
+	for _, s := range n.news.hooks.Status() {
+		switch {
+		case s.State == webhook.StateGone, s.State == webhook.StateBroken:
+			out = append(out, "webhook "+s.Name+": "+s.LastError)
+		case s.State == webhook.StateOpen && time.Since(s.Since) > hookAlarm:
+			out = append(out, "webhook "+s.Name+" is not taken for "+time.Since(s.Since).Round(time.Minute).String()+": "+s.LastError)
+		}
+	}
+	return out
+}
+
+// hookAlarm is how long an endpoint may fail before a person should know: events
+// are given up after a day.
+const hookAlarm = time.Hour
 
 type hookAPI struct{ h *webhook.Hooks }
 

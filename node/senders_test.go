@@ -1,20 +1,26 @@
 package node
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"hikyaku/bench/dns"
 	"hikyaku/bench/sink"
 	"hikyaku/controlplane/policy"
 	"hikyaku/node/api"
 	"hikyaku/node/dkim"
+	"hikyaku/node/events"
+	"hikyaku/node/webhook"
 	"hikyaku/spool/message"
 )
 
@@ -150,5 +156,59 @@ func TestSigningKeysAndBlocklistsAreShown(t *testing.T) {
 	}
 	if a := w.SenderAlarms(); len(a) != 0 {
 		t.Errorf("alarms %v", a)
+	}
+}
+
+// TestWhatRetentionTakesIsCounted fills the event log beyond what it may hold
+// while an endpoint is down.
+func TestWhatRetentionTakesIsCounted(t *testing.T) {
+	var now atomic.Int64
+	now.Store(time.Now().UnixNano())
+	log, err := events.Open(events.Options{
+		Dir: t.TempDir(), Refill: func(uint64, func(uint64, []byte) error) error { return nil }, Store: "s1",
+		SegmentBytes: 1 << 10, BlockBytes: 1 << 10, RetentionBytes: 4 << 10, HardBytes: 8 << 10, SyncInterval: 5 * time.Millisecond,
+		Now: func() time.Time { return time.Unix(0, now.Load()) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	hooks, err := webhook.New(webhook.Options{Node: "n1", Store: "s1", Log: hookLog{log}, Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hooks.Close()
+	desk := newHookDesk(t)
+	desk.answer(500)
+	r := desk.resource()
+	hooks.Apply(&policy.Set{Webhooks: map[string]*policy.Webhook{"hook": r.Spec.(*policy.Webhook)}})
+	until(t, "the webhook to begin", func() bool { return hooks.Status()[0].State == webhook.StateOK })
+	e := message.Event{Type: message.EventDelivered, Tenant: "t", Recipient: "r@d.test"}
+	rnd := rand.NewChaCha8([32]byte{1}) // text that does not compress
+	write := func(seq uint64) {
+		e.Time = time.Unix(0, now.Load())
+		text := make([]byte, 600)
+		_, _ = rnd.Read(text) // never fails
+		e.Host = hex.EncodeToString(text)
+		log.Write(seq, e.AppendJSON(nil))
+		if err := log.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(1)
+	until(t, "a failure", func() bool { return hooks.Status()[0].Counts.Failures > 0 })
+	seq := uint64(1)
+	until(t, "the log to be trimmed", func() bool {
+		now.Add(int64(2 * time.Minute))
+		seq++
+		write(seq)
+		return log.Metrics().RemovedBytes > 0 && seq > 30
+	})
+	desk.answer(200)
+	until(t, "the newest event", func() bool { return hooks.Status()[0].Behind == 0 && len(desk.of("delivered")) > 1 })
+	s := hooks.Status()[0]
+	got := uint64(len(desk.of("delivered")))
+	if s.Counts.Lost == 0 || s.Counts.Lost+got != seq || s.Counts.Posted != got {
+		t.Errorf("of %d events %d came and %d are counted as lost: %+v", seq, got, s.Counts.Lost, s)
 	}
 }

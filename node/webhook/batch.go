@@ -3,6 +3,7 @@ package webhook
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"strconv"
 	"time"
 
@@ -157,24 +158,31 @@ func newFilter(w *policy.Webhook) *filter {
 	return f
 }
 
+// errUnreadable is a line that is no JSON. One of them in a body would have the
+// endpoint refuse it for a day, and with it all that waits behind.
+var errUnreadable = errors.New("a line of the event log is not JSON")
+
 // wants decodes only lines that are likely: the needle can also stand in
 // metadata, which is foreign, and an event must not reach another tenant.
-func (f *filter) wants(line []byte) bool {
+func (f *filter) wants(line []byte) (bool, error) {
 	if !f.types[lineType(line)] {
-		return false
+		return false, nil
 	}
 	if f.tenant == "" && f.streams == nil {
-		return true
+		if !json.Valid(line) {
+			return false, errUnreadable
+		}
+		return true, nil
 	}
 	if f.needle != nil && !bytes.Contains(line, f.needle) {
-		return false
+		return false, nil
 	}
 	var e struct {
 		Tenant string `json:"tenant"`
 		Stream string `json:"stream"`
 	}
 	if json.Unmarshal(line, &e) != nil {
-		return false
+		return false, errUnreadable
 	}
-	return (f.tenant == "" || e.Tenant == f.tenant) && (f.streams == nil || f.streams[e.Stream] || f.streams[e.Tenant+"/"+e.Stream])
+	return (f.tenant == "" || e.Tenant == f.tenant) && (f.streams == nil || f.streams[e.Stream] || f.streams[e.Tenant+"/"+e.Stream]), nil
 }

@@ -85,7 +85,8 @@ type Hooks struct {
 		gone    map[string]*record         // ended by 410, by consumer
 		broken  map[string]string          // why a webhook could not begin
 	}
-	orphans map[string]time.Time // consumers without a webhook; manage's own
+	orphans map[string]time.Time // consumers without a webhook; manage's own, as is told
+	told    map[string]uint64    // numbers that a consumer lost and the log has heard of
 }
 
 // orphanGrace is how long the offset of a webhook that is not in policy is
@@ -112,7 +113,7 @@ func New(o Options) (*Hooks, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create the folder of webhooks: %w", err)
 	}
-	h := &Hooks{o: o, dial: dialer, changed: make(chan struct{}, 1), orphans: map[string]time.Time{}}
+	h := &Hooks{o: o, dial: dialer, changed: make(chan struct{}, 1), orphans: map[string]time.Time{}, told: map[string]uint64{}}
 	h.breakers.mu.of = map[string]*breaker{}
 	h.mu.runners, h.mu.gone, h.mu.broken = map[string]*runner{}, map[string]*record{}, map[string]string{}
 	h.root, h.stop = context.WithCancel(context.Background())
@@ -210,6 +211,17 @@ func (h *Hooks) reconcile(now time.Time) {
 		h.halt(r)
 	}
 	h.forgetOrphans(wanted, now)
+	h.tellLost()
+}
+
+// tellLost says what the log's retention took before it was read.
+func (h *Hooks) tellLost() {
+	for _, c := range h.o.Log.Consumers() {
+		if strings.HasPrefix(c.Name, consumerPrefix) && c.Lost > h.told[c.Name] {
+			h.o.Logger.Error("the event log was trimmed before a webhook had read it", "consumer", c.Name, "numbers", c.Lost-h.told[c.Name])
+			h.told[c.Name] = c.Lost
+		}
+	}
 }
 
 // ensure has the webhook posted, with these settings.
@@ -390,13 +402,14 @@ type Status struct {
 
 // Counts are totals since the node started, but GivenUp, which is kept.
 type Counts struct {
-	Posted    uint64 // events
-	Batches   uint64 // taken
-	Failures  uint64 // requests
-	GivenUp   uint64 // events
-	Lost      uint64 // numbers that retention took before they were read
-	Commits   uint64 // places written
-	Unwritten uint64 // places that could not be written
+	Posted     uint64 // events
+	Batches    uint64 // taken
+	Failures   uint64 // requests
+	GivenUp    uint64 // events
+	Lost       uint64 // numbers that retention took before they were read
+	Unreadable uint64 // lines of the log that are no JSON, left out
+	Commits    uint64 // places written
+	Unwritten  uint64 // places that could not be written
 }
 
 // Range is events that were given up in one run of failures.

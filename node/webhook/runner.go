@@ -198,7 +198,11 @@ func (r *runner) collect() (*batch, error) {
 		if !r.settled(w) {
 			w = r.settings()
 		}
-		if r.filter.wants(line) {
+		want, err := r.filter.wants(line)
+		if err != nil {
+			r.unreadable(at, err)
+		}
+		if want {
 			b.add(at, line)
 			if b.events == 1 {
 				due = time.Now().Add(w.MaxWait.Or(policy.DefaultMaxWait))
@@ -211,6 +215,14 @@ func (r *runner) collect() (*batch, error) {
 			r.moved()
 		}
 	}
+}
+
+// unreadable counts a line that cannot be posted. It stays in the log.
+func (r *runner) unreadable(at place, err error) {
+	r.mu.Lock()
+	r.mu.counts.Unreadable++
+	r.mu.Unlock()
+	r.log.Error("webhook leaves an event out", "block", at.block, "line", at.line, "error", err)
 }
 
 // settled reports whether these settings are still in force.

@@ -575,3 +575,21 @@ func TestPing(t *testing.T) {
 		}
 	})
 }
+
+func TestAnUnreadableLineStopsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "hooks.test")
+		w.apply(map[string]*policy.Webhook{"h": hook("hooks.test")})
+		bad := event(message.EventDelivered, "acme", "bulk", 1)
+		bad.Metadata = []byte("{\n\"a\":")
+		w.log.write(event(message.EventDelivered, "acme", "bulk", 0), bad, event(message.EventDelivered, "acme", "bulk", 2))
+		time.Sleep(5 * time.Second)
+		got := w.hosts["hooks.test"].got()
+		if len(got) != 1 || len(got[0].batch.Events) != 2 || got[0].batch.Events[1]["recipient"] != "r2@example.net" {
+			t.Errorf("%d requests: %s", len(got), got[0].body)
+		}
+		if s := w.status("h"); s.Counts.Unreadable != 1 || s.State != webhook.StateOK || !strings.Contains(w.text.String(), "not JSON") {
+			t.Errorf("status %+v", s)
+		}
+	})
+}
