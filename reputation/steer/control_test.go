@@ -350,3 +350,22 @@ func TestAStartIsInForceBeforeTheFirstMail(t *testing.T) {
 		t.Errorf("a rate that is not used rose to %v/s", got)
 	}
 }
+
+// TestTheCeiling holds from the first mail on, and after everything else.
+func TestTheCeiling(t *testing.T) {
+	d := newDrive(t, mustSet(t, source("s1"), carrierOf("gmx", policy.Carrier{Steering: &policy.Steer{Ceiling: &policy.Rate{N: 10, Per: time.Second}}})))
+	if x := d.course("gmx", "s1"); rateOf(x) != 10 || x.State != policy.StateHealthy {
+		t.Fatalf("before the first mail: %+v", x)
+	}
+	d.ticks(60, row("gmx", "s1", "delivered", 10))
+	d.ticks(3, row("gmx", "s1", "delivered", 5), row("gmx", "s1", "rate", 5))
+	if x := d.course("gmx", "s1"); rateOf(x) > 5 || x.State != policy.StateSlowed {
+		t.Errorf("after signs: %+v", x)
+	}
+	for range 4 * 3600 {
+		d.tick(row("gmx", "s1", "delivered", uint32(rateOf(d.course("gmx", "s1"))+0.5)))
+	}
+	if x := d.course("gmx", "s1"); rateOf(x) != 10 || x.State != policy.StateHealthy {
+		t.Errorf("hours later: %+v", x)
+	}
+}

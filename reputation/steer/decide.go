@@ -36,6 +36,8 @@ func (c *Controller) SetPolicy(now time.Time, set *policy.Set) {
 			c.lanes.remove(e)
 		} else if e.value.at.mode == policy.ModeOff {
 			e.value.reset()
+		} else {
+			e.value.fit()
 		}
 		e = next
 	}
@@ -57,13 +59,16 @@ func (k *carrier) follow(set *policy.Set) {
 	k.mode = lowerMode(set.Reputation.Mode, k.cfg.Mode)
 	k.floor = perSecond(k.cfg.Floor)
 	k.ceiling = perSecond(p.PerSource.Rate)
-	if most := perSecond(k.cfg.Ceiling); most > 0 && (k.ceiling == 0 || most < k.ceiling) {
-		k.ceiling = most
+	k.most = perSecond(k.cfg.Ceiling)
+	if k.most > 0 && (k.ceiling == 0 || k.most < k.ceiling) {
+		k.ceiling = k.most
+	} else {
+		k.most = 0
 	}
 	k.conns = p.PerSource.Connections
 	k.start = perSecond(k.cfg.Start)
-	if k.ceiling > 0 && k.start >= k.ceiling {
-		k.start = 0
+	if k.ceiling > 0 && (k.start >= k.ceiling || k.start == 0) {
+		k.start = k.most
 	}
 }
 
@@ -102,6 +107,19 @@ func (l *lane) begin(t instant) {
 	}
 }
 
+// fit keeps a lane within the bounds of a new policy.
+func (l *lane) fit() {
+	if l.state != healthy && l.perSecond > 0 {
+		l.perSecond = max(l.perSecond, l.at.floor)
+	}
+	if most := l.at.most; most > 0 && (l.perSecond == 0 || l.perSecond > most) {
+		l.perSecond = most
+		if l.state == healthy {
+			l.state = slowed
+		}
+	}
+}
+
 // setStarts bounds sources at carriers at which they have to begin slowly, before
 // their first mail. At the default carrier that is for all sites; what is learnt
 // about one goes before it.
@@ -114,6 +132,7 @@ func (c *Controller) setStarts() {
 			if e := c.lanes.get(laneKey{carrier: name, source: source}, c.ticks); e != nil {
 				c.welcome(e)
 				e.value.begin(c.now)
+				e.value.fit()
 				if e.value.state != healthy && c.hasRoom(e) {
 					c.mark(e)
 				}

@@ -96,7 +96,7 @@ func (c *Controller) cut(e *laneEntry, t instant, share float64, why string) {
 	}
 	l.knee = max(knee, l.at.floor)
 	if rule == "throttled" {
-		l.good = 0
+		l.good, l.told = 0, 0
 	}
 	to = max(to, l.at.floor)
 	if before > 0 {

@@ -37,8 +37,10 @@ type lane struct {
 	ring    [ringSlots]second
 	seen    evidence // since the last change, but for what was under way then
 	seenCon evidence // the same for connections
-	row     uint32   // of attempts in trouble since the last delivery
-	fineAt  int64    // the tick of that
+	// row and blockRow are the attempts in trouble, and those that were refused
+	// for the source's reputation, since the last delivery.
+	row, blockRow uint32
+	fineAt        int64 // the tick of that
 
 	state   state
 	bound   bool  // in Controller.bound
@@ -75,9 +77,10 @@ const inARow = 5
 // shows (isNoise).
 func (l *lane) meetTrouble(s *second, theirs uint32) {
 	if s.delivered > 0 {
-		l.row, l.fineAt = 0, s.tick
+		l.row, l.blockRow, l.fineAt = 0, 0, s.tick
 	} else {
 		l.row += s.trouble
+		l.blockRow += s.blocked
 	}
 	if theirs > 0 && l.row < inARow && (s.attempts < 10 || 2*theirs <= s.attempts) {
 		s.signs += theirs
@@ -190,6 +193,7 @@ type carrier struct {
 	conns   int
 	floor   float64
 	start   float64 // 0 is none
+	most    float64 // Steer.Ceiling, where it is below the carrier's own limit; 0 is none
 	// fineAt is the tick in which a source got through the last time.
 	fineAt  int64
 	bound   int                 // lanes in Controller.bound

@@ -323,6 +323,7 @@ func (c *Controller) resume(e *laneEntry) {
 		l.perSecond, l.conns = 0, 0
 		l.begin(c.now)
 	}
+	l.fit()
 	l.settling, l.changed, l.clean = l.perSecond > 0, c.now, c.ticks
 	l.seen, l.seenCon = evidence{from: c.now}, evidence{from: c.now}
 	l.connSince, l.connSettle = c.now, l.conns > 0

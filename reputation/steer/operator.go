@@ -55,6 +55,7 @@ func (c *Controller) undoLane(t instant, d *keyspace.Decision, by string) error 
 	l := &e.value
 	from := l.state.String()
 	l.reset()
+	l.fit()
 	l.lastSign, l.clean = t, c.ticks
 	l.seen.from, l.seenCon.from = t, t
 	c.decided(e, t, keyspace.Decision{Action: "undo", From: from, To: policy.StateHealthy, Rule: "operator", Why: d.ID + " (" + d.Action + ") taken back by " + by})

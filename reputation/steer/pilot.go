@@ -67,7 +67,7 @@ type pilot struct {
 	wait      time.Duration
 	step      float64 // the next one beyond the knee, in messages a second
 	held      int     // steps beyond it that held
-	told      float64 // the rate of the last raise that was recorded
+	told      float64 // the rate of the last raise that was recorded: not each is
 	good      float64 // the highest rate that held since it was last too much
 	past      float64 // the knee before one that is far lower, and until when
 	pastAt    instant

@@ -34,12 +34,15 @@ func again(first time.Duration, n int, most time.Duration) time.Duration {
 	return min(first, most)
 }
 
-// refuses blocks a lane that the carrier refuses for its reputation.
+// refuses blocks a lane that the carrier refuses for its reputation: twice with
+// nothing delivered in between, or a tenth of all. A single such reply among
+// others may be about its message.
 func (c *Controller) refuses(e *laneEntry, t instant) bool {
 	l := &e.value
 	v, _ := l.recent(c.ticks)
-	if v.blockeds == 0 || v.blockeds < 2 && v.delivered > 0 || 10*v.blockeds < v.attempts {
-		if v = l.seen; v.blockeds < 2 || 10*v.blockeds < v.attempts {
+	many := func(v evidence) bool { return v.blockeds >= 2 && 10*v.blockeds >= v.attempts }
+	if !many(v) {
+		if v = l.seen; !many(v) && l.blockRow < 2 {
 			return false
 		}
 	}

@@ -48,6 +48,9 @@ func (c *Controller) rise(e *laneEntry, t instant) {
 		c.forget(e, t)
 		return
 	}
+	if most := l.at.most; most > 0 && l.perSecond >= most {
+		return
+	}
 	near := l.knee == 0 || l.perSecond >= nearKnee*l.knee
 	every := l.every(l.perSecond, fewMessages)
 	if l.knee == 0 || l.perSecond >= 0.999*plateau*l.knee {
@@ -75,7 +78,7 @@ func (c *Controller) rise(e *laneEntry, t instant) {
 		c.recover(e, t, "at-the-ceiling", "no sign at "+rateText(l.perSecond))
 		return
 	}
-	if l.held == 1 || l.held > 1 && to >= 1.5*l.told {
+	if l.held > 0 && to >= 1.25*l.told {
 		c.raised(e, t, to)
 	}
 	l.change(t, c.ticks, to)
@@ -170,6 +173,7 @@ func (c *Controller) recover(e *laneEntry, t instant, rule, why string) {
 	if l.conns > 0 {
 		l.state = slowed
 	}
+	l.fit()
 	c.decided(e, t, keyspace.Decision{Action: "recover", From: from, To: l.state.String(), Rule: rule, Why: why})
 }
 

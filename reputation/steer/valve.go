@@ -111,6 +111,9 @@ func (c *Controller) course(e *laneEntry) (policy.Course, bool) {
 	l := &e.value
 	perDay := c.perDay(e)
 	x := policy.Course{State: l.state.String(), PerDay: perDay, Decision: l.decision, Reason: l.reason}
+	if most := l.at.most; most > 0 && l.state == slowed && l.perSecond >= most && l.conns == 0 {
+		x.State = policy.StateHealthy // the ceiling is policy's own
+	}
 	if perDay > 0 && (l.state == healthy || l.state == slowed) {
 		x.State = policy.StateWarming
 	}
