@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"runtime"
 	"slices"
 	"strconv"
@@ -214,15 +213,9 @@ type planned struct {
 func (p *planned) delivery(destination string, index int) *message.Delivery {
 	m := p.m
 	due := p.due
-	// Some carriers punish bursts (docomo names the top of the hour), so a
-	// job's first attempts are spread where the carrier asks for it. Only the
-	// domain is known here; carriers known by MX name spread nothing.
 	if m.Job != "" {
-		if c := p.set.Carriers[p.set.CarrierOf(destination, nil)]; c != nil && c.StartJitter > 0 {
-			due = due.Add(time.Duration(rand.Int64N(int64(c.StartJitter)))).Truncate(time.Microsecond)
-			if due.After(p.expires) {
-				due = p.due
-			}
+		if due = p.spread(destination, due); due.After(p.expires) {
+			due = p.due
 		}
 	}
 	return &message.Delivery{

@@ -106,6 +106,18 @@ func TestCarrierIsFoundByMXHost(t *testing.T) {
 	}
 }
 
+func TestCarrierIsFoundByTheAddressOfItsMXHost(t *testing.T) {
+	r := receive(t, sink.Options{})
+	w, _ := byMX(t, "own.test. MX 10 mx.own.test.\nmx.own.test. A 127.0.0.1\nmixed.test. MX 10 mx.own.test.\nmixed.test. MX 20 mx.else.test.\nmx.else.test. A 127.0.1.1\n", r.Addr,
+		resource("hoster", &policy.Carrier{MXNetworks: networks("127.0.0.0/24"), TLS: "none"}))
+	for domain, want := range map[string]string{"own.test": "hoster", "mixed.test": "default"} {
+		id := w.send(mail{to: []string{"a@" + domain}})
+		if e := w.waitFor(id, message.EventDelivered, 1)[0]; e.Carrier != want {
+			t.Errorf("%s: carrier %s, want %s", domain, e.Carrier, want)
+		}
+	}
+}
+
 func TestSessionIsNotOpenedToWhereItsSiteIsNot(t *testing.T) {
 	r := receive(t, sink.Options{})
 	w, server := byMX(t, "moved.test. MX 10 old.test.\nstays.test. MX 10 old.test.\nold.test. A 127.0.0.1\nnew.test. A 127.0.0.1\n", r.Addr)

@@ -38,7 +38,7 @@ func (n *Node) wayTo(ctx context.Context, dest string) (*way, *message.Reply) {
 	if reply != nil {
 		return nil, reply
 	}
-	_, w.carrier = set.CarrierFor(route, dest, w.answer.Names)
+	_, w.carrier = set.CarrierFor(route, dest, w.answer.Names, hostAddresses(w.answer)...)
 	w.site = w.answer.Site
 	if route != nil {
 		// A route has settings of its own, so its connections are never shared
@@ -46,6 +46,14 @@ func (n *Node) wayTo(ctx context.Context, dest string) (*way, *message.Reply) {
 		w.site = "route " + name + ": " + w.site
 	}
 	return w, nil
+}
+
+// hostAddresses are those of all hosts that have some.
+func hostAddresses(a *mx.Answer) (addrs []netip.Addr) {
+	for i := range a.Hosts {
+		addrs = append(addrs, a.Hosts[i].Addrs...)
+	}
+	return addrs
 }
 
 // addressesFor is the carrier's choice of address family as far as it is known
@@ -70,6 +78,7 @@ type terms struct {
 	password             policy.Secret
 	authPlaintext        bool
 	networks             string // that the route allows
+	oddAsGiven           bool   // policy.Carrier.OddLocalParts
 }
 
 // termsOf reads a session's terms from policy.
@@ -86,7 +95,8 @@ func (n *Node) termsOf(set *policy.Set, source, carrier string, route *policy.Ro
 	if c == nil {
 		c = set.Carriers[policy.DefaultName]
 	}
-	t = terms{ehlo: src.EHLO, addresses: c.Addresses, messages: c.MessagesPerConnection, recipients: c.RecipientsPerConnection, idle: c.IdleTimeout.D()}
+	t = terms{ehlo: src.EHLO, addresses: c.Addresses, messages: c.MessagesPerConnection, recipients: c.RecipientsPerConnection, idle: c.IdleTimeout.D(),
+		oddAsGiven: c.OddLocalParts == policy.OddAsGiven}
 	if t.ehlo == "" {
 		t.ehlo = n.hostname
 	}
@@ -129,7 +139,7 @@ func (n *Node) target(ctx context.Context, o *outbound) (*delivery.Target, *mess
 	t := &delivery.Target{
 		Port: n.cfg.Delivery.Port, Addresses: c.addresses, AllowNetworks: n.cfg.Delivery.AllowNetworks, RootCAs: n.cfg.Delivery.RootCAs,
 		EHLO: o.ehloName(c.ehlo), Source: c.source, MessagesPerConnection: c.messages, RecipientsPerConnection: c.recipients,
-		IdleTimeout: c.idle, Timeouts: n.cfg.Delivery.Timeouts, TLS: c.tls,
+		IdleTimeout: c.idle, Timeouts: n.cfg.Delivery.Timeouts, TLS: c.tls, OddAsGiven: c.oddAsGiven,
 		Username: c.username, Password: c.password, AuthPlaintext: c.authPlaintext,
 	}
 	if o.hold != nil {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/net/idna"
 
+	"hikyaku/node/smtp"
 	"hikyaku/spool/message"
 )
 
@@ -113,6 +114,7 @@ func headerAddress(address string) (string, error) {
 	if err := checkAddress(address); err != nil {
 		return "", err
 	}
+	address = smtp.QuoteOdd(address) // RFC 5322 3.2.3 has no dots at the ends or in a row either
 	if isASCII(address) {
 		return address, nil
 	}

@@ -67,6 +67,10 @@ type Target struct {
 	RecipientsPerConnection int           // 0 is no bound
 	IdleTimeout             time.Duration // 0 is policy.DefaultIdleTimeout
 
+	// OddAsGiven sends recipients' local parts that RFC 5321 does not allow unquoted
+	// (smtp.OddLocal) as they came; else they go in quotes.
+	OddAsGiven bool
+
 	NoPipelining bool // for peers that announce PIPELINING but cannot do it
 	NoChunking   bool // the same for CHUNKING
 

@@ -75,9 +75,9 @@ func (s *Session) appendMail(tx *transaction) {
 
 func (s *Session) appendRcpt(tx *transaction, i int) {
 	to := &tx.r.Job.Delivery.Recipients[i]
-	var p smtp.RcptParams
+	p := smtp.RcptParams{QuoteOdd: !s.target.OddAsGiven}
 	if s.caps.DSN {
-		p = smtp.RcptParams{Notify: to.Notify, ORcpt: to.ORcpt}
+		p.Notify, p.ORcpt = to.Notify, to.ORcpt
 	}
 	b, err := smtp.AppendRcpt(s.wire.buffer(), to.Address, tx.r.mail.SMTPUTF8, p)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/net/idna"
 
 	"hikyaku/controlplane/policy"
+	"hikyaku/node/smtp"
 	"hikyaku/spool"
 	"hikyaku/spool/message"
 )
@@ -108,6 +109,21 @@ func Destination(address string) (string, error) {
 		return "", fmt.Errorf("domain is not a valid internationalised name (RFC 5891)")
 	}
 	return strings.ToLower(d), nil
+}
+
+// oddLocalText says what is wrong with a recipient that oddLocal refuses.
+const oddLocalText = "dots at the ends of the local part, or two in a row, are not taken for this domain unless the local part is quoted"
+
+// oddLocal reports whether a recipient has to be refused for its local part: dots
+// where RFC 5321 4.1.2 has none (smtp.OddLocal), at a domain of which policy does
+// not say that it has such mailboxes. The address must have passed the grammar and
+// have a good domain.
+func oddLocal(set *policy.Set, address string) bool {
+	if !smtp.OddLocal(address) {
+		return false
+	}
+	destination, err := Destination(address)
+	return err != nil || set.OddLocalPartsAt(destination) == policy.OddRefuse
 }
 
 // plainDomain is the way of almost every domain: letters, digits, dots and

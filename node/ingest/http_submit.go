@@ -383,6 +383,9 @@ func (in *injection) judge(r *message.Recipient, seen map[string]struct{}) strin
 	if reason := badAddress(r.Address); reason != "" {
 		return reason
 	}
+	if oddLocal(in.set, r.Address) {
+		return "not an address that mail can be sent to: " + oddLocalText
+	}
 	if in.tmpl != nil {
 		if err := in.tmpl.Check(r); err != nil {
 			return err.Error()
@@ -391,10 +394,11 @@ func (in *injection) judge(r *message.Recipient, seen map[string]struct{}) strin
 	if seen == nil {
 		return ""
 	}
-	if _, again := seen[r.Address]; again {
+	address := smtp.QuoteOdd(r.Address) // with or without its quotes, it is one mailbox
+	if _, again := seen[address]; again {
 		return "duplicate: the address was given before"
 	}
-	seen[r.Address] = struct{}{}
+	seen[address] = struct{}{}
 	return ""
 }
 

@@ -268,6 +268,8 @@ var steps = func() (all []step) {
 	add(20, rcptStep("<b@dest.test>", true))
 	add(3, rcptStep(`<"x> NOTIFY=NEVER RCPT TO:<y"@dest.test>`, true))
 	add(3, rcptStep("<.a..b.@docomo.test>", true))
+	add(1, rcptStep("<.a..b.@dest.test>", false))
+	add(1, rcptStep(`<".a..b."@dest.test>`, true))
 	add(3, rcptStep("<b@[IPv6:::1]>", true))
 	add(2, rcptStep("<b@-dest.test>", false))
 	add(1, rcptStep("<>", false))

@@ -108,10 +108,15 @@ func newTestServer(t testing.TB, change func(*SMTPListener)) testServer {
 	if change != nil {
 		change(&l)
 	}
-	st := &store{policy: &policy.Set{Tenants: map[string]*policy.Tenant{
-		"acme": {SenderDomains: []string{"acme.test", "*.acme.test"}},
-		"net":  {Disabled: true},
-	}}}
+	set, problems := policy.New([]policy.Resource{
+		{Kind: policy.KindTenant, Name: "acme", Spec: &policy.Tenant{SenderDomains: []string{"acme.test", "*.acme.test"}}},
+		{Kind: policy.KindTenant, Name: "net", Spec: &policy.Tenant{Disabled: true}},
+		{Kind: policy.KindCarrier, Name: "docomo", Spec: &policy.Carrier{Domains: []string{"docomo.test"}, OddLocalParts: policy.OddQuoted}},
+	})
+	if err := problems.Err(); err != nil {
+		t.Fatal(err)
+	}
+	st := &store{policy: set}
 	s, err := NewSMTPServer(SMTPOptions{Listeners: []SMTPListener{l}, Acceptor: st, Authenticator: logins{}, Logger: quiet})
 	if err != nil {
 		t.Fatal(err)

@@ -42,6 +42,10 @@ func (s *session) rcpt(arg []byte) {
 			s.declineRcpt(errSyntax, 501, "5.1.3", "Bad recipient domain")
 			return
 		}
+		if oddLocal(s.srv.acceptor.Policy(), address) {
+			s.declineRcpt(errSyntax, 501, "5.1.3", "Bad recipient address syntax: "+oddLocalText)
+			return
+		}
 	}
 	if s.srv.gate != nil {
 		if r := s.srv.gate.Recipient(s.client, address); r != nil {

@@ -114,10 +114,13 @@ type MailParams struct {
 	EnvID    string // decoded; sent as xtext
 }
 
-// RcptParams are the parameters of RCPT, for servers that offer DSN.
+// RcptParams are how RCPT is written; its parameters are for servers that offer DSN.
 type RcptParams struct {
 	Notify message.Notify
 	ORcpt  string // "type;xtext", as it came in
+
+	// QuoteOdd sends a local part with odd dots (OddLocal) in quotes.
+	QuoteOdd bool
 }
 
 // AppendMail appends "MAIL FROM:<sender> …\r\n". The empty sender is the null
@@ -164,11 +167,14 @@ func AppendMail(dst []byte, sender string, p MailParams) ([]byte, error) {
 // be ASCII but for a domain, which is sent in A-label form. An ORCPT that is
 // not clean is left out: it only serves notices.
 func AppendRcpt(dst []byte, address string, utf8 bool, p RcptParams) ([]byte, error) {
-	out, err := appendAddress(append(dst, "RCPT TO:<"...), address, utf8)
+	address, err := wireAddress(address, utf8)
 	if err != nil {
 		return dst, err
 	}
-	out = append(out, '>')
+	if p.QuoteOdd { // only now: in quotes, what is no address would become one
+		address = QuoteOdd(address)
+	}
+	out := append(append(append(dst, "RCPT TO:<"...), address...), '>')
 	if p.Notify != 0 {
 		out = appendNotify(out, p.Notify)
 	}

@@ -196,8 +196,9 @@ func parseMailbox(b []byte) (Path, int, pathFault) {
 
 // scanLocal measures the local part. Dots may stand anywhere in an unquoted
 // one: until 2009 Japanese carriers handed out addresses such as
-// abc..def@docomo.ne.jp, .abc@ and abc.@ezweb.ne.jp, which are still in use,
-// and quoting them, as RFC 5321 would have it, makes those carriers refuse them.
+// abc..def@docomo.ne.jp, .abc@ and abc.@ezweb.ne.jp, which are still in use.
+// OddLocal tells them apart; for which domains they are taken, and how they are
+// sent on, is policy's to say.
 func scanLocal(b []byte) (n int, nonASCII, ok bool) {
 	if len(b) > 0 && b[0] == '"' {
 		return scanQuoted(b)
