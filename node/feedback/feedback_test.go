@@ -300,6 +300,9 @@ func TestRates(t *testing.T) {
 	if codes[550] != 10 || codes[450] != 20 {
 		t.Errorf("guesses got %v, want 10 times 550, then 450", codes)
 	}
+	if r := d.Recipient(client.Next(), d.returnPath(s)); r != nil {
+		t.Errorf("a good address of a client that guesses: %v", r)
+	}
 	d.now = d.now.Add(5 * time.Second)
 	if r := d.Recipient(client, d.returnPath(s)); r != nil {
 		t.Errorf("five seconds later: %v", r)

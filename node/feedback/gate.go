@@ -18,24 +18,22 @@ var (
 
 // Recipient says whether mail for the address is taken. It is asked at RCPT: what
 // is refused there costs nobody anything, and nothing is relayed from here.
-// Which of the reasons a token is refused for, nobody is told.
+// Which of the reasons a token is refused for, nobody is told. What is good has a
+// rate of its own: a large provider's servers bring old tokens too, and that must
+// not cost the new ones.
 func (r *Receiver) Recipient(client netip.Addr, address string) *Refusal {
-	now := r.o.Now()
-	if !r.limits.may(client, badRate, r.o.Limits.Bad, now, 0) {
+	refusal, which, rate := r.recipient(address), messageRate, r.o.Limits.Messages
+	if refusal != nil {
+		which, rate = badRate, r.o.Limits.Bad
+	}
+	if !r.limits.may(client, which, rate, r.o.Now()) {
 		r.counters.limited.Add(1)
 		return tooFast
 	}
-	refusal := r.recipient(address)
 	if refusal != nil {
 		r.counters.refusedRecipients.Add(1)
-		r.limits.may(client, badRate, r.o.Limits.Bad, now, 1)
-		return refusal
 	}
-	if !r.limits.may(client, messageRate, r.o.Limits.Messages, now, 1) {
-		r.counters.limited.Add(1)
-		return tooFast
-	}
-	return nil
+	return refusal
 }
 
 func (r *Receiver) recipient(address string) *Refusal {

@@ -49,9 +49,8 @@ func newLimiter() *limiter {
 	return l
 }
 
-// may says whether the client's rate allows n more, and counts them if so. With
-// n 0 it only looks.
-func (l *limiter) may(client netip.Addr, which rate, perSecond int, now time.Time, n int) bool {
+// may says whether the client's rate allows one more, and counts it if so.
+func (l *limiter) may(client netip.Addr, which rate, perSecond int, now time.Time) bool {
 	key := bucketKey{clientOf(client), which}
 	each := time.Second / time.Duration(perSecond)
 	l.mu.Lock()
@@ -72,7 +71,7 @@ func (l *limiter) may(client netip.Addr, which rate, perSecond int, now time.Tim
 	if b.until.Sub(now) >= burst*time.Second {
 		return false
 	}
-	b.until = b.until.Add(time.Duration(n) * each)
+	b.until = b.until.Add(each)
 	return true
 }
 

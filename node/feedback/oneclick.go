@@ -39,18 +39,11 @@ func (r *Receiver) serveHTTP(w http.ResponseWriter, req *http.Request) {
 	head.Set("X-Content-Type-Options", "nosniff")
 	head.Set("X-Robots-Tag", "noindex, nofollow")
 	client := r.clientOf(req)
-	if !r.limits.may(client, badRate, r.o.Limits.Bad, r.o.Now(), 0) {
-		r.counters.limited.Add(1)
-		head.Set("Retry-After", "10")
-		r.page(w, http.StatusTooManyRequests, pageBusy, "")
-		return
-	}
 	_, token, _ := cutLast(req.URL.Path, '/')
 	s, err := r.o.Keys.OpenLink(token, r.o.Now())
 	if set := r.o.Policy(); err != nil || set == nil || set.Tenants[s.Tenant] == nil {
-		r.bad(client)
 		r.counters.badTokens.Add(1)
-		r.page(w, http.StatusNotFound, pageUnknown, "")
+		r.refuse(w, client, http.StatusNotFound, pageUnknown)
 		return
 	}
 	switch req.Method {
@@ -80,13 +73,12 @@ func (r *Receiver) post(w http.ResponseWriter, req *http.Request, s *feedback.Su
 	}
 	req.Body = http.MaxBytesReader(w, req.Body, maxOneClickBody)
 	if err := isOneClick(req); err != nil {
-		r.bad(client)
 		r.counters.badRequests.Add(1)
 		status := http.StatusBadRequest
 		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
 			status = http.StatusRequestEntityTooLarge
 		}
-		r.page(w, status, pageWrong, "")
+		r.refuse(w, client, status, pageWrong)
 		return
 	}
 	f := &Feedback{Type: message.EventUnsubscribed, Time: r.o.Now(), Delivery: s.Delivery, Tenant: s.Tenant, Stream: s.Stream,
@@ -137,8 +129,15 @@ func isOneClick(req *http.Request) error {
 	return errors.New("not a one-click request")
 }
 
-func (r *Receiver) bad(client netip.Addr) {
-	r.limits.may(client, badRate, r.o.Limits.Bad, r.o.Now(), 1)
+// refuse answers what is wrong, as often as the client's rate allows: whoever
+// tries out tokens is told to slow down. What is right is not counted.
+func (r *Receiver) refuse(w http.ResponseWriter, client netip.Addr, status int, p *pageText) {
+	if !r.limits.may(client, badRate, r.o.Limits.Bad, r.o.Now()) {
+		r.counters.limited.Add(1)
+		w.Header().Set("Retry-After", "10")
+		status, p = http.StatusTooManyRequests, pageBusy
+	}
+	r.page(w, status, p, "")
 }
 
 // clientOf is who asks: the peer, or whom a proxy of ours names last in

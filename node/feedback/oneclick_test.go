@@ -174,6 +174,10 @@ func TestOneClickLimits(t *testing.T) {
 			t.Errorf("guess %d: %d, want %d", i, w.Code, want)
 		}
 	}
+	// Nor do good links of a provider's server suffer from the old ones it tries.
+	if w := ask(h, "GET", good, "", "", func(r *http.Request) { r.Header.Set("X-Forwarded-For", "192.0.2.1") }); w.Code != 200 {
+		t.Errorf("a good link of a client that guesses: %d", w.Code)
+	}
 	// Another client behind the same proxy is not punished, nor is who claims to be
 	// somebody else from outside.
 	if w := ask(h, "GET", good, "", "", func(r *http.Request) { r.Header.Set("X-Forwarded-For", "192.0.2.2") }); w.Code != 200 {
