@@ -21,11 +21,11 @@
 // (Report.Why). header.go and part.go are a small MIME reader with hard bounds:
 // bytes, parts, depth, header fields, recipients. Each byte is looked at a bounded
 // number of times, whatever the nesting. dsn.go reads delivery-status fields,
-// text.go bounces that are prose, words.go has the phrases by which those are
-// known, reply.go makes a message.Reply of a diagnostic, so that package
-// reputation can classify it as if it had been said to us. arf.go reads
-// complaints, auto.go knows automatic replies, returned.go looks for traces of
-// ours in the message that was returned.
+// text.go and address.go bounces that are prose, words.go and words_ja.go have the
+// phrases by which those are known, reply.go makes a message.Reply of a diagnostic,
+// so that package reputation can classify it as if it had been said to us. arf.go
+// reads complaints, auto.go knows automatic replies, returned.go looks for traces
+// of ours in the message that was returned.
 //
 // INVARIANT: Parse always returns a report, never panics and never returns more
 // than the bounds of limits.go, whatever it is given.

@@ -345,7 +345,7 @@ func (s *prose) recipients() []Recipient {
 		}
 		c := Recipient{Address: f.address, Reply: s.replyIn(f.line, end)}
 		if first := s.line(0); strings.HasPrefix(first, "The user(s) account is ") && c.Reply.Code != 0 { // au: the reply is "user unknown" whatever it is
-			c.Reply.Text = first + "\n" + c.Reply.Text
+			c.Reply.Text = cleanText(first + "\n" + c.Reply.Text)
 		}
 		if c.Reply.Code == 0 && c.Reply.Enhanced.Class == 0 {
 			if other := s.replyAbout(f.address); other.Code != 0 {
