@@ -65,3 +65,45 @@ func TestWebhookCommands(t *testing.T) {
 		}
 	}
 }
+
+// badNews is a node with a source that is listed.
+type badNews struct{ keys }
+
+func (badNews) Blocklists() []api.Listing {
+	at := time.Now().Add(-time.Hour)
+	return []api.Listing{
+		{Source: "one", Address: "192.0.2.1", Zone: "a.test", State: "listed", Means: []string{"SBL"}, Reason: "see https://a.test/?192.0.2.1", Checked: &at, Since: &at},
+		{Source: "one", Address: "192.0.2.1", Zone: "b.test", State: "clear", Checked: &at},
+	}
+}
+
+func TestBlocklistsCommand(t *testing.T) {
+	for _, x := range []struct {
+		senders api.Senders
+		args    []string
+		code    int
+		want    []string
+	}{
+		{badNews{}, nil, 1, []string{"listed since 1h00m", "SBL", "see https://a.test", "b.test     clear"}},
+		{badNews{}, []string{"--listed", "--json"}, 1, []string{`"zone": "a.test"`}},
+		{keys{}, nil, 0, []string{"SOURCE"}},
+	} {
+		mux := http.NewServeMux()
+		api.Register(mux, api.Options{Node: apitest.New(), Senders: x.senders})
+		srv := httptest.NewServer(api.Guard(mux, api.GuardOptions{}))
+		var out strings.Builder
+		code := run(append([]string{"--api", srv.URL, "blocklists"}, x.args...), strings.NewReader(""), &out, &out)
+		srv.Close()
+		if code != x.code {
+			t.Errorf("%v: exit code %d, want %d", x.args, code, x.code)
+		}
+		for _, w := range x.want {
+			if !strings.Contains(out.String(), w) {
+				t.Errorf("%v lacks %q:\n%s", x.args, w, out.String())
+			}
+		}
+		if len(x.args) > 0 && strings.Contains(out.String(), "b.test") {
+			t.Errorf("--listed shows more:\n%s", out.String())
+		}
+	}
+}

@@ -37,6 +37,7 @@ func commands(c *cli) []*cobra.Command {
 		newLeaderCmd(c),
 		newDecisionsCmd(c),
 		newReputationCmd(c),
+		newBlocklistCmd(c),
 		newGossipCmd(c),
 		newAuditCmd(c),
 		newBenchCmd(c),
