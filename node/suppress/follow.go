@@ -28,16 +28,14 @@ const (
 
 // runPeers has one goroutine for each other node follow it, and cuts the log.
 func (l *List) runPeers(ctx context.Context) {
-	if l.o.Address == nil {
-		<-ctx.Done()
-		return
-	}
 	var all sync.WaitGroup
 	defer all.Wait()
 	tick := time.NewTicker(l.o.Every)
 	defer tick.Stop()
 	for {
-		l.meet(ctx, &all)
+		if l.o.Address != nil {
+			l.meet(ctx, &all)
+		}
 		if err := l.trim(); err != nil && ctx.Err() == nil {
 			l.log.Error("cut the suppression log", "error", err)
 		}

@@ -67,7 +67,7 @@ func (s *Store) applyGroup(g *group) (wait func() error, twice []Finding, applie
 		return nil, nil, 0, nil // had
 	case g.first > p.seq+1:
 		return nil, nil, 0, fmt.Errorf("operations of %s from %d, when it has those up to %d", g.origin, g.first, p.seq)
-	case s.Total().Entries > s.o.MaxEntries:
+	case s.tooMany():
 		return nil, nil, 0, fmt.Errorf("%w: %d entries", ErrFull, s.o.MaxEntries)
 	case p.seq == 0 && s.originsFull():
 		return nil, nil, 0, fmt.Errorf("%w: %d origins", ErrFull, MaxOrigins)
@@ -87,6 +87,11 @@ func (s *Store) applyGroup(g *group) (wait func() error, twice []Finding, applie
 	c.logged(g.origin, g.first, last, c.keys)
 	wait, err = c.commit()
 	return wait, twice, len(g.ops), err
+}
+
+func (s *Store) tooMany() bool {
+	t := s.Total()
+	return t.Entries+t.Sightings > s.o.MaxEntries
 }
 
 func (s *Store) originsFull() bool {

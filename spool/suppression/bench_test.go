@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -28,7 +29,7 @@ func BenchmarkList(b *testing.B) {
 	for i := range absent {
 		absent[i] = address(i) + ".example"
 	}
-	before := heap()
+	before, cpu := heap(), cpuTime(b)
 	s := open(b, suppression.Options{Dir: b.TempDir()})
 	var took time.Duration
 	for from := 0; from < n; from += len(es) {
@@ -44,8 +45,9 @@ func BenchmarkList(b *testing.B) {
 	}
 	eventually(b, "the filter is filled", func() bool {
 		m := s.Metrics()
-		return m.FilterReady && m.FilterBytes*8 >= m.Total.Entries*12
+		return m.FilterReady && m.FilterBytes*8 >= m.Total.Entries*9
 	})
+	cpu = cpuTime(b) - cpu // making the entries, about 0.4 µs each, is in it
 	used := heap() - before
 	m := s.Metrics()
 	present := func() string { return es[r.IntN(len(es))].Address }
@@ -53,6 +55,7 @@ func BenchmarkList(b *testing.B) {
 	b.Run("stored", func(b *testing.B) {
 		b.ReportMetric(0, "ns/op")
 		b.ReportMetric(float64(n)/took.Seconds(), "imported/s")
+		b.ReportMetric(float64(cpu.Microseconds())/float64(n), "cpu-µs/entry")
 		b.ReportMetric(float64(m.FilterBytes)/float64(n), "filter-B/entry")
 		b.ReportMetric(float64(used)/float64(n), "heap-B/entry")
 		b.ReportMetric(float64(m.DiskBytes)/float64(n), "disk-B/entry")
@@ -89,6 +92,17 @@ func BenchmarkList(b *testing.B) {
 	})
 	b.Logf("%d entries in %v: %.0f/s; filter %.2f B an entry, heap grown by %.2f B an entry, block cache %d KiB, disk %.0f B an entry",
 		n, took.Round(time.Millisecond), float64(n)/took.Seconds(), float64(m.FilterBytes)/float64(n), float64(used)/float64(n), m.CacheBytes>>10, float64(m.DiskBytes)/float64(n))
+}
+
+// cpuTime is what the process has used of all processors: compactions and the
+// filling of the filter too.
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func heap() int64 {

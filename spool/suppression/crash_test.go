@@ -39,7 +39,7 @@ func (b *book) ask(address string, suppressed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c := b.mu.claims[address]
-	c.asked, c.pending = suppressed, true
+	c.asked, c.pending = suppressed, c.pending || c.confirmed != suppressed
 	b.mu.claims[address] = c
 }
 
@@ -170,7 +170,16 @@ func runWorkload(t *testing.T, fs vfs.FS, b *book, rounds int, unsafe bool) {
 	for g := range 3 {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(g), 3))
-			for range rounds {
+			for round := range rounds {
+				// All want the same at about the same time: who finds that it stands
+				// must not be told so before it is on disk.
+				shared := bounce("shop", fmt.Sprintf("shared%d@x.example", round))
+				b.ask(shared.Address, true)
+				if _, err := s.Add([]suppression.Entry{shared}); err != nil {
+					t.Error(err)
+					return
+				}
+				b.confirm(shared.Address)
 				address := fmt.Sprintf("g%d.u%d@x.example", g, r.IntN(10))
 				e := bounce("shop", address)
 				e.Reason = strings.Repeat("r", r.IntN(500))

@@ -68,6 +68,9 @@ func ParseVector(b []byte) (Vector, error) {
 	return v, nil
 }
 
+// maxSeq bounds numbers: what is behind one must be a number as well.
+const maxSeq = 1 << 62
+
 func (f *reader) vector() Vector {
 	n := f.uvarint()
 	if n > MaxOrigins {
@@ -77,7 +80,7 @@ func (f *reader) vector() Vector {
 	v := Vector{}
 	for range n {
 		o, seq := Origin(f.fixed64()), f.uvarint()
-		if f.bad || o == 0 || v[o] != 0 {
+		if f.bad || o == 0 || v[o] != 0 || seq > maxSeq {
 			f.bad = true
 			return nil
 		}
@@ -106,6 +109,18 @@ func (s *Store) have(o Origin) progress {
 		return *p
 	}
 	return progress{}
+}
+
+// unsynced is how far origins are whose last operations are not on disk yet.
+func (s *Store) unsynced() (out []Position) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for o, p := range s.mu.vector {
+		if p.synced < p.seq {
+			out = append(out, Position{o, p.seq})
+		}
+	}
+	return out
 }
 
 // synced notes that operations are on disk.
@@ -474,7 +489,7 @@ func parseParcel(b []byte) (gs []group, err error) {
 	for len(f.b) > 0 && !f.bad {
 		g := group{origin: Origin(f.fixed64()), first: f.uvarint()}
 		n := f.uvarint()
-		if f.bad || g.origin == 0 || g.first == 0 || n == 0 || n > maxGroup+1 || n > uint64(len(f.b)) || g.first+n < g.first {
+		if f.bad || g.origin == 0 || g.first == 0 || n == 0 || n > maxGroup+1 || n > uint64(len(f.b)) || g.first > maxSeq {
 			return nil, fmt.Errorf("%w parcel: group of %d", ErrMalformed, n)
 		}
 		for i := range n {

@@ -35,9 +35,8 @@ func (s *Store) WriteSnapshot(out io.Writer) error {
 	}
 	s.writing.Unlock()
 	defer snap.Close()
-	// What is told must be on disk.
-	if err := s.db.LogData(nil, pebble.Sync); err != nil {
-		return s.fail(err)
+	if err := s.syncApplied(); err != nil { // what is told must be on disk
+		return err
 	}
 	sum := crc32.New(castagnoli)
 	w := bufio.NewWriterSize(io.MultiWriter(out, sum), 64<<10)
@@ -291,7 +290,7 @@ func (l *loading) merge(ops []operation, gone []absent) (wait func() error, err 
 	s := l.s
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	if s.Total().Entries > s.o.MaxEntries {
+	if s.tooMany() {
 		return nil, fmt.Errorf("%w: %d entries", ErrFull, s.o.MaxEntries)
 	}
 	c := &s.writing.made

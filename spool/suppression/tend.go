@@ -65,7 +65,7 @@ func (s *Store) fillFilter(ctx context.Context) error {
 		return fmt.Errorf("fill the filter: %w", err)
 	}
 	s.filter.Store(&filters{f, nil})
-	if f.added.Load() > f.room { // an import was quicker
+	if f.overfull() { // an import was quicker
 		s.askRefill()
 	}
 	return nil

@@ -272,7 +272,7 @@ func (c *change) put(r record, old *record) {
 			x.add(c.hash)
 		}
 	}
-	if f.use != nil && f.next == nil && f.use.added.Load() > f.use.room {
+	if f.use != nil && f.next == nil && f.use.overfull() {
 		c.s.askRefill()
 	}
 	c.count(tenantOf(c.key), old, -1)
@@ -340,7 +340,27 @@ func (s *Store) run(n int, fn func(c *change, i int) error) (total Result, err e
 	if werr := wait(0); err == nil {
 		err = werr
 	}
+	if err == nil && total.At.Seq == 0 {
+		// What was found to stand may be another call's, and not on disk yet.
+		err = s.syncApplied()
+	}
 	return total, err
+}
+
+// syncApplied waits until all that is applied is on disk.
+func (s *Store) syncApplied() error {
+	reached := s.unsynced()
+	if len(reached) == 0 || s.o.UnsafeNoSync {
+		return nil
+	}
+	if err := s.db.LogData(nil, pebble.Sync); err != nil {
+		return s.fail(err)
+	}
+	if err := s.Failed(); err != nil {
+		return err
+	}
+	s.synced(reached)
+	return nil
 }
 
 func (t *Result) add(r *Result) {
@@ -354,7 +374,7 @@ func (s *Store) runChunk(from, to int, fn func(c *change, i int) error) (wait fu
 	w := &s.writing
 	w.Lock()
 	defer w.Unlock()
-	if s.Total().Entries+int64(to-from) > s.o.MaxEntries {
+	if t := s.Total(); t.Entries+t.Sightings+int64(to-from) > s.o.MaxEntries {
 		return nil, r, ErrFull
 	}
 	if w.origin == 0 {
