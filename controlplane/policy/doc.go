@@ -5,7 +5,7 @@
 //
 // Read resources.go (and resources_source.go, resources_admin.go) for the shapes,
 // units.go for Rate, Duration, Instant and Network, resource.go for what every resource has, validate.go for what is refused,
-// build.go for how resources become a Set, set.go for how a message finds its
+// build.go for how resources become a Set, set.go and carrier.go for how a message finds its
 // stream, pool, route and carrier, limits.go for the limits in force.
 //
 // # Limits in force
