@@ -112,10 +112,11 @@ func treatedPlots(r *Report, points int) []plot {
 	return out
 }
 
-// treatedColour draws what is allowed as the plots of carriers do.
+// treatedColour draws what is allowed as the plots of carriers do, and the ways
+// in colours that are easy to tell apart.
 func treatedColour(i int, name string) (colour, dash int) {
 	if name == SeriesAllowed {
 		return 2, 1
 	}
-	return []int{0, 1, 3, 4, 5, 6, 7}[i%7], 0
+	return []int{1, 3, 0, 7, 4, 5, 6}[max(0, i-1)%7], 0
 }

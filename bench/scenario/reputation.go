@@ -110,7 +110,9 @@ func (r *Run) showDay(d *reputation.Result) {
 		r.rep.Treated = append(r.rep.Treated, c)
 	}
 	all := report.Treated{Carrier: "all", Model: "all carriers together"}
-	r.rep.Series = append(r.rep.Series, r.perMinute("handed in", oracle.Total.Series.Offered))
+	offered := r.perMinute("handed in", oracle.Total.Series.Offered)
+	offered.Group = "handed in" // in a plot of its own: campaigns come all at once
+	r.rep.Series = append(r.rep.Series, offered)
 	for _, run := range d.Runs {
 		all.Rows = append(all.Rows, treatment(run.Mind, run.Total, oracle.Total))
 		r.rep.Series = append(r.rep.Series, r.perMinute(run.Mind+": delivered", run.Total.Series.Delivered))
