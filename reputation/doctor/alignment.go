@@ -86,6 +86,11 @@ func (x *exam) reports(at *step) {
 	}
 }
 
+// unknown reports whether a check of this name could not be made.
+func (x *exam) unknown(name string) bool {
+	return slices.ContainsFunc(x.Checks, func(c Check) bool { return c.Name == name && c.Status == Unknown })
+}
+
 // aligned is whether From belongs to what DKIM and SPF prove.
 func (x *exam) aligned(adkim, aspf string, signs []string) {
 	byKey, err := false, error(nil)
@@ -116,8 +121,8 @@ func (x *exam) aligned(adkim, aspf string, signs []string) {
 		x.add(CheckNameAlignment, domain, Unknown, "%v", err)
 	case byPath:
 		x.add(CheckNameAlignment, domain, Warn, "only SPF of %s belongs to the domain in From: forwarded mail fails (RFC 9989 8)", x.s.ReturnPath)
-	case len(signs) == 0 && !x.s.PolicyKnown:
-		x.add(CheckNameAlignment, domain, Unknown, "which key signs is not known, and SPF of %s does not prove the domain", x.s.ReturnPath)
+	case len(signs) == 0 && x.unknown(CheckNameDKIM):
+		x.add(CheckNameAlignment, domain, Unknown, "whether DKIM proves the domain is not known, and SPF of %s does not", x.s.ReturnPath)
 	default:
 		x.add(CheckNameAlignment, domain, Fail, "neither a good DKIM key nor SPF of %s belongs to the domain in From", x.s.ReturnPath)
 	}

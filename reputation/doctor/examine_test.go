@@ -198,6 +198,12 @@ func TestEachIllnessIsFound(t *testing.T) {
 			p.subject.Keys[0].Domain = "esp.test"
 			p.zone["esp"] = "_dmarc.esp.test. TXT \"v=DMARC1; p=none\"\n" + strings.ReplaceAll(p.zone["dkim"], "example.com", "esp.test") + "\n" + strings.ReplaceAll(p.zone["spf"], "bounce.example.com", "bounce.esp.test")
 		}, "alignment", "fail", "neither a good DKIM key nor", ""},
+		{"no good key, SPF does not prove", func(p *patient) {
+			p.subject.PolicyKnown = false
+			p.subject.ReturnPath = "bounce.esp.test"
+			p.zone["dkim"] = ""
+			p.zone["esp"] = strings.ReplaceAll(p.zone["spf"], "bounce.example.com", "bounce.esp.test")
+		}, "alignment", "fail", "neither a good DKIM key nor", sel + ". IN TXT ("},
 		{"no PTR", func(p *patient) { p.zone["ptr"] = "" }, "ptr", "fail fail", "no name (PTR)", "1.216.184.93.in-addr.arpa. IN PTR out1.example.com."},
 		{"PTR leads elsewhere", func(p *patient) { p.zone["a"] = "out1.example.com. A 93.184.216.2" }, "ptr", "fail fail", "does not lead back", "out1.example.com. IN A 93.184.216.1"},
 		{"generic PTR", func(p *patient) {

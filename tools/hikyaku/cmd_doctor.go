@@ -325,7 +325,8 @@ func (c *cli) showHealth(w io.Writer, r *doctor.Report) error {
 			urls[x.Who] = x.URL
 			who = append(who, x.Who)
 		}
-		rows = append(rows, []string{c.mark(x.Status), x.Who, x.Rule, x.Text})
+		why, _, _ := strings.Cut(x.Text, ": ") // which check; what it found stands above
+		rows = append(rows, []string{c.mark(x.Status), x.Who, x.Rule, why})
 	}
 	if err := c.table(w, []string{"", "RECEIVER", "RULE FOR BULK SENDERS", "WHY NOT"}, rows); err != nil {
 		return err
