@@ -67,7 +67,7 @@ func stagePolicy() string {
 	}
 	carrier(brisk, fmt.Sprintf(`limits: {rate: "%d/s,burst=%d", connections: %d}`, briskRate, briskBurst, briskConnections))
 	carrier(steady, fmt.Sprintf(`per_source: {rate: "%d/s,burst=%d", connections: 4}`, steadyRate, steadyBurst))
-	carrier(open, `per_source: {connections: 4}`)
+	carrier(open, `per_source: {connections: 4}, steering: {rest: 1m, every: 2s}`)
 	carrier(daily, fmt.Sprintf(`limits: {per_day: %d}`, dailyLimit))
 	var all, bound []string
 	for i := range movables {

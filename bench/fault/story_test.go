@@ -28,6 +28,7 @@ var stories = []story{
 	{"etcd has no quorum", noQuorum},
 	{"a node is drained", drain},
 	{"all nodes restart in turn", rollingRestart},
+	{"a carrier blocks a source", blockSource},
 	{"chaos", chaos},
 }
 

@@ -35,6 +35,7 @@ type Witness struct {
 		receipts []Receipt
 		last     map[string]Sight // by source: its newest MAIL
 		counts   map[string]int   // MAILs by carrier
+		refuses  map[lane]string  // what is said to MAIL of a source at a carrier
 		full     bool
 	}
 }
@@ -51,7 +52,7 @@ const zone = "fault.test"
 // Watch starts a witness for the carriers. Recipients are the ledger's.
 func Watch(l *ledger.Ledger, carriers ...string) (_ *Witness, err error) {
 	w := &Witness{ledger: l, began: time.Now()}
-	w.mu.last, w.mu.counts = map[string]Sight{}, map[string]int{}
+	w.mu.last, w.mu.counts, w.mu.refuses = map[string]Sight{}, map[string]int{}, map[lane]string{}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.Close())
@@ -103,6 +104,25 @@ func (w *Witness) Now() time.Duration { return time.Since(w.began) }
 
 // Slow makes each message take that long, so that transactions last.
 func (w *Witness) Slow(d time.Duration) { w.busy.Store(int64(d)) }
+
+// lane is a source at a carrier.
+type lane struct{ carrier, source string }
+
+// Refuse has a carrier say reply to each MAIL of a source from now on; "" has it
+// take mail again.
+func (w *Witness) Refuse(carrier, source, reply string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.mu.refuses[lane{carrier, source}] = reply; reply == "" {
+		delete(w.mu.refuses, lane{carrier, source})
+	}
+}
+
+func (w *Witness) refusal(carrier, source string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.mu.refuses[lane{carrier, source}]
+}
 
 // Sights is all that was seen so far.
 func (w *Witness) Sights() ([]Sight, error) {
@@ -194,7 +214,7 @@ func (s *session) Hello(name string, _ bool) sink.Verdict {
 
 func (s *session) Mail(string, string) sink.Verdict {
 	s.see(Mail)
-	return sink.Verdict{}
+	return sink.Verdict{Reply: s.w.refusal(s.sight.Carrier, s.sight.Source)}
 }
 
 func (s *session) Content(r *sink.Received) sink.Verdict {
