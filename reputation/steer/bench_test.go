@@ -2,6 +2,7 @@ package steer_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -20,17 +21,27 @@ func crowd(t testing.TB, carriers, sources, rows int) (*policy.Set, []exchange.T
 	for i := range sources {
 		rs = append(rs, policy.Resource{Kind: policy.KindSource, Name: fmt.Sprintf("source-%d", i), Spec: &policy.Source{Address: fmt.Sprintf("192.0.2.%d", i+1)}})
 	}
+	// A report that was decoded has each text once.
+	names := func(form string, n int) (list []string) {
+		for i := range n {
+			list = append(list, fmt.Sprintf(form, i))
+		}
+		return list
+	}
+	ofCarriers, ofSources, tenants, jobs, domains := names("carrier-%d", carriers), names("source-%d", sources), names("tenant-%d", 20), names("job-%d", 40), names("sender-%d.example", 20)
 	list := make([]exchange.Tally, rows)
 	for i := range list {
 		lane := i % (carriers * sources)
 		list[i] = exchange.Tally{
-			Carrier: fmt.Sprintf("carrier-%d", lane%carriers), Source: fmt.Sprintf("source-%d", lane/carriers), Tenant: fmt.Sprintf("tenant-%d", i%20),
-			Stream: "bulk", Job: fmt.Sprintf("job-%d", i%40), Domain: fmt.Sprintf("sender-%d.example", i%20), Category: "delivered", N: 7,
+			Carrier: ofCarriers[lane%carriers], Source: ofSources[lane/carriers], Tenant: tenants[i%20], Stream: "bulk", Job: jobs[i%40], Domain: domains[i%20],
+			Category: "delivered", N: 7,
 		}
 		if i >= carriers*sources {
 			list[i].Category, list[i].N = []string{"rate", "unknown-user", "mailbox-full"}[i%3], 1
 		}
 	}
+	// A node counts in a map, so rows come in any order.
+	rand.New(rand.NewPCG(1, 2)).Shuffle(rows, func(i, j int) { list[i], list[j] = list[j], list[i] })
 	return mustSet(t, rs...), list
 }
 

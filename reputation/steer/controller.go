@@ -51,8 +51,7 @@ type Controller struct {
 	carriers map[string]*carrier
 	lanes    *table[laneKey, lane]
 	scopes   *table[scopeKey, scope]
-	rows     map[rowKey]*row
-	before   row // stands before the first row of a report
+	rows     *rows
 
 	touchedLanes  []*laneEntry
 	touchedScopes []*scopeEntry
@@ -90,7 +89,7 @@ func New(set *policy.Set, now time.Time) *Controller {
 		carriers: map[string]*carrier{},
 		lanes:    newTable[laneKey, lane](maxLanes),
 		scopes:   newTable[scopeKey, scope](maxScopes),
-		rows:     map[rowKey]*row{},
+		rows:     newRows(),
 		holds:    map[policy.Selector]*hold{},
 		dirty:    map[string]bool{},
 	}
@@ -106,48 +105,18 @@ func (c *Controller) forward(now time.Time) instant {
 	return c.now
 }
 
-// rowKey is what of a Tally says where it counts.
-type rowKey struct{ carrier, site, source, tenant, job, domain string }
-
-// row is where a Tally counts. nil is nowhere.
-type row struct {
-	key                                 rowKey
-	next                                *row // that came after it the last time
-	lane                                *laneEntry
-	tenant, tenantCarrier, domain, work *scopeEntry
-}
-
-func (r *row) is(y *exchange.Tally) bool {
-	k := &r.key
-	return k.source == y.Source && k.job == y.Job && k.domain == y.Domain && k.carrier == y.Carrier && k.tenant == y.Tenant && k.site == y.Site
-}
-
-func (r *row) stale() bool {
-	return r.lane != nil && r.lane.gone || gone(r.tenant) || gone(r.tenantCarrier) || gone(r.domain) || gone(r.work)
-}
-
-func gone(e *scopeEntry) bool { return e != nil && e.gone }
-
 // Observe takes a node's report. Each must come once; the reports of several
 // nodes add up.
 func (c *Controller) Observe(now time.Time, node string, tallies []exchange.Tally, samples []exchange.Sample) {
 	t := c.forward(now)
 	c.metrics.Rows += int64(len(tallies))
-	prev := &c.before
 	for i := range tallies {
 		y := &tallies[i]
 		cl, ok := classOf(y.Category)
 		if !ok || y.N == 0 {
 			continue
 		}
-		// Reports of a node look alike: the row that came after this one the last time
-		// is likely the one that comes now. That is three times as fast as the map.
-		r := prev.next
-		if r == nil || !r.is(y) || r.stale() {
-			r = c.row(rowKey{y.Carrier, y.Site, y.Source, y.Tenant, y.Job, y.Domain})
-			prev.next = r
-		}
-		prev = r
+		r := c.row(rowKey{y.Carrier, y.Site, y.Source, y.Tenant, y.Job, y.Domain})
 		if e := r.lane; e != nil {
 			if !e.value.touched {
 				e.value.touched = true
@@ -186,19 +155,21 @@ func (c *Controller) count(e *scopeEntry, cl class, n uint32) {
 
 // row finds where a tally counts.
 func (c *Controller) row(k rowKey) *row {
-	r := c.rows[k]
-	if r != nil && !r.stale() {
+	s := c.rows.find(k)
+	if r := s.row; r != nil && !r.stale() {
 		return r
 	}
-	if len(c.rows) >= maxRows {
-		clear(c.rows)
-		c.before.next = nil
-	}
+	r := c.newRow(k)
+	c.rows.put(s, r)
+	return r
+}
+
+func (c *Controller) newRow(k rowKey) *row {
 	name, site := c.carrierOf(k.carrier), k.site
 	if name != policy.DefaultName {
 		site = ""
 	}
-	r = &row{key: k}
+	r := &row{}
 	// At the default carrier each site is for itself; what a node had no room to
 	// tell the site of says nothing about any.
 	if name != "" && k.source != "" && (name != policy.DefaultName || site != "") {
@@ -218,7 +189,6 @@ func (c *Controller) row(k rowKey) *row {
 	if k.domain != "" {
 		r.domain = c.scopes.get(scopeKey{domain: k.domain}, c.ticks)
 	}
-	c.rows[k] = r
 	return r
 }
 

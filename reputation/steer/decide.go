@@ -19,8 +19,7 @@ func (c *Controller) SetPolicy(now time.Time, set *policy.Set) {
 	t := c.forward(now)
 	before := c.set
 	c.set = set
-	clear(c.rows)
-	c.before.next = nil
+	c.rows.clear()
 	for _, name := range slices.Sorted(maps.Keys(set.Carriers)) {
 		k := c.carriers[name]
 		if k == nil {

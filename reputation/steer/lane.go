@@ -28,9 +28,9 @@ var isSign = [classes]bool{rate: true, connections: true, blocked: true, dislike
 
 // lane is what is known of one source at one carrier, or site.
 type lane struct {
-	at      *carrier
-	cur     counts // since the last Decide
 	touched bool
+	cur     counts // since the last Decide
+	at      *carrier
 	nth     int64  // of all lanes
 	node    string // that last told of a sign
 	win     *window

@@ -20,6 +20,8 @@ type entry[K comparable, V any] struct {
 	value      V
 }
 
+const touchTicks = 64
+
 func newTable[K comparable, V any](most int) *table[K, V] {
 	t := &table[K, V]{most: most, entries: make(map[K]*entry[K, V])}
 	t.root.prev, t.root.next = &t.root, &t.root
@@ -43,9 +45,10 @@ func (t *table[K, V]) get(k K, tick int64) *entry[K, V] {
 	return e
 }
 
-// touch says that an entry is used. It moves once a tick.
+// touch says that an entry is used. It moves once in touchTicks, since to move it
+// is to write to its neighbours too.
 func (t *table[K, V]) touch(e *entry[K, V], tick int64) {
-	if e.used == tick {
+	if tick-e.used < touchTicks {
 		return
 	}
 	e.used = tick
