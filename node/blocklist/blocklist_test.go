@@ -88,7 +88,7 @@ func TestPlan(t *testing.T) {
 		last[x] = at
 		count[x]++
 		perMinute[int(at.Sub(start)/time.Minute)]++
-		p.Asked(x, at)
+		p.Asked(at)
 		if count[x] == 3 {
 			p.Set(all, at) // changes nothing
 		}

@@ -2,6 +2,7 @@ package blocklist
 
 import (
 	"cmp"
+	"container/heap"
 	"hash/fnv"
 	"net/netip"
 	"slices"
@@ -22,7 +23,29 @@ type Pair struct {
 
 // Plan says which pair is due next. It holds no clock: time is an argument.
 type Plan struct {
-	due map[Pair]time.Time
+	due  map[Pair]time.Time
+	heap dueHeap // the same, the first due on top
+}
+
+// dueHeap is container/heap's.
+type dueHeap []dueAt
+
+type dueAt struct {
+	pair Pair
+	at   time.Time
+}
+
+func (h dueHeap) Len() int { return len(h) }
+func (h dueHeap) Less(i, j int) bool {
+	a, b := &h[i], &h[j]
+	return cmp.Or(a.at.Compare(b.at), a.pair.Addr.Compare(b.pair.Addr), cmp.Compare(a.pair.Zone, b.pair.Zone)) < 0
+}
+func (h dueHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *dueHeap) Push(x any)   { *h = append(*h, x.(dueAt)) }
+func (h *dueHeap) Pop() any {
+	last := (*h)[len(*h)-1]
+	*h = (*h)[:len(*h)-1]
+	return last
 }
 
 // Set makes these the pairs of the plan. Those that it has keep their time; new
@@ -30,14 +53,19 @@ type Plan struct {
 // a restart.
 func (p *Plan) Set(pairs []Pair, now time.Time) {
 	next := make(map[Pair]time.Time, len(pairs))
+	p.heap = p.heap[:0]
 	for _, x := range pairs[:min(len(pairs), MaxPairs)] {
-		if at, ok := p.due[x]; ok {
-			next[x] = at
-			continue
+		at, ok := p.due[x]
+		if !ok {
+			at = now.Add(spread(x))
 		}
-		next[x] = now.Add(spread(x))
+		if _, twice := next[x]; !twice {
+			next[x] = at
+			p.heap = append(p.heap, dueAt{x, at})
+		}
 	}
 	p.due = next
+	heap.Init(&p.heap)
 }
 
 // spread is a pair's place in the interval.
@@ -50,19 +78,20 @@ func spread(x Pair) time.Duration {
 
 // Next is the pair that is due first, and when; ok is false where there is none.
 func (p *Plan) Next() (x Pair, at time.Time, ok bool) {
-	for y, t := range p.due {
-		if !ok || cmp.Or(t.Compare(at), y.Addr.Compare(x.Addr), cmp.Compare(y.Zone, x.Zone)) < 0 {
-			x, at, ok = y, t, true
-		}
+	if len(p.heap) == 0 {
+		return Pair{}, time.Time{}, false
 	}
-	return x, at, ok
+	return p.heap[0].pair, p.heap[0].at, true
 }
 
-// Asked notes that a pair was asked.
-func (p *Plan) Asked(x Pair, now time.Time) {
-	if _, ok := p.due[x]; ok {
-		p.due[x] = now.Add(Every)
+// Asked notes that the pair that Next gave was asked.
+func (p *Plan) Asked(now time.Time) {
+	if len(p.heap) == 0 {
+		return
 	}
+	p.heap[0].at = now.Add(Every)
+	p.due[p.heap[0].pair] = p.heap[0].at
+	heap.Fix(&p.heap, 0)
 }
 
 // pairs are all addresses at all zones, in order.

@@ -102,7 +102,7 @@ func (w *Watch) run(ctx context.Context) {
 		x, at, ok := w.plan.Next()
 		if ok && !at.After(now) {
 			w.ask(ctx, x)
-			w.plan.Asked(x, time.Now())
+			w.plan.Asked(time.Now())
 			continue
 		}
 		if ok && at.Before(until) {
