@@ -8,13 +8,24 @@
 // it knows from etcd, guard.go for how it writes, members.go, sources.go and
 // budgets.go for what it decides, server.go for the exchange with the nodes,
 // cluster.go, orders.go and remote.go for the pictures and orders of the admin
-// API, gossipkeys.go for the ring of gossip keys, which needs no leader.
+// API, steering.go (and _write, _learnt, _homes, _orders) for what is decided
+// about sources and tenants, gossipkeys.go for the ring of gossip keys, which needs
+// no leader.
 //
 // # What it never does
 //
 // It never imports package node, never dials a node, and never writes policy
 // but to delete throttles that have expired. It trusts no wall clock but for
 // those, and for daily slots.
+//
+// # What is decided about sources and tenants
+//
+// What nodes report of replies goes to the controller (reputation/steer), which
+// decides each second, and at once when a carrier blocks a source. What changed is
+// written as one record a carrier (keyspace.Steering), with each decision and its
+// reason; nodes follow those records by themselves. The leader shares out budgets
+// by what stands in etcd, as nodes do, and not by what it means to write. What was
+// learnt beyond that is kept sparingly, for the next leader.
 //
 // # A term
 //

@@ -41,6 +41,9 @@ type PolicyMetrics struct {
 	Alarm     bool
 
 	Applied, Refused, WentBack, Forked, SaveFailed, Reconnected int64
+	// Steered counts changes of what the control plane decided about sources and
+	// tenants; SteeringRevision is etcd's of the one in force.
+	Steered, SteeringRevision int64
 }
 
 // GossipMetrics is what nodes tell each other.
@@ -104,6 +107,8 @@ func (p printer) policy(m *PolicyMetrics) {
 	counter(p, "policy_forked_total", "Times etcd was found to have another history.", m.Forked)
 	counter(p, "policy_save_failures_total", "Policies that could not be written to disk.", m.SaveFailed)
 	counter(p, "policy_watch_restarts_total", "Times the watch for policy had to begin again.", m.Reconnected)
+	counter(p, "steering_applied_total", "Changes of what the control plane decided about sources and tenants that came into force.", m.Steered)
+	gauge(p, "steering_revision", "Revision of etcd at which what was decided stood as it is in force here.", m.SteeringRevision)
 }
 
 func (p printer) gossip(m *GossipMetrics) {

@@ -52,6 +52,7 @@ func (p *process) joins() *api.Cluster {
 	c.Policy = api.PolicyMetrics{
 		Connected: f.Connected, Age: f.Age.Seconds(), Alarm: f.Alarm != "",
 		Applied: m.Applied, Refused: m.Refused, WentBack: m.WentBack, Forked: m.Forked, SaveFailed: m.SaveFailed, Reconnected: m.Reconnected,
+		Steered: m.Steered, SteeringRevision: f.Steered,
 	}
 	if g := p.rumours.gossip; g != nil {
 		c.Gossip = gossipMetrics(g.Metrics())
