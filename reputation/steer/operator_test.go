@@ -248,7 +248,7 @@ func TestScores(t *testing.T) {
 func TestMemoryIsBounded(t *testing.T) {
 	d := newDrive(t, mustSet(t))
 	for n := range 2 {
-		rows := make([]exchange.Tally, exchange.MaxTallies)
+		rows := make([]exchange.Tally, 13_000)
 		for i := range rows {
 			rows[i] = exchange.Tally{Carrier: policy.DefaultName, Site: fmt.Sprintf("mx%d.%d.example", i, n), Source: "s1", Tenant: fmt.Sprintf("t%d-%d", i%9000, n), Domain: "x.example", Category: "rate", N: 9}
 		}
