@@ -39,6 +39,17 @@ func (a *attempt) senderOf(domain string) func(int) string {
 	return func(i int) string { return a.n.cfg.Feedback.Keys.ReturnAddress(a.subject(i), domain) }
 }
 
+// trace is the header field that ties what is returned to its recipient where the
+// return path was lost on the way; nil where there is none. It stands before the
+// signature, which does not cover it: it proves itself.
+func (a *attempt) trace() []byte {
+	if len(a.delivery.Recipients) != 1 || a.n.returnPath(a.content.msg) == "" {
+		return nil
+	}
+	b := append([]byte(feedback.TraceHeader), ": "...)
+	return append(append(b, a.n.cfg.Feedback.Keys.TraceValue(a.subject(0))...), "\r\n"...)
+}
+
 // added are the header fields that go before a message, "" mostly: for a
 // recipient who can be told apart, and mail that went to many.
 func (a *attempt) added(raw []byte) []byte {

@@ -122,10 +122,14 @@ func TestABounceFindsItsWayBack(t *testing.T) {
 	r := receive(t, sink.Options{})
 	var oneClick string
 	w := newWorld(t, withFeedback(t, &oneClick), toSink(r.Addr), resource("acme", &policy.Tenant{ReturnPath: "back.acme.test"}))
+	w.waitFor(w.send(mail{tenant: "acme", from: "s@acme.test", to: []string{"one@b.test"}}), message.EventDelivered, 1)
+	if m := r.all()[0]; !strings.HasPrefix(string(m.data), feedback.TraceHeader+": t-") {
+		t.Errorf("no trace in\n%s", m.data)
+	}
 	id := w.send(mail{tenant: "acme", from: "s@acme.test", to: []string{"ann@b.test", "bob@b.test"}})
 	w.waitFor(id, message.EventDelivered, 2)
 	senders := map[string]string{}
-	for _, m := range r.all() {
+	for _, m := range r.all()[1:] {
 		if !returnPath.MatchString(m.from) || len(m.to) != 1 {
 			t.Fatalf("envelope %q → %q", m.from, m.to)
 		}

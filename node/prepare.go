@@ -43,27 +43,27 @@ func (a *attempt) Prepare(ctx context.Context) ([][]byte, error) {
 			return nil, err
 		}
 	}
-	added := a.added(raw)
+	added, trace := a.added(raw), a.trace()
 	signers := a.n.signers.Load()
 	if m.HeaderFrom == "" || !signers.Signs(m.HeaderFrom) {
-		if added == nil {
+		if added = append(trace, added...); len(added) == 0 {
 			a.pieces[0] = raw
 			return a.pieces[:1], nil
 		}
-		a.pieces = [2][]byte{added, raw}
-		return a.pieces[:], nil
+		a.pieces = [3][]byte{added, raw}
+		return a.pieces[:2], nil
 	}
-	signed := raw
-	if added != nil {
-		signed = append(added, raw...) // a signature is over one piece
-	}
-	sig, err := signers.AppendSignature(nil, m.HeaderFrom, a.n.now(), signed)
+	sig, err := signers.AppendSignature(trace, m.HeaderFrom, a.n.now(), added, raw)
 	if err != nil {
 		// An unsigned message of a signed domain would fail DMARC: wait for
 		// the operator rather than send it (carriers.md 2).
 		return nil, &delivery.ContentError{Reply: message.Fail(451, message.Enhanced{Class: 4, Subject: 7, Detail: 5}, message.PhasePolicy, message.FaultLocal, "signing failed: "+err.Error())}
 	}
-	a.pieces = [2][]byte{sig, signed}
+	if added == nil {
+		a.pieces = [3][]byte{sig, raw}
+		return a.pieces[:2], nil
+	}
+	a.pieces = [3][]byte{sig, added, raw}
 	return a.pieces[:], nil
 }
 
@@ -80,7 +80,7 @@ func (a *attempt) release() {
 	if b == nil {
 		return
 	}
-	a.rendered, a.pieces = nil, [2][]byte{}
+	a.rendered, a.pieces = nil, [3][]byte{}
 	if cap(*b) <= largestRenderBuffer {
 		renderBuffers.Put(b)
 	}

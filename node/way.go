@@ -174,7 +174,7 @@ type attempt struct {
 	site       string
 	dispatched time.Time
 	rendered   *[]byte   // of renderBuffers, from Prepare to release
-	pieces     [2][]byte // what Prepare gave
+	pieces     [3][]byte // what Prepare gave
 }
 
 func (n *Node) newAttempt(d scheduler.Dispatch, l scheduler.Lane, now time.Time) *delivery.Job {
