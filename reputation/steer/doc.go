@@ -102,7 +102,7 @@
 //   - A new leader never is further in a warm-up than the old one was: what it has
 //     not heard of does not count. It may hold a day once more than needed.
 //   - A lane has at most 40 decisions in an hour at the default Every; in steady
-//     state it is 3 to 6.
+//     state it is 3 to 9.
 //   - Memory is bounded: 24,000 lanes, 16,000 scopes, 120 MB. What was used longest
 //     ago gives way, and is counted (Metrics); what is in force does not.
 //
