@@ -79,7 +79,7 @@ func (r *Run) liveReputation(ctx context.Context) error {
 		f.load.Mix = r.mix(int(r.Rate*r.Duration.D().Seconds()) + 1)
 		f.load.Mix.Destinations, f.load.Rate, f.load.Duration = d, r.Rate, r.Duration.D()
 		o, err := r.do(ctx, plan{
-			name: "real minutes, " + way.name, flows: []*flow{f}, profiles: names, sources: liveSources, partial: true, told: way.told, settle: liveSettle,
+			name: "real minutes, " + way.name, flows: []*flow{f}, profiles: names, sources: liveSources, partial: true, told: way.told,
 			during: func(ctx context.Context, t *trial) error { return t.change(ctx, moods, profiles) },
 		})
 		if err != nil {
@@ -90,9 +90,6 @@ func (r *Run) liveReputation(ctx context.Context) error {
 	r.showLive(profiles, seen)
 	return nil
 }
-
-// liveSettle is how long the queue may go on after the last message.
-const liveSettle = 30 * time.Second
 
 // change lets the farm change its mind until the sources have ended.
 func (t *trial) change(ctx context.Context, moods []reputation.Mood, profiles []*carriers.Profile) error {
