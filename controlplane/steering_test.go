@@ -163,6 +163,7 @@ func TestBlockedSourceIsDecidedOn(t *testing.T) {
 func TestLanesAreSetByHand(t *testing.T) {
 	c := newCluster(t, steeringPolicy)
 	p := c.lead("c1")
+	c.eventually("it has begun", func() bool { return p.Metrics().Steering.Rounds > 0 })
 	set := func(carrier, source, to string, until time.Time) (*state.Lane, error) {
 		return p.SetLane(t.Context(), state.SetLane{Carrier: carrier, Source: source, State: to, Until: until, Author: "ann", Reason: "why not"})
 	}
