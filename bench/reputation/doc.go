@@ -27,6 +27,13 @@
 //	oracle      knows every hidden limit at every moment, and who exists. No
 //	            sender can: it is the measure
 //
+// # What the world does not have
+//
+// Several nodes, and mail lost between them: it is one scheduler with all sources.
+// Recipients whose own settings refuse them in the very words of an unknown user
+// at RCPT, as some at au: no sender can tell, and none is asked to. Deaths of the
+// control plane: package bench/fault has them.
+//
 // INVARIANT: a mind sees replies and the time, and what its own mail came to;
 // never a profile, a mood or a fate. Only the oracle is given the world.
 //

@@ -64,11 +64,11 @@ func newWorld(o Options) (*world, error) {
 	for i := range o.Sources {
 		w.sources = append(w.sources, "ip"+strconv.Itoa(i+1))
 	}
-	for i, p := range ps {
+	for _, p := range ps {
 		if shares[p.Name] == 0 {
 			return nil, fmt.Errorf("carrier %s has no share of the traffic", p.Name)
 		}
-		w.people = append(w.people, w.settle(i, p))
+		w.people = append(w.people, w.settle(p))
 	}
 	w.moods = Moods{Seed: o.Seed, Carriers: ps, Sources: o.Sources, Span: o.Span, Least: leastCalm, Most: mostCalm}.Draw()
 	w.plan = w.drawPlan(w.dice(2))
@@ -87,7 +87,7 @@ func (w *world) engine(p *carriers.Profile, o carriers.Options) *carriers.Carrie
 }
 
 // settle makes the addresses of a carrier and asks its engine for their fates.
-func (w *world) settle(_ int, p *carriers.Profile) people {
+func (w *world) settle(p *carriers.Profile) people {
 	n := max(200, int(float64(w.o.Messages)*shares[p.Name]/mailsEach))
 	c := w.engine(p, carriers.Options{})
 	pp := people{addresses: make([]string, n), truth: make([]truth, n)}
