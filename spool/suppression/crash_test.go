@@ -275,9 +275,6 @@ func crashImages(t *testing.T, rounds int, unsafe bool, want func(op int) []vfs.
 	return c.mu.images, c.mu.ops
 }
 
-// shortImages are checked in the short form.
-const shortImages = 120
-
 // TestCrashAtEveryFileOperation takes, at each operation on a file, an image
 // without anything unsynced and one with a random part of it. The short form
 // checks an even choice of them.

@@ -138,8 +138,11 @@ func follow(from, to *suppression.Store) error {
 // of it: when all have heard of all they hold the same.
 func TestAnyOrderConverges(t *testing.T) {
 	seeds := 8
-	if long() {
+	switch {
+	case long():
 		seeds = 300
+	case testing.Short():
+		seeds = 3
 	}
 	dropped := 0
 	for seed := range seeds {
@@ -304,13 +307,17 @@ func TestMalformedBytesChangeNothing(t *testing.T) {
 	if err := a.WriteSnapshot(&snap); err != nil {
 		t.Fatal(err)
 	}
-	for i := range p.Parcel {
+	step := 1
+	if testing.Short() {
+		step = 11
+	}
+	for i := 0; i < len(p.Parcel); i += step {
 		b, _ := memory(t)
 		if n, err := b.Apply(p.Parcel[:i]); i > 0 && (err == nil || n != 0 || b.Total().Entries != 0 || len(b.Vector()) != 0) {
 			t.Fatalf("a parcel cut at %d of %d: %d %v", i, len(p.Parcel), n, err)
 		}
 	}
-	for i := range snap.Len() {
+	for i := 0; i < snap.Len(); i += step {
 		b, _ := memory(t)
 		if _, err := b.LoadSnapshot(bytes.NewReader(snap.Bytes()[:i])); err == nil || len(b.Vector()) != 0 {
 			t.Fatalf("a snapshot cut at %d: %v, vector %v", i, err, b.Vector())
