@@ -43,7 +43,7 @@ test: test-deps build ## everything a change must pass: checks, tests, peers, fu
 	@$(MAKE) --no-print-directory check
 	HIKYAKU_REQUIRE_PEERS=1 HIKYAKU_BIN=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 20m ./...
 	HIKYAKU_REQUIRE_PEERS=1 $(GO) test -count=1 -short -race -timeout 20m $(RACE_PKGS)
-	@$(MAKE) --no-print-directory fuzz FUZZTIME=8s
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=5s
 
 # The packages with concurrency of their own; the race detector needs cgo and gcc.
 RACE_PKGS := ./spool/... ./scheduler/... ./node/... ./controlplane/... ./bench/ledger ./bench/load/... ./bench/measure ./bench/live ./bench/sink
