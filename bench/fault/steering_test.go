@@ -11,14 +11,22 @@ import (
 )
 
 // stopsWithin is how long after a carrier has begun to refuse a source the last
-// attempt of any node from there may come.
-const stopsWithin = time.Second
+// attempt of any node from there may come. Beside all other tests, on machines
+// that are not known, the short form allows more: it is not for measuring.
+const (
+	stopsWithin      = time.Second
+	stopsWithinShort = 3 * time.Second
+)
 
 // blockSource has one carrier refuse one source: all nodes leave it alone there,
 // also the one that gets the source next; its mail goes from the others, and
 // other carriers see it as before; a decision says why; and when its rest is over
 // it is used again, first on probation.
-func blockSource(t testing.TB, seed uint64, _ bool) {
+func blockSource(t testing.TB, seed uint64, long bool) {
+	limit := stopsWithinShort
+	if long {
+		limit = stopsWithin
+	}
 	s := set(t, script{seed: seed, weights: map[string]float64{open: 60, brisk: 20, steady: 30}, bound: 0.1, busy: 20 * time.Millisecond})
 	victim, address := s.busiest(open)
 	s.say("%s has the most mail for %s", victim, open)
@@ -34,8 +42,8 @@ func blockSource(t testing.TB, seed uint64, _ bool) {
 	s.pass(5 * time.Second)
 	first, last := s.attempts(open, address, from, s.w.Now())
 	s.say("the last attempt is %.3f s after the first refusal", (last - first).Seconds())
-	if last-first > stopsWithin+slack {
-		s.Errorf("it was tried for %v after the first refusal, want %v", last-first, stopsWithin)
+	if last-first > limit+slack {
+		s.Errorf("it was tried for %v after the first refusal, want %v", last-first, limit)
 	}
 	// Another node has it now: what was decided counts there too.
 	next := s.other(holder)
@@ -45,7 +53,7 @@ func blockSource(t testing.TB, seed uint64, _ bool) {
 	moved := s.w.Now()
 	s.w.Refuse(open, address, "")
 	s.pass(max(0, rests-2*time.Second-s.w.Now()))
-	if _, again := s.attempts(open, address, last+1, s.w.Now()); again != 0 {
+	if _, again := s.attempts(open, address, max(last, first+limit)+1, s.w.Now()); again != 0 {
 		s.Errorf("it was used there %.3f s after it had been blocked, for %v", (again - first).Seconds(), time.Minute)
 	}
 	if n := s.mails(brisk, address, moved) + s.mails(steady, address, moved); n == 0 {
