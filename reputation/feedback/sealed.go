@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"strings"
 	"time"
 
 	"hikyaku/spool/message"
@@ -74,7 +75,8 @@ func (key *ringKey) link(head []byte) cipher.AEAD {
 // OpenLink opens the token of a link. The error is ErrNoToken, ErrForged or
 // ErrExpired.
 func (k *Keys) OpenLink(token string, now time.Time) (Subject, error) {
-	if len(token) < minSealedLen || len(token) > MaxSealedLen {
+	// The decoder steps over line ends; a token has one spelling.
+	if len(token) < minSealedLen || len(token) > MaxSealedLen || strings.ContainsAny(token, "\r\n") {
 		return Subject{}, ErrNoToken
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(token)
