@@ -35,7 +35,7 @@ func Normalise(text string, recipients ...string) string {
 			break
 		}
 	}
-	return clip(b.String())
+	return strings.ToValidUTF8(clip(b.String()), "") // nothing above should leave half a character
 }
 
 // clip cuts at maxNormal, between characters.
@@ -237,9 +237,13 @@ func withoutNumbers(s string) string {
 		return s
 	}
 	var b strings.Builder
-	for part := range splitAfterAny(s, "/.-_:=+") {
+	const between = "/.-_:=+"
+	for part := range splitAfterAny(s, between) {
 		if len(part) >= 7 && strings.IndexAny(part, "0123456789") >= 0 {
-			b.WriteString("#" + strings.TrimLeft(part[len(part)-1:], "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"))
+			b.WriteByte('#')
+			if end := part[len(part)-1]; strings.IndexByte(between, end) >= 0 {
+				b.WriteByte(end)
+			}
 			continue
 		}
 		for i := 0; i < len(part); i++ {
