@@ -87,21 +87,19 @@ func (e *ending) heed(recipient int, r *message.Reply, v *reputation.Verdict) {
 const soonest = 30 * time.Second
 
 // waitOf is how long those that were deferred wait: the schedule's time, longer
-// where a reply asks for it, shorter where another source may take them.
+// where a reply asks for it, else shorter where another source may take them.
 func waitOf(scheduled time.Duration, attempts uint16, ds []deferral) time.Duration {
-	wait := scheduled
+	var least time.Duration
 	elsewhere := len(ds) > 0
 	for i := range ds {
 		v := &ds[i].verdict
 		elsewhere = elsewhere && (v.Action == reputation.ActElsewhere || ofSource(v))
-		if v.RetryAfter > wait {
-			wait = v.RetryAfter
-		}
+		least = max(least, v.RetryAfter)
 	}
 	if elsewhere && attempts < 3 {
-		wait = min(wait, soonest)
+		scheduled = min(scheduled, soonest)
 	}
-	return wait
+	return max(scheduled, least)
 }
 
 // A carrier that has had enough of one connection takes the same mail on the

@@ -35,6 +35,7 @@ func TestWaitOf(t *testing.T) {
 		"soon: another source may take it":          {5 * time.Minute, 0, of(blocked, blocked), soonest},
 		"not sooner than the schedule":              {time.Second, 0, of(blocked), time.Second},
 		"one was deferred for its own sake":         {5 * time.Minute, 0, of(blocked, plain), 5 * time.Minute},
+		"the rule says how long at least":           {5 * time.Minute, 0, of(reputation.Verdict{Category: reputation.Blocked, About: reputation.AboutSource, Action: reputation.ActRest, RetryAfter: time.Hour}), time.Hour},
 		"no source takes it: the schedule is right": {time.Hour, 3, of(blocked), time.Hour},
 	} {
 		if got := waitOf(tt.scheduled, tt.attempts, tt.ds); got != tt.want {

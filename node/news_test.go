@@ -10,12 +10,14 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"hikyaku/bench/sink"
 	"hikyaku/controlplane/policy"
 	"hikyaku/node/api"
 	"hikyaku/node/ingest"
 	"hikyaku/reputation/feedback"
+	"hikyaku/scheduler"
 	"hikyaku/spool/message"
 	"hikyaku/spool/suppression"
 )
@@ -93,6 +95,59 @@ func TestSuppressedMeanwhile(t *testing.T) {
 		if strings.Contains(fmt.Sprint(m), "gone@b.test") && !strings.Contains(fmt.Sprint(m), "Undelivered") {
 			t.Errorf("it was sent: %v", m)
 		}
+	}
+}
+
+// TestManySuppressedAtOnce: half of a job's page is on the list; each of them
+// ends once, and the others arrive.
+func TestManySuppressedAtOnce(t *testing.T) {
+	const each = 400
+	r := receive(t, sink.Options{})
+	w := newWorld(t, nil, toSink(r.Addr))
+	var to []string
+	var es []suppression.Entry
+	for i := range each {
+		gone := fmt.Sprintf("gone%d@b%d.test", i, i%5)
+		to = append(to, gone, fmt.Sprintf("ok%d@b%d.test", i, i%5))
+		es = append(es, suppression.Entry{Tenant: policy.DefaultName, Address: gone, Kind: suppression.Import, By: "test"})
+	}
+	if _, err := w.Suppressions().Add(es); err != nil {
+		t.Fatal(err)
+	}
+	id := w.send(mail{from: "s@s.test", to: to, oneEach: true, job: "news"})
+	w.waitFor(id, message.EventDelivered, each)
+	w.waitFor(id, message.EventSuppressed, each)
+	w.empty()
+	w.balance()
+	for _, m := range r.all() {
+		if strings.HasPrefix(m.to[0], "gone") {
+			t.Fatalf("it was sent: %v", m.to)
+		}
+	}
+}
+
+// TestARestKeepsItsRound: of a delivery that is in the middle of its round some
+// are suppressed: those that have had their part still wait for the retry, and
+// are not asked again with the rest.
+func TestARestKeepsItsRound(t *testing.T) {
+	w := newWorld(t, nil, toSink("127.0.0.1:9"))
+	w.act(api.ActionRequest{Verb: api.VerbHold, Scope: api.Scope{Destination: "b.test"}})
+	id := w.send(mail{from: "s@s.test", to: []string{"gone@b.test", "fresh@b.test", "deferred@b.test"}})
+	if _, err := w.Suppressions().Add([]suppression.Entry{{Tenant: policy.DefaultName, Address: "gone@b.test", Kind: suppression.Manual, By: "test"}}); err != nil {
+		t.Fatal(err)
+	}
+	d := w.deliveryOf(id, 0)
+	w.dispatch.parted.set(d.ID, 2)
+	var taken bool
+	w.dispatch.with(func(s *scheduler.Scheduler, now time.Time) { taken = s.Take(now, d) })
+	if !taken {
+		t.Fatal("somebody has it")
+	}
+	w.endSuppressed(d)
+	w.waitFor(id, message.EventSuppressed, 1)
+	until(t, "the rest to be noted", func() bool { return w.dispatch.parted.of(d.ID) == 1 })
+	if left := w.deliveryOf(id, 0); len(left.Recipients) != 2 || left.Recipients[0].Address != "fresh@b.test" || left.Attempts != 0 {
+		t.Errorf("%+v", left)
 	}
 }
 

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"slices"
 	"time"
 
 	"hikyaku/reputation"
@@ -34,16 +35,19 @@ func (n *Node) endSuppressed(d *message.Delivery) {
 	n.deciding.RLock()
 	defer n.deciding.RUnlock()
 	e := n.begin(d, n.metaForEnd(d))
+	rest := n.dispatch.parted.of(d.ID) // those behind it have had their part
 	for i := range d.Recipients {
 		if why, yes := n.suppressed(&d.Queue, d.Recipients[i].Address); yes {
 			e.event.Category, e.event.Rule = "suppressed", ""
 			e.finalAs(message.EventSuppressed, i, message.Bounced, suppressedReply(why))
 		} else {
 			e.stays(i, nil)
+			if rest == 0 || i < rest {
+				e.fresh++
+			}
 		}
 	}
 	e.says(nil)
-	e.fresh = len(e.left)
 	e.stay(nil)
 	e.commit(nil)
 }
@@ -62,16 +66,36 @@ func (n *Node) withdraw(ds []*message.Delivery) []*message.Delivery {
 		return ds
 	}
 	kept := append([]*message.Delivery(nil), ds[:at]...)
+	var out []*message.Delivery
 	for _, d := range ds[at:] {
-		if !n.anySuppressed(d) {
+		if n.anySuppressed(d) {
+			out = append(out, d)
+		} else {
 			kept = append(kept, d)
-			continue
 		}
-		var taken bool
-		n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) { taken = s.Take(now, d) })
-		if taken && !n.tasks.start(func() { n.endSuppressed(d) }) {
-			n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) { s.PutBack(now, d) })
+	}
+	var taken []*message.Delivery
+	for part := range slices.Chunk(out, addAtOnce) {
+		n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) {
+			for _, d := range part {
+				if s.Take(now, d) { // else it was paged in meanwhile, and who has it looks too
+					taken = append(taken, d)
+				}
+			}
+		})
+	}
+	// One goroutine for all of a message: a job's page can have thousands of them.
+	end := func() {
+		for _, d := range taken {
+			n.endSuppressed(d)
 		}
+	}
+	if !n.tasks.start(end) { // the node is ending; they are looked for again at the next start
+		n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) {
+			for _, d := range taken {
+				s.PutBack(now, d)
+			}
+		})
 	}
 	return kept
 }
