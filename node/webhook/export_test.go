@@ -16,7 +16,7 @@ func (h *Hooks) SetDial(d func(context.Context, netip.AddrPort, func(netip.Addr)
 }
 
 // Allowed is the judgement over an address.
-func Allowed(a netip.Addr, allow []policy.Network) bool { return allowed(a, allow) }
+func Allowed(a netip.Addr, allow []policy.Network) bool { return policy.MayReach(a, allow) }
 
 // HasProxy reports whether a sender would ask for a proxy.
 func (h *Hooks) HasProxy() bool {

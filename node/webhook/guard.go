@@ -14,80 +14,6 @@ import (
 	"hikyaku/controlplane/policy"
 )
 
-// forbidden are networks where no public endpoint can be (IANA special purpose
-// registries), and addresses at which clouds tell machines their secrets. A
-// tenant's URL that leads there asks us to knock on our own doors.
-var forbidden = prefixes(
-	"0.0.0.0/8",        // this network
-	"10.0.0.0/8",       // private
-	"100.64.0.0/10",    // carrier-grade NAT; 100.100.100.200 is a cloud's metadata
-	"127.0.0.0/8",      // loopback
-	"168.63.129.16/32", // a cloud's host agent, a public address that is none
-	"169.254.0.0/16",   // link-local; 169.254.169.254 is most clouds' metadata
-	"172.16.0.0/12",    // private
-	"192.0.0.0/24",     // protocol assignments; 192.0.0.192 is a cloud's metadata
-	"192.0.2.0/24",     // documentation
-	"192.88.99.0/24",   // 6to4 relays
-	"192.168.0.0/16",   // private
-	"198.18.0.0/15",    // benchmarks
-	"198.51.100.0/24",  // documentation
-	"203.0.113.0/24",   // documentation
-	"224.0.0.0/4",      // multicast
-	"240.0.0.0/4",      // reserved, broadcast
-	"::/96",            // unspecified, loopback, IPv4-compatible
-	"64:ff9b:1::/48",   // local NAT64
-	"100::/64",         // discard
-	"2001::/32",        // Teredo
-	"2001:2::/48",      // benchmarks
-	"2001:db8::/32",    // documentation
-	"3fff::/20",        // documentation
-	"fc00::/7",         // unique local; fd00:ec2::254 is a cloud's metadata
-	"fe80::/10",        // link-local
-	"fec0::/10",        // site-local
-	"ff00::/8",         // multicast
-)
-
-func prefixes(list ...string) []netip.Prefix {
-	out := make([]netip.Prefix, len(list))
-	for i, s := range list {
-		out[i] = netip.MustParsePrefix(s)
-	}
-	return out
-}
-
-var (
-	nat64  = netip.MustParsePrefix("64:ff9b::/96")
-	sixTo4 = netip.MustParsePrefix("2002::/16")
-)
-
-// allowed reports whether a webhook may be posted to an address. What an IPv6
-// address carries of IPv4 inside is judged too.
-func allowed(a netip.Addr, allow []policy.Network) bool {
-	if a.Zone() != "" {
-		return false
-	}
-	a = a.Unmap()
-	if !a.IsValid() {
-		return false
-	}
-	if policy.AnyContains(allow, a) {
-		return true
-	}
-	for _, p := range forbidden {
-		if p.Contains(a) {
-			return false
-		}
-	}
-	b := a.As16()
-	switch {
-	case nat64.Contains(a):
-		return allowed(netip.AddrFrom4([4]byte(b[12:16])), nil)
-	case sixTo4.Contains(a):
-		return allowed(netip.AddrFrom4([4]byte(b[2:6])), nil)
-	}
-	return true
-}
-
 // errForbidden is what a URL leads to that it must not.
 var errForbidden = errors.New("address is private, local or reserved; allow_networks can allow it")
 
@@ -136,12 +62,12 @@ func (g *guard) dialContext(ctx context.Context, _, hostport string) (net.Conn, 
 		return nil, err
 	}
 	for _, a := range addrs {
-		if !allowed(a, g.allow) {
+		if !policy.MayReach(a, g.allow) {
 			return nil, fmt.Errorf("%s: %w", a, errForbidden)
 		}
 	}
 	check := func(a netip.Addr) error {
-		if !allowed(a, g.allow) {
+		if !policy.MayReach(a, g.allow) {
 			return fmt.Errorf("%s: %w", a, errForbidden)
 		}
 		return nil
