@@ -1,10 +1,8 @@
 package reputation
 
 import (
-	"cmp"
 	_ "embed"
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"time"
@@ -29,12 +27,13 @@ type textRule struct {
 	match *regexp.Regexp
 }
 
-// textRules keeps to what is written, and pauses by the texts of replies. It
-// hears of a reply at once and acts within the second, as a single host does;
-// that is faster than the automation that it is modelled on.
-type textRules struct {
-	plain
+// Texts are the rules at work: they hear what carriers say to sources, and say
+// what the sources shall do there. They hear of a reply at once and act as soon
+// as they are asked, as a single host does; that is faster than the automation
+// that they are modelled on. Methods are called one at a time.
+type Texts struct {
 	rules   []textRule
+	pace    int
 	seen    map[ruleAt][]time.Time
 	lanes   map[policy.Steered]*sanction
 	changed bool
@@ -54,8 +53,10 @@ type sanction struct {
 	connectionsUntil time.Time
 }
 
-func newTextRules() (*textRules, error) {
-	t := &textRules{plain: plain{keeps: true}, seen: map[ruleAt][]time.Time{}, lanes: map[policy.Steered]*sanction{}}
+// NewTexts reads the rules. In a world in which everything is pace times as quick,
+// so are their times and rates: at 60 an hour of theirs is a minute.
+func NewTexts(pace int) (*Texts, error) {
+	t := &Texts{pace: pace, seen: map[ruleAt][]time.Time{}, lanes: map[policy.Steered]*sanction{}}
 	docs, err := strict.Parse("rules.yaml", rulesText)
 	if err != nil {
 		return nil, err
@@ -78,29 +79,29 @@ func newTextRules() (*textRules, error) {
 		if r.PerHour < 1 || r.Suspend == 0 && r.For == 0 {
 			return nil, fmt.Errorf("rules.yaml: rule %d: want per_hour, and suspend or for", i+1)
 		}
+		if r.Rate != nil {
+			quicker := *r.Rate
+			quicker.N *= int64(pace)
+			r.Rate = &quicker
+		}
 	}
 	return t, nil
 }
 
-func (t *textRules) read(m *met) reading {
-	if m.reply.Code >= 400 && !m.late {
-		t.react(m)
-	}
-	return t.plain.read(m)
-}
+// lasts is a time of the rules in this world.
+func (t *Texts) lasts(d time.Duration) time.Duration { return d / time.Duration(t.pace) }
 
-func (t *textRules) react(m *met) {
-	lane := policy.Steered{Carrier: m.carrier, Source: m.source}
-	text := m.reply.String()
+// Hear is told what a carrier said to a source: code, enhanced code and text.
+func (t *Texts) Hear(at time.Time, lane policy.Steered, text string) {
 	for i := range t.rules {
 		r := &t.rules[i]
-		if r.Carrier != "" && r.Carrier != m.carrier || !r.match.MatchString(text) {
+		if r.Carrier != "" && r.Carrier != lane.Carrier || !r.match.MatchString(text) {
 			continue
 		}
 		k := ruleAt{i, lane}
-		hour := slices.DeleteFunc(t.seen[k], func(at time.Time) bool { return m.at.Sub(at) >= time.Hour })
-		if hour = append(hour, m.at); len(hour) >= r.PerHour {
-			t.sanction(lane, r, m.at)
+		hour := slices.DeleteFunc(t.seen[k], func(seen time.Time) bool { return at.Sub(seen) >= t.lasts(time.Hour) })
+		if hour = append(hour, at); len(hour) >= r.PerHour {
+			t.sanction(lane, r, at)
 			hour = hour[:0]
 		}
 		t.seen[k] = hour
@@ -109,7 +110,7 @@ func (t *textRules) react(m *met) {
 	}
 }
 
-func (t *textRules) sanction(lane policy.Steered, r *textRule, at time.Time) {
+func (t *Texts) sanction(lane policy.Steered, r *textRule, at time.Time) {
 	s := t.lanes[lane]
 	if s == nil {
 		s = &sanction{}
@@ -117,19 +118,21 @@ func (t *textRules) sanction(lane policy.Steered, r *textRule, at time.Time) {
 	}
 	t.changed = true
 	if r.Suspend > 0 {
-		if until := at.Add(r.Suspend.D()); until.After(s.rests) {
+		if until := at.Add(t.lasts(r.Suspend.D())); until.After(s.rests) {
 			s.rests = until
 		}
 	}
 	if r.Rate != nil {
-		s.rate, s.rateUntil = r.Rate, at.Add(r.For.D())
+		s.rate, s.rateUntil = r.Rate, at.Add(t.lasts(r.For.D()))
 	}
 	if r.Connections > 0 {
-		s.connections, s.connectionsUntil = r.Connections, at.Add(r.For.D())
+		s.connections, s.connectionsUntil = r.Connections, at.Add(t.lasts(r.For.D()))
 	}
 }
 
-func (t *textRules) second(now time.Time) (*policy.Steering, bool) {
+// Courses are what sources shall do at carriers from now on, all of them, when
+// that has changed since it was asked for. A rest ends by itself.
+func (t *Texts) Courses(now time.Time) (courses map[policy.Steered]*policy.Course, changed bool) {
 	for _, s := range t.lanes {
 		if s.rate != nil && !now.Before(s.rateUntil) {
 			s.rate, t.changed = nil, true
@@ -142,18 +145,41 @@ func (t *textRules) second(now time.Time) (*policy.Steering, bool) {
 		return nil, false
 	}
 	t.changed = false
-	x := &policy.Steering{Lanes: map[policy.Steered]*policy.Course{}}
-	for _, lane := range slices.SortedFunc(maps.Keys(t.lanes), func(a, b policy.Steered) int {
-		return cmp.Or(cmp.Compare(a.Carrier, b.Carrier), cmp.Compare(a.Source, b.Source))
-	}) {
-		s := t.lanes[lane]
+	courses = map[policy.Steered]*policy.Course{}
+	for lane, s := range t.lanes {
 		c := &policy.Course{State: policy.StateSlowed, Rate: s.rate, Connections: s.connections}
 		if now.Before(s.rests) {
 			c.State, c.Rests = policy.StateResting, policy.At(s.rests.Add(time.Second-1))
 		}
 		if c.Rate != nil || c.Connections > 0 || !c.Rests.IsZero() {
-			x.Lanes[lane] = c
+			courses[lane] = c
 		}
 	}
-	return x, true
+	return courses, true
+}
+
+// textRules keeps to what is written, and pauses by the texts of replies.
+type textRules struct {
+	plain
+	texts *Texts
+}
+
+func newTextRules() (*textRules, error) {
+	t, err := NewTexts(1)
+	return &textRules{plain{keeps: true}, t}, err
+}
+
+func (t *textRules) read(m *met) reading {
+	if m.reply.Code >= 400 && !m.late {
+		t.texts.Hear(m.at, policy.Steered{Carrier: m.carrier, Source: m.source}, m.reply.String())
+	}
+	return t.plain.read(m)
+}
+
+func (t *textRules) second(now time.Time) (*policy.Steering, bool) {
+	courses, changed := t.texts.Courses(now)
+	if !changed {
+		return nil, false
+	}
+	return &policy.Steering{Lanes: courses}, true
 }
