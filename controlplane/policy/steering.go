@@ -10,7 +10,8 @@ import (
 // about tenants. It lies over policy: LimitsAt takes the lower of both. It is
 // data that nobody writes to; a change is a new one.
 type Steering struct {
-	// Revision is that of etcd at which it stood so. It rises with each change.
+	// Revision is that of etcd at which it stood so. It rises with each change, on a
+	// node also when etcd itself went back.
 	Revision int64
 	Lanes    map[Steered]*Course
 	Holds    map[Selector]*Held // on Tenant; Tenant and Carrier; Tenant and Stream; Tenant and Job

@@ -56,7 +56,7 @@ type Follower struct {
 	seen    *keyspace.Snapshot // the newest that was read from etcd, valid or not
 	refused error              // why it is not in force, if it is not
 	cluster string             // "" until it is known
-	// wentBack: etcd holds an older policy than this node does.
+	// wentBack: etcd holds an older policy than this node does, or none that is ours.
 	wentBack bool
 	steer    steering
 

@@ -34,15 +34,15 @@ type steering struct {
 // saveEvery is how long a change may be in force before it is on disk. A disk that
 // is slow must not keep a source sending that a carrier has just blocked, so the
 // file comes after.
-const saveEvery = time.Second
+const saveEvery = 2 * time.Second
 
 // followSteering keeps up with what is decided until ctx ends.
 func (f *Follower) followSteering(ctx context.Context) {
-	defer f.saveSteering()
 	wait := time.Duration(0)
 	for {
 		began := time.Now()
 		err := f.watchSteering(ctx)
+		f.saveSteering() // etcd may be away for long, and this process may not outlive that
 		if ctx.Err() != nil {
 			return
 		}
@@ -69,7 +69,7 @@ func (f *Follower) watchSteering(ctx context.Context) error {
 	wctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
 	ch := f.o.Client.Watch(wctx, f.o.Keys.Steering(""), clientv3.WithPrefix(), clientv3.WithRev(last+1))
-	tick, save := time.NewTicker(pollInterval), time.NewTimer(saveEvery)
+	tick, save := time.NewTicker(pollInterval), time.NewTicker(saveEvery)
 	defer tick.Stop()
 	defer save.Stop()
 	for {
@@ -86,9 +86,6 @@ func (f *Follower) watchSteering(ctx context.Context) error {
 			}
 			if err := f.takeEvents(ctx, &resp); err != nil {
 				return err
-			}
-			if f.steer.unsaved {
-				save.Reset(saveEvery)
 			}
 		case <-tick.C:
 			if err := f.missedSteering(ctx); err != nil {
@@ -174,6 +171,11 @@ func (f *Follower) takeSteering(ctx context.Context, next steering) error {
 	}
 	defer func() { f.turn <- struct{}{} }()
 	if next.revision < f.steer.revision {
+		// Whether its policy went back too has to be known now, and not when the watch
+		// on policy finds out.
+		if _, err := f.sync(ctx, true); err != nil && retryable(err) {
+			return err
+		}
 		if f.wentBack {
 			err := fmt.Errorf("etcd went back, from its revision %d to %d: what was decided before stays in force until somebody has said which policy counts", f.steer.revision, next.revision)
 			f.setAlarm(alarmSteering, err)
@@ -189,6 +191,9 @@ func (f *Follower) takeSteering(ctx context.Context, next steering) error {
 func (f *Follower) applySteering(next steering) {
 	next.whole, next.unsaved = keyspace.Merge(next.records), true
 	next.whole.Revision = next.revision
+	if f.steer.whole != nil { // it rises, though etcd went back: an order among sets needs that
+		next.whole.Revision = max(next.revision, f.steer.whole.Revision+1)
+	}
 	changed := f.steer.whole == nil || func() bool { c := next.whole.Since(f.steer.whole); return !c.IsZero() }()
 	f.steer = next
 	var bad []error

@@ -22,6 +22,9 @@ func rests(source string) string {
 
 // resting names the sources that rest at a carrier.
 func resting(s *policy.Set, carrier string) string {
+	if s.Steering() == nil {
+		return ""
+	}
 	var names []string
 	for on, c := range s.Steering().Lanes {
 		if on.Carrier == carrier && c.State == policy.StateBlocked {

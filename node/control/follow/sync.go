@@ -72,7 +72,7 @@ func (f *Follower) sync(ctx context.Context, whole bool) (int64, error) {
 		err = f.syncPolicy(ctx, r)
 	}
 	if r.rev != 0 {
-		f.wentBack = errors.Is(err, errWentBack)
+		f.wentBack = errors.Is(err, errWentBack) || errors.Is(err, keyspace.ErrWrongCluster) || errors.Is(err, keyspace.ErrDamaged)
 	}
 	f.mu.Lock()
 	f.mu.connected = err == nil || !retryable(err)
