@@ -206,7 +206,7 @@ func (o *office) setLane(ctx context.Context, s state.SetLane) (*state.Lane, err
 		return nil, fmt.Errorf("carrier %s: %w", s.Carrier, state.ErrNotFound)
 	case set.Sources[s.Source] == nil:
 		return nil, fmt.Errorf("source %s: %w", s.Source, state.ErrNotFound)
-	case set.Reputation.Mode != policy.ModeOn || set.SteerOf(s.Carrier).Mode != policy.ModeOn:
+	case !set.Steers(s.Carrier):
 		return nil, state.Refuse("steering is not on at carrier %s: nothing would follow (disable the source, or use a throttle)", s.Carrier)
 	}
 	now := o.c.opt.Now()

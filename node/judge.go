@@ -57,11 +57,9 @@ func ofSource(v *reputation.Verdict) bool {
 	return v.About == reputation.AboutSource && (v.Category == reputation.Blocked || v.Action == reputation.ActRest)
 }
 
-// localStop is how long a source that a carrier plainly refuses is stopped
-// there while the leader decides.
-const localStop = 5 * time.Second
-
-// heed reacts to a reply at once, as far as that cannot wait for the leader.
+// heed reacts to a reply at once, as far as that cannot wait for the leader: a
+// source that the carrier plainly refuses is stopped there while the leader
+// decides.
 func (e *ending) heed(recipient int, r *message.Reply, v *reputation.Verdict) {
 	n, carrier, source := e.n, e.event.Carrier, e.event.Source
 	if source == "" {
@@ -73,10 +71,14 @@ func (e *ending) heed(recipient int, r *message.Reply, v *reputation.Verdict) {
 		return
 	}
 	n.replies.Sample(e.now, lane, e.d.Recipients[recipient].Address, r, v)
-	if carrier == policy.DefaultName || !ofSource(v) || !n.replies.Refused(e.now, lane) {
+	if carrier == policy.DefaultName || !ofSource(v) || !n.policy.Load().Steers(carrier) {
 		return
 	}
-	n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) { s.Brake(now, carrier, source, now.Add(localStop)) })
+	until := n.replies.Refused(e.now, lane)
+	if until.IsZero() {
+		return
+	}
+	n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) { s.Brake(now, carrier, source, until) })
 	if n.cfg.Hinter != nil {
 		n.cfg.Hinter.Warn(carrier, source, string(v.Category)+" ("+v.Rule+")")
 	}

@@ -78,3 +78,31 @@ func TestEnoughForOneConnection(t *testing.T) {
 		t.Errorf("asked %d times", n)
 	}
 }
+
+// warnings counts what a node tells the others.
+type warnings struct{ n atomic.Int32 }
+
+func (w *warnings) Warn(string, string, string) { w.n.Add(1) }
+
+// TestNothingFollowsInADryRun: a source that a carrier refuses is stopped there by
+// the node itself, unless nothing shall follow.
+func TestNothingFollowsInADryRun(t *testing.T) {
+	for mode, stops := range map[string]bool{policy.ModeOn: true, policy.ModeDryRun: false, policy.ModeOff: false} {
+		t.Run(mode, func(t *testing.T) {
+			r := receive(t, sink.Options{Message: func(*sink.Received) string { return "554 5.7.1 go away" }})
+			var told warnings
+			w := newWorld(t, func(c *Config) { c.Hinter = &told }, toSink(r.Addr), resource(policy.DefaultName, &policy.Reputation{Mode: mode}),
+				resource("c", &policy.Carrier{Domains: []string{"c.test"}, Retry: soon(time.Hour)}),
+				resource("no", &policy.ReplyRule{Carrier: "c", Codes: []string{"554"}, Text: "go away", Category: "blocked", Examples: []string{"554 5.7.1 go away"}}))
+			for range 3 {
+				id := w.send(mail{from: "s@s.test", to: []string{"a@c.test"}})
+				if e := w.waitFor(id, message.EventDeferred, 1)[0]; e.Category != "blocked" {
+					t.Fatalf("%+v", e)
+				}
+			}
+			if got := told.n.Load() > 0; got != stops {
+				t.Errorf("stopped %v, want %v", got, stops)
+			}
+		})
+	}
+}

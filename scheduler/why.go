@@ -221,7 +221,7 @@ func (s *Scheduler) whyLane(q *queue, l *lane, now instant) (rs []Reason) {
 	}
 	if l.own.brake > now {
 		name := keyOf(l.site, l.key.Source).String()
-		rs = append(rs, Reason{Limit: "brake", Scope: name, Until: l.own.brake.time(), Text: name + ": stopped until " + clock(l.own.brake) + ", since another node was refused"})
+		rs = append(rs, Reason{Limit: "brake", Scope: name, Until: l.own.brake.time(), Text: name + ": stopped until " + clock(l.own.brake) + ", since a node was refused there"})
 	}
 	rs = whyCourse(rs, keyOf(l.site, l.key.Source), l.own.course, now)
 	if l.open == 0 && l.over() {

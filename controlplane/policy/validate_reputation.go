@@ -99,6 +99,12 @@ func (s *Set) SteerOf(carrier string) *Steer {
 	return s.Reputation.Steering
 }
 
+// Steers reports whether anything follows from what a carrier says of sources: the
+// modes of all and of the carrier are on.
+func (s *Set) Steers(carrier string) bool {
+	return s.Reputation.Mode == ModeOn && s.SteerOf(carrier).Mode == ModeOn
+}
+
 // GuardOf are the settings of the guard over a tenant.
 func (s *Set) GuardOf(tenant string) *Guard {
 	if t := s.Tenants[tenant]; t != nil && t.Guard != nil {

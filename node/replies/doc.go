@@ -14,5 +14,6 @@
 //
 // A node does not wait for the leader where a source is plainly refused: Refused
 // says when that is so, and the node stops the lane for some seconds and warns
-// the others (gossip), while the decision is made.
+// the others (gossip), while the decision is made. Where none comes, since there is
+// no leader, the stops double up to a minute.
 package replies

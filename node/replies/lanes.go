@@ -9,12 +9,19 @@ import (
 // Lane is a source at a carrier.
 type Lane struct{ Carrier, Source string }
 
-// inARow is how many refusals of a source, with nothing taken in between and
-// none of them older than refusalSpan, are more than a message's bad luck.
+// inARow is how many refusals of a source, with nothing taken in between and none
+// more than refusalSpan apart but for stops, are more than a message's bad luck.
 const (
 	inARow      = 3
 	refusalSpan = time.Minute
 	maxLanes    = 20_000
+
+	// The first stop bridges the seconds until the leader has decided. Where nobody
+	// decides (no leader, no etcd), each one is twice as long as the one before, so
+	// that a carrier that blocks us for hours is asked once a minute and not all the
+	// time.
+	firstStop = 5 * time.Second
+	mostStop  = time.Minute
 )
 
 type lanes struct {
@@ -27,28 +34,40 @@ type lanes struct {
 
 type refusals struct {
 	n    int
-	last time.Time
+	last time.Time // the last refusal, or the end of the last stop if that is later
+	stop time.Duration
 }
 
 func (l *lanes) init() { l.mu.refused = map[Lane]refusals{} }
 
-// Refused notes that a carrier refused a source for its own sake, and reports
-// whether it has done so several times in a row.
-func (b *Book) Refused(now time.Time, lane Lane) bool {
+// Refused notes that a carrier refused a source for its own sake, and says until
+// when the source shall stop there: the zero time when it need not, since it was
+// not refused several times in a row.
+func (b *Book) Refused(now time.Time, lane Lane) (until time.Time) {
 	l := &b.lanes
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r, known := l.mu.refused[lane]
 	if !known && len(l.mu.refused) >= maxLanes {
-		return false
+		return time.Time{}
 	}
 	if now.Sub(r.last) > refusalSpan {
-		r.n = 0
+		r = refusals{}
 	}
-	r.n, r.last = r.n+1, now
+	r.n++
+	switch {
+	case r.stop > 0 && now.Before(r.last):
+		until = r.last // it was under way when the stop began
+	case r.n >= inARow:
+		r.stop = min(max(firstStop, 2*r.stop), mostStop)
+		until = now.Add(r.stop)
+		r.last = until
+	default:
+		r.last = now
+	}
 	l.mu.refused[lane] = r
 	l.n.Store(int32(len(l.mu.refused)))
-	return r.n >= inARow
+	return until
 }
 
 // Taken notes that a carrier took something from a source.

@@ -157,23 +157,33 @@ func TestRefusedInARow(t *testing.T) {
 	b := replies.New(reputation.Shipped())
 	now := noon
 	lane, other := replies.Lane{Carrier: "c", Source: "s"}, replies.Lane{Carrier: "c", Source: "o"}
+	const s = time.Second
 	for i, step := range []struct {
 		after time.Duration
 		lane  replies.Lane
 		taken bool
-		want  bool
+		want  time.Duration // of the stop, from then on
 	}{
-		{0, lane, false, false}, {1, lane, false, false}, {1, other, false, false}, {1, lane, false, true}, {1, lane, false, true},
-		{1, lane, true, false}, {1, lane, false, false}, {1, lane, false, false},
-		{2 * time.Minute, lane, false, false}, {1, lane, false, false}, {1, lane, false, true},
+		{0, lane, false, 0}, {1, lane, false, 0}, {1, other, false, 0}, {1, lane, false, 5 * s},
+		{s, lane, false, 4 * s}, {s, lane, false, 3 * s}, // they were under way
+		{1, lane, true, 0}, {1, lane, false, 0}, {1, lane, false, 0},
+		{2 * time.Minute, lane, false, 0}, {1, lane, false, 0}, {1, lane, false, 5 * s},
+		// Nobody decides, and each time that it is used again it is refused again.
+		{5 * s, lane, false, 10 * s}, {11 * s, lane, false, 20 * s}, {20 * s, lane, false, 40 * s}, {40 * s, lane, false, 60 * s},
+		{100 * s, lane, false, 60 * s}, {60 * s, lane, false, 60 * s},
+		{121 * s, lane, false, 0},
 	} {
 		now = now.Add(step.after)
 		if step.taken {
 			b.Taken(step.lane)
 			continue
 		}
-		if got := b.Refused(now, step.lane); got != step.want {
-			t.Errorf("step %d: %v, want %v", i, got, step.want)
+		got := time.Duration(0)
+		if until := b.Refused(now, step.lane); !until.IsZero() {
+			got = until.Sub(now)
+		}
+		if got != step.want {
+			t.Errorf("step %d: stopped for %s, want %s", i, got, step.want)
 		}
 	}
 }
