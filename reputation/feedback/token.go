@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"hash/fnv"
 	"strings"
 	"sync"
 	"time"
@@ -40,13 +41,24 @@ const (
 	// MaxKeys bounds a key ring: the current key and those before it.
 	MaxKeys = 8
 
-	macBytes       = 8
-	recipientBytes = 6
-	tenantBytes    = 4
-	// version and key id, message, index, day, recipient, tenant, code
-	tokenBytes   = 1 + 16 + 2 + 1 + recipientBytes + tenantBytes + macBytes
-	tokenVersion = 1
+	tenantBytes = 4
+	sourceBytes = 3
+	headBytes   = 1 + 16 + 2 + 1 // version and key id, message, index, day
+	tokenBytes  = headBytes + 18 // what a layout divides
 )
+
+// layout is how a version of tokens divides the octets behind the head: hash of
+// the recipient, of the tenant, of the source, and the code. Nothing can be tried
+// out away from here, since all but the source's is keyed, and who tries it out
+// here is slowed down: 32 bits keep one recipient's token from being another's, 56
+// keep anybody from making one.
+type layout struct{ recipient, code, source int }
+
+// layouts has the versions: 1 did not know the source. Its tokens count until they
+// have ended.
+var layouts = [16]layout{1: {recipient: 6, code: 8}, 2: {recipient: 4, code: 7, source: sourceBytes}}
+
+const tokenVersion = 2
 
 // TokenLen is the length of a short token: "b-" and 61 letters and digits.
 const TokenLen = 2 + (tokenBytes*8+4)/5
@@ -68,7 +80,10 @@ type Subject struct {
 	Tenant    string
 	Stream    string // in sealed tokens only
 	Recipient string // as it is sent to
-	Issued    time.Time
+	// Source is the one that sends: of return paths and traces, which are made for
+	// an attempt. What the recipient is to keep must not change with it.
+	Source string
+	Issued time.Time
 }
 
 // Token is an opened short token. It knows its recipient and tenant only by a
@@ -79,8 +94,9 @@ type Token struct {
 	Issued   time.Time // the day, UTC
 
 	key       *ringKey
-	recipient [recipientBytes]byte
+	recipient []byte
 	tenant    [tenantBytes]byte
+	source    [sourceBytes]byte // zero: not known
 }
 
 // Keys is a ring of keys: the first makes tokens, all open them. Safe for
@@ -150,19 +166,24 @@ func (p macPool) sum(out []byte, parts ...[]byte) []byte {
 // Seal makes a short token, TokenLen letters.
 func (k *Keys) Seal(p Purpose, s *Subject) string {
 	key := k.ring[0]
-	var raw [tokenBytes + sha256.Size]byte
+	l := &layouts[tokenVersion]
+	var raw [tokenBytes]byte
 	raw[0] = tokenVersion<<4 | key.id
 	copy(raw[1:], s.Delivery.Message[:])
 	binary.BigEndian.PutUint16(raw[17:], s.Delivery.Index)
 	raw[19] = daysAfter(s.Delivery.Message, s.Issued)
 	var sum [sha256.Size]byte
-	copy(raw[20:], key.rcpt.sum(sum[:0], []byte(Normal(s.Recipient)))[:recipientBytes])
-	copy(raw[20+recipientBytes:], key.tnt.sum(sum[:0], []byte(s.Tenant))[:tenantBytes])
-	body := raw[:tokenBytes-macBytes]
-	copy(raw[len(body):], key.code.sum(sum[:0], []byte{byte(p)}, body)[:macBytes])
+	body := append(raw[:headBytes], key.rcpt.sum(sum[:0], []byte(Normal(s.Recipient)))[:l.recipient]...)
+	body = append(body, key.tnt.sum(sum[:0], []byte(s.Tenant))[:tenantBytes]...)
+	var source [sourceBytes]byte
+	if p != Unsubscribe {
+		source = sourceHash(s.Source)
+	}
+	body = append(body, source[:]...)
+	copy(raw[len(body):], key.code.sum(sum[:0], []byte{byte(p)}, body)[:l.code])
 	out := make([]byte, TokenLen)
 	out[0], out[1] = byte(p), '-'
-	base32Text.Encode(out[2:], raw[:tokenBytes])
+	base32Text.Encode(out[2:], raw[:])
 	return string(out)
 }
 
@@ -179,25 +200,28 @@ func (k *Keys) Open(local string, now time.Time) (Token, error) {
 	}
 	var raw [tokenBytes]byte
 	n, err := base32Text.Decode(raw[:], []byte(local[2:]))
-	if err != nil || n != tokenBytes || raw[0]>>4 != tokenVersion {
+	l := layouts[raw[0]>>4]
+	if err != nil || n != tokenBytes || l.code == 0 {
 		return Token{}, ErrNoToken
 	}
 	// The last letter has a bit to spare: two texts must not be one token.
 	if base32Text.EncodeToString(raw[:]) != local[2:] {
 		return Token{}, ErrNoToken
 	}
-	body := raw[:tokenBytes-macBytes]
+	body := raw[:tokenBytes-l.code]
 	for _, key := range k.ring {
 		var sum [sha256.Size]byte
-		if key.id != raw[0]&15 || !hmac.Equal(key.code.sum(sum[:0], []byte{byte(p)}, body)[:macBytes], raw[len(body):]) {
+		if key.id != raw[0]&15 || !hmac.Equal(key.code.sum(sum[:0], []byte{byte(p)}, body)[:l.code], raw[len(body):]) {
 			continue
 		}
 		t := Token{Purpose: p, key: key}
 		copy(t.Delivery.Message[:], raw[1:])
 		t.Delivery.Index = binary.BigEndian.Uint16(raw[17:])
 		t.Issued = issued(t.Delivery.Message, raw[19])
-		copy(t.recipient[:], raw[20:])
-		copy(t.tenant[:], raw[20+recipientBytes:])
+		rest := body[headBytes:]
+		t.recipient, rest = rest[:l.recipient], rest[l.recipient:]
+		copy(t.tenant[:], rest)
+		copy(t.source[:], rest[tenantBytes:])
 		span := Span
 		if p == Unsubscribe {
 			span = LinkSpan
@@ -216,7 +240,7 @@ func (k *Keys) IsRecipient(t Token, address string) bool {
 		return false
 	}
 	var sum [sha256.Size]byte
-	return hmac.Equal(t.key.rcpt.sum(sum[:0], []byte(Normal(address)))[:recipientBytes], t.recipient[:])
+	return hmac.Equal(t.key.rcpt.sum(sum[:0], []byte(Normal(address)))[:len(t.recipient)], t.recipient)
 }
 
 // IsTenant reports whether the token was made for this tenant.
@@ -252,6 +276,44 @@ func (k *Keys) Tenants(names []string) *TenantIndex {
 // millions two, which the return-path domain tells apart.
 func (x *TenantIndex) Of(t Token) []string {
 	return x.byHash[t.key][t.tenant]
+}
+
+// sourceHash names a source in a token: 24 bits of FNV-1a, zero for none. It is no
+// secret which source sent, and it is asked for every recipient.
+func sourceHash(name string) (b [sourceBytes]byte) {
+	if name == "" {
+		return b
+	}
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(name)) // never fails
+	sum := h.Sum32()
+	sum = sum>>24 ^ sum&(1<<24-1)
+	b[0], b[1], b[2] = byte(sum>>16), byte(sum>>8), byte(sum)
+	return b
+}
+
+// SourceIndex finds the sources of tokens among many.
+type SourceIndex struct{ byHash map[[sourceBytes]byte]string }
+
+// Sources makes an index of names. It is good as long as the list is.
+func Sources(names []string) *SourceIndex {
+	x := &SourceIndex{byHash: make(map[[sourceBytes]byte]string, len(names))}
+	for _, name := range names {
+		h := sourceHash(name)
+		if _, two := x.byHash[h]; two {
+			name = "" // neither is blamed for the other
+		}
+		x.byHash[h] = name
+	}
+	return x
+}
+
+// Of is the source that sent, "" if the token does not know or it is gone.
+func (x *SourceIndex) Of(t Token) string {
+	if t.source == ([sourceBytes]byte{}) {
+		return ""
+	}
+	return x.byHash[t.source]
 }
 
 // daysAfter is the day of issue, counted from the message's own, which its id

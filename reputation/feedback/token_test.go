@@ -180,6 +180,70 @@ func TestLinksEnd(t *testing.T) {
 	}
 }
 
+// TestTokensKnowTheirSource: return paths and traces do, as far as policy still has
+// it; what the recipient keeps is the same whichever source sends it.
+func TestTokensKnowTheirSource(t *testing.T) {
+	k := mustKeys(t, key(0))
+	x := feedback.Sources([]string{"out-1", "out-2", "out-3"})
+	for name, want := range map[string]string{"out-1": "out-1", "out-2": "out-2", "": "", "gone": ""} {
+		s := subject("ann@example.net")
+		s.Source = name
+		for _, p := range []feedback.Purpose{feedback.ReturnPath, feedback.Trace} {
+			tok, err := k.Open(k.Seal(p, s), day)
+			if got := x.Of(tok); err != nil || got != want {
+				t.Errorf("%c of %q: source %q, %v", p, name, got, err)
+			}
+		}
+		if u := k.Seal(feedback.Unsubscribe, s); u != k.Seal(feedback.Unsubscribe, subject("ann@example.net")) || k.SealLink(s) != k.SealLink(subject("ann@example.net")) {
+			t.Error("what the recipient keeps depends on the source")
+		}
+	}
+	if got := x.Of(feedback.Token{}); got != "" {
+		t.Errorf("no token has source %q", got)
+	}
+	// Two names with one hash (found by trying): neither is blamed for the other.
+	x = feedback.Sources([]string{"mta-6304", "mta-8102", "out-1"})
+	for name, want := range map[string]string{"mta-6304": "", "mta-8102": "", "out-1": "out-1"} {
+		s := subject("ann@example.net")
+		s.Source = name
+		tok, err := k.Open(k.Seal(feedback.Trace, s), day)
+		if got := x.Of(tok); err != nil || got != want {
+			t.Errorf("twins: %q is %q, %v", name, got, err)
+		}
+	}
+}
+
+// TestTokensOfTheFirstVersionCount: what was sent before tokens had a source comes
+// back for a month, and links to unsubscribe for half a year.
+func TestTokensOfTheFirstVersionCount(t *testing.T) {
+	k := mustKeys(t, key(0))
+	for _, old := range []string{ // made by the program that made them
+		"b-caazzimlqaak6yloxbmdccre64sqeaibinqs3jkahfwm3wnpqpoodscdltigu",
+		"t-caazzimlqaak6yloxbmdccre64sqeaibinqs3jkahfwm3wnpc5lzx2cyv2w5y",
+		"u-caazzimlqaak6yloxbmdccre64sqeaibinqs3jkahfwm3wnpun5fwqrto6pbi",
+	} {
+		tok, err := k.Open(old, day)
+		if err != nil || tok.Delivery != subject("").Delivery || !tok.Issued.Equal(day.Truncate(24*time.Hour)) {
+			t.Fatalf("%s: %+v, %v", old, tok, err)
+		}
+		if !k.IsRecipient(tok, "Ann@example.net") || k.IsRecipient(tok, "bob@example.net") || !k.IsTenant(tok, "acme") || k.IsTenant(tok, "other") {
+			t.Errorf("%s: not whom it was made for", old)
+		}
+		if got := feedback.Sources([]string{"out-1"}).Of(tok); got != "" {
+			t.Errorf("%s: source %q", old, got)
+		}
+		if _, err := k.Open(old, day.Add(200*24*time.Hour)); !errors.Is(err, feedback.ErrExpired) {
+			t.Errorf("%s after its time: %v", old, err)
+		}
+		for i := 2; i < len(old); i++ {
+			changed := old[:i] + flipLast(old[i]) + old[i+1:]
+			if _, err := k.Open(changed, day); err == nil {
+				t.Fatalf("%s opened", changed)
+			}
+		}
+	}
+}
+
 func TestTenantIndex(t *testing.T) {
 	ring := mustKeys(t, key(1), key(0))
 	x := ring.Tenants([]string{"other", "acme"})
