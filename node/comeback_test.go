@@ -75,7 +75,7 @@ func (d *comebackDesk) took() []feedback.Feedback {
 }
 
 // say holds a conversation: each line is sent, and its reply's last line kept.
-func (d *comebackDesk) say(t *testing.T, lines ...string) []string {
+func (d *comebackDesk) say(t testing.TB, lines ...string) []string {
 	t.Helper()
 	conn, err := net.Dial("tcp", d.addr)
 	if err != nil {

@@ -27,7 +27,7 @@ func (n *Node) returnPath(m *message.Message) string {
 // subject is what the tokens of one recipient are about.
 func (a *attempt) subject(i int) *feedback.Subject {
 	d := a.delivery
-	return &feedback.Subject{Delivery: d.ID, Tenant: d.Queue.Tenant, Stream: d.Queue.Stream, Recipient: d.Recipients[i].Address, Issued: a.n.now()}
+	return &feedback.Subject{Delivery: d.ID, Tenant: d.Queue.Tenant, Stream: d.Queue.Stream, Recipient: d.Recipients[i].Address, Source: a.source, Issued: a.n.now()}
 }
 
 // senderOf gives each recipient an envelope sender of its own; nil where the

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"hikyaku/controlplane/exchange"
 	"hikyaku/controlplane/policy"
 	"hikyaku/node/api"
 	"hikyaku/node/blocklist"
@@ -22,7 +20,6 @@ import (
 	"hikyaku/node/webhook"
 	"hikyaku/reputation"
 	tokens "hikyaku/reputation/feedback"
-	"hikyaku/spool/message"
 	"hikyaku/spool/suppression"
 )
 
@@ -153,66 +150,6 @@ func (x *news) close() error {
 		return x.store.Close()
 	}
 	return nil
-}
-
-// comesBack makes one piece of news durable: its event, and what follows for
-// the list. It annotates; the recipient's end is in the ledger and stays.
-func (n *Node) comesBack(ctx context.Context, f *feedback.Feedback) error {
-	e := message.Event{Type: f.Type, Time: f.Time, ID: f.Delivery, Node: n.name, Tenant: f.Tenant, Stream: f.Stream, Recipient: f.Recipient,
-		Host: f.Host, Reply: f.Reply, Via: f.Via, From: f.From}
-	if e.Type == message.EventComplained {
-		e.Rule = f.Kind
-	}
-	dest, err := ingest.Destination(f.Recipient)
-	if err != nil {
-		return nil // no address of ours: nothing can follow, and nothing ever will
-	}
-	e.Destination, e.Carrier = dest, n.carrierOf(ctx, dest)
-	var v reputation.Verdict
-	if f.Type == message.EventLateBounce {
-		if e.Reply.Code == 0 { // a report without the remote's own words
-			e.Reply.Code, e.Reply.Enhanced = 550, f.Status
-		}
-		v = n.replies.Judge(e.Carrier, &e.Reply)
-		e.Category, e.Rule = string(v.Category), v.Rule
-	}
-	if err := n.spool.Record(ctx, e.AppendJSON(nil)); err != nil {
-		return err
-	}
-	t := exchange.Tally{Carrier: e.Carrier, Tenant: e.Tenant, Stream: e.Stream, N: 1}
-	switch f.Type {
-	case message.EventLateBounce:
-		t.Category = string(v.Category)
-		if !f.Forwarded { // else the mailbox that failed is not the recipient's own
-			n.news.list.Feed(&v, &e)
-		}
-	case message.EventComplained:
-		t.Category = "complained"
-		_, err = n.news.list.Note(suppress.Told{Kind: suppression.Complaint, Tenant: f.Tenant, Address: f.Recipient, Stream: f.Stream, Reason: cmp.Or(f.Kind, "complaint") + " by " + f.Via, Event: f.Delivery.String()})
-	case message.EventUnsubscribed:
-		_, err = n.news.list.Note(suppress.Told{Kind: suppression.Unsubscribe, Tenant: f.Tenant, Address: f.Recipient, Stream: f.Stream, Reason: "unsubscribed by " + f.Via, Event: f.Delivery.String()})
-	}
-	if t.Category != "" {
-		n.replies.Count(t)
-	}
-	return err
-}
-
-// carrierLookup is how long news waits for DNS to say whose recipient it was.
-const carrierLookup = 3 * time.Second
-
-// carrierOf is the carrier of a destination, by its hosts if they can be found
-// in time.
-func (n *Node) carrierOf(ctx context.Context, dest string) string {
-	ctx, cancel := context.WithTimeout(ctx, carrierLookup)
-	defer cancel()
-	if w, reply := n.wayTo(ctx, dest); reply == nil {
-		return w.carrier
-	}
-	set := n.policy.Load()
-	route, _ := set.RouteOf(dest)
-	_, carrier := set.CarrierFor(route, dest, nil)
-	return carrier
 }
 
 // Suppressions is the list of those who get no mail.

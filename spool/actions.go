@@ -90,6 +90,24 @@ func (s *Store) Record(ctx context.Context, events []byte) error {
 	return s.writeEvents(ctx, events, func(*pebble.Batch) error { return nil })
 }
 
+// RecordOnce is Record under a key, written in the same batch: as long as that
+// holds, whoever comes with it again is told ErrDuplicate, and what was recorded
+// then is durable.
+func (s *Store) RecordOnce(ctx context.Context, events []byte, k *Idempotency) error {
+	if err := checkName(k.Tenant, k.Key); err != nil {
+		return err
+	}
+	if err := s.enterWrite(); err != nil {
+		return err
+	}
+	defer s.leave()
+	r := s.newRequest(kindWrite, 0)
+	r.idem = k
+	r.write = func(b *pebble.Batch) error { return s.commits.addIdempotency(b, k) }
+	r.events = append(r.events, events...)
+	return s.await(ctx, r)
+}
+
 // writeEvents is write with events for the outbox.
 func (s *Store) writeEvents(ctx context.Context, events []byte, fn func(b *pebble.Batch) error) error {
 	if err := s.enterWrite(); err != nil {

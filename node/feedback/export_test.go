@@ -12,4 +12,8 @@ func (r *Receiver) Held() (rates, replays, maxRates, maxReplay int) {
 }
 
 // Remember is what handling news leaves behind.
-func (r *Receiver) Remember(id string) { r.replays.add(id) }
+func (r *Receiver) Remember(id string) {
+	if known, _ := r.replays.tryClaim(id, false); !known {
+		r.replays.release(id, true)
+	}
+}

@@ -27,11 +27,12 @@ type desk struct {
 	now  time.Time
 	set  *policy.Set
 	fail error
+	// takenBack: what was unsubscribed is wanted again, by somebody's hand.
+	takenBack bool
 	mu   struct {
 		sync.Mutex
 		got []receiver.Feedback
 	}
-	known map[message.DeliveryID][]string
 }
 
 func newDesk(t *testing.T, change func(*receiver.Options)) *desk {
@@ -43,18 +44,20 @@ func newDesk(t *testing.T, change func(*receiver.Options)) *desk {
 	d := &desk{keys: keys, now: noon, set: &policy.Set{Tenants: map[string]*policy.Tenant{
 		"acme":  {ReturnPath: "rp.acme.example", UnsubscribeURL: "https://u.acme.example/off"},
 		"other": {ReturnPath: "rp.other.example"},
-	}}, known: map[message.DeliveryID][]string{}}
+	}}}
 	o := receiver.Options{Keys: keys, Policy: func() *policy.Set { return d.set }, Addresses: []string{"fbl@loops.example"}, Now: func() time.Time { return d.now },
 		Handle: func(_ context.Context, f *receiver.Feedback) error {
 			if d.fail != nil {
 				return d.fail
 			}
+			if f.Again && !d.takenBack {
+				return receiver.ErrSaidBefore
+			}
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			d.mu.got = append(d.mu.got, *f)
 			return nil
-		},
-		Lookup: func(_ context.Context, id message.DeliveryID) ([]string, error) { return d.known[id], nil }}
+		}}
 	if change != nil {
 		change(&o)
 	}

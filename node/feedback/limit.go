@@ -1,6 +1,8 @@
 package feedback
 
 import (
+	"context"
+	"fmt"
 	"net/netip"
 	"sync"
 	"time"
@@ -87,27 +89,62 @@ func clientOf(a netip.Addr) netip.Addr {
 }
 
 // replays remembers what was handled, so that the same news twice is one: two
-// generations, bounded. After a restart and on other nodes Feedback.ID tells.
+// generations, bounded, and what is being handled, which has a connection each.
+// What was handled before a restart, Handle knows.
 type replays struct {
 	mu struct {
 		sync.Mutex
 		young, old map[string]struct{}
+		now        map[string]chan struct{} // closed when it is handled, or not
 	}
 }
 
 const maxReplays = 1 << 16
 
-func (s *replays) seen(id string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, young := s.mu.young[id]
-	_, old := s.mu.old[id]
-	return young || old
+// claim gives news to one at a time, until release. Who comes meanwhile waits,
+// since it is not sure yet that the news is stored. known says that it is; then
+// nothing is claimed, unless it is to be handled again.
+func (s *replays) claim(ctx context.Context, id string, again bool) (known bool, err error) {
+	for {
+		known, busy := s.tryClaim(id, again)
+		if busy == nil {
+			return known, nil
+		}
+		select {
+		case <-busy:
+		case <-ctx.Done():
+			return false, fmt.Errorf("wait for the same news to be stored: %w", context.Cause(ctx))
+		}
+	}
 }
 
-func (s *replays) add(id string) {
+func (s *replays) tryClaim(id string, again bool) (known bool, busy chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if _, known = s.mu.young[id]; !known {
+		_, known = s.mu.old[id]
+	}
+	if known && !again {
+		return true, nil
+	}
+	if busy = s.mu.now[id]; busy != nil {
+		return false, busy
+	}
+	if s.mu.now == nil {
+		s.mu.now = make(map[string]chan struct{})
+	}
+	s.mu.now[id] = make(chan struct{})
+	return known, nil
+}
+
+func (s *replays) release(id string, handled bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.mu.now[id])
+	delete(s.mu.now, id)
+	if !handled {
+		return
+	}
 	if s.mu.young == nil || len(s.mu.young) >= maxReplays {
 		s.mu.old, s.mu.young = s.mu.young, make(map[string]struct{})
 	}

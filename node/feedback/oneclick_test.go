@@ -1,6 +1,7 @@
 package feedback_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -94,6 +96,48 @@ func TestOneClick(t *testing.T) {
 	}
 	if got := d.took(); len(got) != 1 {
 		t.Errorf("again: %d events", len(got))
+	}
+	// Taken off the list since: what the page says is done.
+	d.takenBack = true
+	if w := ask(h, "POST", path, form, feedback.OneClick); w.Code != 200 || len(d.took()) != 1 {
+		t.Errorf("after it was taken back: %d, and nobody was told", w.Code)
+	}
+}
+
+// TestNewsAtTheSameTime: of the same news twice at once the second waits for what
+// becomes of the first: it is put off with it, or known after it.
+func TestNewsAtTheSameTime(t *testing.T) {
+	for _, fail := range []error{nil, errors.New("the disk is full")} {
+		begun, end := make(chan struct{}, 9), make(chan struct{})
+		var calls atomic.Int32
+		d := newDesk(t, func(o *receiver.Options) {
+			o.Handle = func(context.Context, *receiver.Feedback) error {
+				calls.Add(1)
+				begun <- struct{}{}
+				<-end
+				return fail
+			}
+		})
+		s := d.sent("ann@example.net")
+		to := d.returnPath(s)
+		answers := make(chan int, 2)
+		for range 2 {
+			go func() { answers <- codeOf(d.take("", postfix(to, "ann@example.net", "failed", "Subject: x"), to)) }()
+		}
+		<-begun
+		close(end)
+		want, most := 250, int32(1)
+		if fail != nil {
+			want, most = 451, 2
+		}
+		for range 2 {
+			if got := <-answers; got != want {
+				t.Errorf("fail %v: answered %d", fail, got)
+			}
+		}
+		if n := calls.Load(); n != most {
+			t.Errorf("fail %v: handled %d times", fail, n)
+		}
 	}
 }
 

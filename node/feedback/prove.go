@@ -1,50 +1,38 @@
 package feedback
 
-import (
-	"context"
-	"fmt"
-
-	"hikyaku/reputation/feedback"
-)
+import "hikyaku/reputation/feedback"
 
 // prove finds the delivery, the tenant and the recipient that the mail is about.
 // Addresses in it are guesses until the token's hash matches one of them. False:
 // nothing is proved, and the reason is counted.
-func (n *news) prove(ctx context.Context) (*Feedback, bool, error) {
+func (n *news) prove() (*Feedback, bool) {
 	link, linked := n.link()
 	if !n.proved && !n.headerToken() {
 		if !linked {
-			return nil, n.drop(), nil
+			return nil, n.drop()
 		}
 		return n.byLink(&link)
 	}
 	v := n.r.policyView()
-	f := &Feedback{Delivery: n.token.Delivery, Tenant: v.tenant(n.token, n.domain)}
+	f := &Feedback{Delivery: n.token.Delivery, Tenant: v.tenant(n.token, n.domain), Source: v.sources.Of(n.token)}
 	if f.Tenant == "" {
 		n.r.counters.noTenant.Add(1)
-		return nil, false, nil
+		return nil, false
 	}
 	if linked && link.Delivery == n.token.Delivery && n.is(link.Recipient) {
 		f.Recipient, f.Stream = link.Recipient, link.Stream
 	}
 	if n.kind == feedback.Bounce && !n.diagnose(f) {
-		return nil, false, nil
+		return nil, false
 	}
 	if f.Recipient == "" {
 		f.Recipient = n.guess()
 	}
-	if f.Recipient == "" && n.r.o.Lookup != nil {
-		known, err := n.r.o.Lookup(ctx, n.token.Delivery)
-		if err != nil {
-			return nil, false, fmt.Errorf("look up delivery %s: %w", n.token.Delivery, err)
-		}
-		f.Recipient = n.first(known)
-	}
 	if f.Recipient == "" {
 		n.r.counters.unproved.Add(1)
-		return nil, false, nil
+		return nil, false
 	}
-	return f, true, nil
+	return f, true
 }
 
 // drop counts why there is no token: none was there, or none that opens.
@@ -82,10 +70,10 @@ func (n *news) link() (feedback.Subject, bool) {
 
 // byLink takes all from a link: complaints whose returned header has kept nothing
 // else, requests by mail to an office.
-func (n *news) byLink(s *feedback.Subject) (*Feedback, bool, error) {
+func (n *news) byLink(s *feedback.Subject) (*Feedback, bool) {
 	if set := n.r.o.Policy(); set == nil || set.Tenants[s.Tenant] == nil {
 		n.r.counters.noTenant.Add(1)
-		return nil, false, nil
+		return nil, false
 	}
 	f := &Feedback{Delivery: s.Delivery, Tenant: s.Tenant, Stream: s.Stream, Recipient: s.Recipient}
 	if n.kind == feedback.Bounce {
@@ -94,13 +82,13 @@ func (n *news) byLink(s *feedback.Subject) (*Feedback, bool, error) {
 			c := &n.rep.Recipients[i]
 			if c.Action == feedback.Failed && (feedback.Normal(c.Address) == feedback.Normal(s.Recipient) || feedback.Normal(c.Original) == feedback.Normal(s.Recipient)) {
 				f.Reply, f.Status, f.Host = c.Reply, c.Status, c.RemoteMTA
-				return f, true, nil
+				return f, true
 			}
 		}
 		n.r.counters.unproved.Add(1)
-		return nil, false, nil
+		return nil, false
 	}
-	return f, true, nil
+	return f, true
 }
 
 func (n *news) is(address string) bool { return n.r.o.Keys.IsRecipient(n.token, address) }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,6 +30,9 @@ type Feedback struct {
 	Tenant    string
 	Stream    string // known from links only
 	Recipient string
+	// Source is the one that had sent it, as the token has it; "" where it does not,
+	// or where policy has it no more.
+	Source string
 	// Reply is of late bounces what the remote said, for Classify; Status is the
 	// reporter's own summary, Host who said it.
 	Reply  message.Reply
@@ -38,9 +43,12 @@ type Feedback struct {
 	Forwarded bool
 	// Kind of complaints is the feedback type: abuse, fraud, …
 	Kind string
-	Form string // rfc3464, rfc5965, qmail, one-click, …
-	Via  string // smtp, http
-	From string // the client's address
+	// Again says that this was handled before. Only an unsubscribe is handed on
+	// again: somebody may have taken it back, and now it is wanted once more.
+	Again bool
+	Form  string // rfc3464, rfc5965, qmail, one-click, …
+	Via   string // smtp, http
+	From  string // the client's address
 }
 
 // Mail is one message that came in.
@@ -61,6 +69,9 @@ type Refusal struct {
 // Error is "550 5.1.1 text".
 func (r *Refusal) Error() string { return fmt.Sprintf("%d %s %s", r.Code, r.Enhanced, r.Text) }
 
+// ErrSaidBefore is Handle's word for news that it has.
+var ErrSaidBefore = errors.New("this news was told before")
+
 // Options build a Receiver.
 type Options struct {
 	Keys *feedback.Keys
@@ -69,12 +80,10 @@ type Options struct {
 	// Addresses take complaints and bounces beside those at return-path domains:
 	// the ones given to feedback loops.
 	Addresses []string
-	// Handle takes news. After nil it is durable. It may be called twice with one
-	// ID, also at the same time.
+	// Handle takes news. After nil it is durable; ErrSaidBefore says that it was
+	// already. It may be called again with one ID, after a restart or when it failed,
+	// but not at the same time.
 	Handle func(context.Context, *Feedback) error
-	// Lookup says whom a delivery is for, for reports that name nobody; nil or no
-	// addresses: not known. What it says is held against the token.
-	Lookup func(context.Context, message.DeliveryID) ([]string, error)
 	Now    func() time.Time // nil: time.Now
 	Logger *slog.Logger     // nil: slog.Default
 	Limits Limits
@@ -111,6 +120,7 @@ type view struct {
 	of      *policy.Set
 	domains map[string]string // return-path domain → one of its tenants
 	tenants *feedback.TenantIndex
+	sources *feedback.SourceIndex
 }
 
 // New checks the options.
@@ -155,7 +165,7 @@ func (r *Receiver) policyView() *view {
 		return v
 	}
 	v := &view{of: set, domains: make(map[string]string)}
-	var names []string
+	var names, sources []string
 	if set != nil {
 		for name, t := range set.Tenants {
 			names = append(names, name)
@@ -163,7 +173,9 @@ func (r *Receiver) policyView() *view {
 				v.domains[strings.ToLower(t.ReturnPath)] = name
 			}
 		}
+		sources = slices.Collect(maps.Keys(set.Sources))
 	}
+	v.sources = feedback.Sources(sources)
 	v.tenants = r.o.Keys.Tenants(names)
 	r.view.Store(v)
 	return v

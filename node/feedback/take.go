@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"net/netip"
 	"time"
 
@@ -93,9 +94,9 @@ func (n *news) take(ctx context.Context) error {
 		n.r.counters.badTokens.Add(1)
 		return nil
 	}
-	f, ok, err := n.prove(ctx)
-	if err != nil || !ok {
-		return err
+	f, ok := n.prove()
+	if !ok {
+		return nil
 	}
 	f.Type, f.Time, f.Via, f.From = kind, n.now, "smtp", n.client.String()
 	f.Form = n.rep.Form
@@ -108,14 +109,21 @@ func (n *news) take(ctx context.Context) error {
 // handle hands news on once.
 func (r *Receiver) handle(ctx context.Context, f *Feedback) error {
 	f.ID = newsID(f)
-	if r.replays.seen(f.ID) {
-		r.counters.replayed.Add(1)
-		return nil
-	}
-	if err := r.o.Handle(ctx, f); err != nil {
+	known, err := r.replays.claim(ctx, f.ID, f.Type == message.EventUnsubscribed)
+	if err != nil {
 		return err
 	}
-	r.replays.add(f.ID)
+	if f.Again = known; !known || f.Type == message.EventUnsubscribed {
+		err = r.handleClaimed(ctx, f)
+		known = errors.Is(err, ErrSaidBefore)
+	}
+	switch {
+	case known:
+		r.counters.replayed.Add(1)
+		return nil
+	case err != nil:
+		return err
+	}
 	switch f.Type {
 	case message.EventLateBounce:
 		r.counters.lateBounces.Add(1)
@@ -126,6 +134,14 @@ func (r *Receiver) handle(ctx context.Context, f *Feedback) error {
 	}
 	return nil
 }
+
+func (r *Receiver) handleClaimed(ctx context.Context, f *Feedback) (err error) {
+	err = errNotHandled // what a panic leaves
+	defer func() { r.replays.release(f.ID, err == nil || errors.Is(err, ErrSaidBefore)) }()
+	return r.o.Handle(ctx, f)
+}
+
+var errNotHandled = errors.New("news was not handled")
 
 // newsID names what happened: one bounce, complaint and request for each
 // recipient of a delivery. A second bounce of the same mail says nothing new.

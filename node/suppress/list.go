@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -114,15 +115,8 @@ func (l *List) Suppressed(tenant, address, stream string) (suppression.Entry, bo
 // process dies before: the next reply tells again. It reports whether the verdict
 // was one to note.
 func (l *List) Feed(v *reputation.Verdict, e *message.Event) bool {
-	if v.Action != reputation.ActSuppress && v.Action != reputation.ActSecond || !l.wants(e.Tenant, policy.SuppressBounces) {
-		return false
-	}
-	f := suppression.Finding{Second: v.Action == reputation.ActSecond, Entry: suppression.Entry{
-		Tenant: e.Tenant, Address: message.SuppressionKey(e.Recipient), Kind: suppression.Bounce, Category: string(v.Category),
-		Reason: e.Reply.String(), Event: e.ID.String(), By: l.by(),
-	}}
-	if err := f.Check(); err != nil {
-		l.count.refused.Add(1)
+	f, ok := l.finding(v, e)
+	if !ok {
 		return false
 	}
 	select {
@@ -132,6 +126,38 @@ func (l *List) Feed(v *reputation.Verdict, e *message.Event) bool {
 		l.count.dropped.Add(1)
 		return false
 	}
+}
+
+// FeedNow is Feed for news that comes once: after nil it is on disk here.
+func (l *List) FeedNow(v *reputation.Verdict, e *message.Event) (added bool, err error) {
+	f, ok := l.finding(v, e)
+	if !ok {
+		return false, nil
+	}
+	_, r, err := l.store.Feed([]suppression.Finding{f})
+	if err != nil {
+		return false, fmt.Errorf("suppress a recipient: %w", err)
+	}
+	l.count.fed.Add(uint64(r.Added))
+	l.pokeAll(r)
+	return r.Added > 0, nil
+}
+
+// finding is what a verdict says of a recipient; false if that is not for the
+// list.
+func (l *List) finding(v *reputation.Verdict, e *message.Event) (f suppression.Finding, ok bool) {
+	if v.Action != reputation.ActSuppress && v.Action != reputation.ActSecond || !l.wants(e.Tenant, policy.SuppressBounces) {
+		return f, false
+	}
+	f = suppression.Finding{Second: v.Action == reputation.ActSecond, Entry: suppression.Entry{
+		Tenant: e.Tenant, Address: message.SuppressionKey(e.Recipient), Kind: suppression.Bounce, Category: string(v.Category),
+		Reason: e.Reply.String(), Event: e.ID.String(), By: l.by(),
+	}}
+	if err := f.Check(); err != nil {
+		l.count.refused.Add(1)
+		return f, false
+	}
+	return f, true
 }
 
 func (l *List) by() string { return "node " + l.o.Name }
@@ -150,9 +176,9 @@ type Told struct {
 	Reason, Event           string
 }
 
-// Note stores a complaint or an unsubscribe, if the tenant wants that. After nil
-// it is on disk here, and on its way to the others.
-func (l *List) Note(t Told) (suppressed bool, err error) {
+// Note stores a complaint or an unsubscribe, if the tenant wants that and nothing
+// stands there. After nil it is on disk here, and on its way to the others.
+func (l *List) Note(t Told) (added bool, err error) {
 	what := policy.SuppressComplaints
 	if t.Kind == suppression.Unsubscribe {
 		what = policy.SuppressUnsubscribes
@@ -160,14 +186,14 @@ func (l *List) Note(t Told) (suppressed bool, err error) {
 	if !l.wants(t.Tenant, what) {
 		return false, nil
 	}
-	got, r, err := l.store.Feed([]suppression.Finding{{Entry: suppression.Entry{
+	_, r, err := l.store.Feed([]suppression.Finding{{Entry: suppression.Entry{
 		Tenant: t.Tenant, Address: message.SuppressionKey(t.Address), Stream: t.Stream, Kind: t.Kind, Reason: t.Reason, Event: t.Event, By: l.by(),
 	}}})
 	if err != nil {
 		return false, err
 	}
 	l.pokeAll(r)
-	return got[0], nil
+	return r.Added > 0, nil
 }
 
 // Add stores entries in place of those of the same names. Addresses may be
