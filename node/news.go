@@ -13,7 +13,6 @@ import (
 	"hikyaku/controlplane/policy"
 	"hikyaku/node/api"
 	"hikyaku/node/blocklist"
-	"hikyaku/node/events"
 	"hikyaku/node/feedback"
 	"hikyaku/node/ingest"
 	"hikyaku/node/suppress"
@@ -167,47 +166,6 @@ func (n *Node) Unclassified() []api.StrangeReply {
 	}
 	return list
 }
-
-// hookLog is the event log as webhooks see it.
-type hookLog struct{ l *events.Log }
-
-// Open is webhook.Log.
-func (h hookLog) Open(consumer string) (webhook.Reader, error) {
-	r, err := h.l.Reader(consumer, events.FromNow)
-	if err != nil {
-		return nil, err
-	}
-	return hookReader{r}, nil
-}
-
-// Forget is webhook.Log.
-func (h hookLog) Forget(consumer string) error { return h.l.Forget(consumer) }
-
-// Consumers is webhook.Log.
-func (h hookLog) Consumers() []webhook.Consumer {
-	var list []webhook.Consumer
-	for _, c := range h.l.Metrics().Consumers {
-		list = append(list, webhook.Consumer{Name: c.Name, Lost: c.Lost})
-	}
-	return list
-}
-
-// Head is webhook.Log.
-func (h hookLog) Head() uint64 { return h.l.LastSeq() }
-
-type hookReader struct{ r *events.Reader }
-
-// Next is webhook.Reader.
-func (h hookReader) Next(ctx context.Context) (webhook.Block, error) {
-	b, err := h.r.Next(ctx)
-	if err != nil {
-		return webhook.Block{}, err
-	}
-	return webhook.Block{Lines: b.Lines, First: b.First, Last: b.Last, Commit: func() error { return h.r.Commit(b) }}, nil
-}
-
-// Close is webhook.Reader.
-func (h hookReader) Close() { h.r.Close() }
 
 // newRules makes the rules of a policy. What is wrong with them was refused when
 // they were applied; what a newer control plane took and this node does not know

@@ -8,6 +8,7 @@ import (
 
 	"hikyaku/node/api"
 	"hikyaku/node/blocklist"
+	"hikyaku/node/events"
 	"hikyaku/node/webhook"
 )
 
@@ -63,6 +64,9 @@ func (n *Node) SenderAPI() api.Senders { return senderAPI{n} }
 // words.
 func (n *Node) SenderAlarms() []string {
 	out := n.news.lists.Alarms()
+	if p := n.news.hooks.Problem(); p != "" {
+		out = append(out, "webhooks: "+p)
+	}
 	for _, s := range n.news.hooks.Status() {
 		switch {
 		case s.State == webhook.StateGone, s.State == webhook.StateBroken:
@@ -90,7 +94,7 @@ func (a hookAPI) Webhooks() []api.Webhook {
 			Name: s.Name, Tenant: s.Tenant, Endpoint: s.Endpoint, State: s.State, Since: moment(s.Since),
 			Behind: s.Behind, BehindSeconds: s.Lag.Seconds(), LastSuccess: moment(s.LastSuccess),
 			LastError: s.LastError, LastErrorAt: moment(s.LastErrorAt), NextTry: moment(s.NextTry),
-			Posted: s.Counts.Posted, Requests: s.Counts.Batches, Failures: s.Counts.Failures, GivenUp: s.Counts.GivenUp, Lost: s.Counts.Lost,
+			Posted: s.Counts.Posted, Requests: s.Counts.Batches, Failures: s.Counts.Failures, GivenUp: s.Counts.GivenUp, Lost: s.Counts.Lost, Unreadable: s.Counts.Unreadable,
 		}
 		if g := s.GivenUp; g != nil {
 			out[i].LastGivenUp = &api.GivenUpRange{First: g.First, Last: g.Last, Events: g.Events, From: g.From, To: g.To, At: g.At, Why: g.Why}
@@ -140,4 +144,39 @@ func moment(t time.Time) *time.Time {
 		return nil
 	}
 	return &t
+}
+
+// hookLog is the event log as webhooks see it.
+type hookLog struct{ *events.Log }
+
+// hookConsumer holds in the log what webhooks have not read.
+const hookConsumer = "webhooks"
+
+// Cursor is webhook.Log.
+func (h hookLog) Cursor() webhook.Cursor { return hookCursor{h.Log.Cursor()} }
+
+// End is webhook.Log.
+func (h hookLog) End() webhook.Place { return webhook.Place(h.Log.End()) }
+
+// Hold is webhook.Log.
+func (h hookLog) Hold(at webhook.Place) error { return h.Log.Hold(hookConsumer, events.Place(at)) }
+
+// Held is webhook.Log.
+func (h hookLog) Held() (webhook.Place, bool) {
+	at, ok := h.Log.Held(hookConsumer)
+	return webhook.Place(at), ok
+}
+
+// Release is webhook.Log.
+func (h hookLog) Release() error { return h.Log.Release(hookConsumer) }
+
+type hookCursor struct{ *events.Cursor }
+
+// Read is webhook.Cursor.
+func (h hookCursor) Read(at webhook.Place) (webhook.Block, error) {
+	b, err := h.Cursor.Read(events.Place(at))
+	if err != nil {
+		return webhook.Block{}, err
+	}
+	return webhook.Block{Lines: b.Lines, Prev: b.Prev, First: b.First, Last: b.Last, End: webhook.Place(b.End())}, nil
 }

@@ -173,16 +173,19 @@ func TestWhatRetentionTakesIsCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	hooks, err := webhook.New(webhook.Options{Node: "n1", Store: "s1", Log: hookLog{log}, Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer hooks.Close()
 	desk := newHookDesk(t)
 	desk.answer(500)
-	r := desk.resource()
-	hooks.Apply(&policy.Set{Webhooks: map[string]*policy.Webhook{"hook": r.Spec.(*policy.Webhook)}})
-	until(t, "the webhook to begin", func() bool { return hooks.Status()[0].State == webhook.StateOK })
+	r, dir := desk.resource(), t.TempDir()
+	begin := func() *webhook.Hooks {
+		hooks, err := webhook.New(webhook.Options{Node: "n1", Store: "s1", Log: hookLog{log}, Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		hooks.Apply(&policy.Set{Webhooks: map[string]*policy.Webhook{"hook": r.Spec.(*policy.Webhook)}})
+		until(t, "the webhook to begin", func() bool { return hooks.Status()[0].State == webhook.StateOK })
+		return hooks
+	}
+	hooks := begin()
 	e := message.Event{Type: message.EventDelivered, Tenant: "t", Recipient: "r@d.test"}
 	rnd := rand.NewChaCha8([32]byte{1}) // text that does not compress
 	write := func(seq uint64) {
@@ -197,6 +200,7 @@ func TestWhatRetentionTakesIsCounted(t *testing.T) {
 	}
 	write(1)
 	until(t, "a failure", func() bool { return hooks.Status()[0].Counts.Failures > 0 })
+	hooks.Close() // it would have what is newest in memory
 	seq := uint64(1)
 	until(t, "the log to be trimmed", func() bool {
 		now.Add(int64(2 * time.Minute))
@@ -205,6 +209,8 @@ func TestWhatRetentionTakesIsCounted(t *testing.T) {
 		return log.Metrics().RemovedBytes > 0 && seq > 30
 	})
 	desk.answer(200)
+	hooks = begin()
+	defer hooks.Close()
 	until(t, "the newest event", func() bool { return hooks.Status()[0].Behind == 0 && len(desk.of("delivered")) > 1 })
 	s := hooks.Status()[0]
 	got := uint64(len(desk.of("delivered")))

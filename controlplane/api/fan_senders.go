@@ -32,7 +32,8 @@ type NodeWebhook struct {
 	Requests      uint64     `json:"requests" doc:"That were taken."`
 	Failures      uint64     `json:"failures" doc:"Requests that were not."`
 	GivenUp       uint64     `json:"given_up" doc:"Events that will not be posted."`
-	Lost          uint64     `json:"lost" doc:"Numbers of the event log that its retention removed before they were read."`
+	Lost          uint64     `json:"lost" doc:"Numbers of the event log that its retention removed before they were read, or that are damaged."`
+	Unreadable    uint64     `json:"unreadable" doc:"Lines of the event log that are not JSON and were left out, since the node started."`
 	LastGivenUp   *Range     `json:"last_given_up,omitempty"`
 }
 

@@ -5,13 +5,13 @@ package api
 func (p printer) webhooks(ws []Webhook) {
 	states := map[string]int{}
 	behind, lag := map[string]uint64{}, map[string]float64{}
-	posted, taken, failed, givenUp, lost := map[string]uint64{}, map[string]uint64{}, map[string]uint64{}, map[string]uint64{}, map[string]uint64{}
+	posted, taken, failed, givenUp, lost, unreadable := map[string]uint64{}, map[string]uint64{}, map[string]uint64{}, map[string]uint64{}, map[string]uint64{}, map[string]uint64{}
 	for i := range ws {
 		w := &ws[i]
 		states[w.State]++
 		behind[w.Name], lag[w.Name] = w.Behind, w.BehindSeconds
 		posted[w.Name], taken[w.Name], failed[w.Name] = w.Posted, w.Requests, w.Failures
-		givenUp[w.Name], lost[w.Name] = w.GivenUp, w.Lost
+		givenUp[w.Name], lost[w.Name], unreadable[w.Name] = w.GivenUp, w.Lost, w.Unreadable
 	}
 	by(p, gaugeKind, "webhooks", "Webhooks by state.", "state", states)
 	by(p, gaugeKind, "webhook_behind", "Numbers of the event log that a webhook has not dealt with.", "webhook", behind)
@@ -21,6 +21,7 @@ func (p printer) webhooks(ws []Webhook) {
 	by(p, counterKind, "webhook_failures_total", "Requests that an endpoint did not take.", "webhook", failed)
 	by(p, counterKind, "webhook_given_up_events_total", "Events given up after their time.", "webhook", givenUp)
 	by(p, counterKind, "webhook_lost_total", "Numbers of the event log that retention removed before a webhook read them.", "webhook", lost)
+	by(p, counterKind, "webhook_unreadable_lines_total", "Lines of the event log that are not JSON and were left out.", "webhook", unreadable)
 }
 
 // blocklists prints what DNS blocklists say.

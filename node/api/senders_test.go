@@ -23,7 +23,7 @@ func (hooks) Webhooks() []api.Webhook {
 	return []api.Webhook{
 		{Name: "all", Endpoint: "https://a.test", State: "ok", Posted: 5, Requests: 2},
 		{Name: "other", Tenant: "other", Endpoint: "https://b.test", State: "gone", Since: &at},
-		{Name: "shop", Tenant: "shop", Endpoint: "https://c.test", State: "open", Since: &at, Behind: 7, BehindSeconds: 1.5, Failures: 3, GivenUp: 2, Lost: 1, LastError: "HTTP 500"},
+		{Name: "shop", Tenant: "shop", Endpoint: "https://c.test", State: "open", Since: &at, Behind: 7, BehindSeconds: 1.5, Failures: 3, GivenUp: 2, Lost: 1, Unreadable: 4, LastError: "HTTP 500"},
 	}
 }
 
@@ -73,7 +73,7 @@ func TestWebhooksAndSenders(t *testing.T) {
 	_, _, text := get(t, srv.URL+"/metrics", nil)
 	for _, want := range []string{
 		`hikyaku_webhooks{state="open"} 1`, `hikyaku_webhook_behind{webhook="shop"} 7`, `hikyaku_webhook_behind_seconds{webhook="shop"} 1.5`,
-		`hikyaku_webhook_posted_events_total{webhook="all"} 5`, `hikyaku_webhook_given_up_events_total{webhook="shop"} 2`, `hikyaku_webhook_lost_total{webhook="shop"} 1`,
+		`hikyaku_webhook_posted_events_total{webhook="all"} 5`, `hikyaku_webhook_given_up_events_total{webhook="shop"} 2`, `hikyaku_webhook_lost_total{webhook="shop"} 1`, `hikyaku_webhook_unreadable_lines_total{webhook="shop"} 4`,
 		`hikyaku_blocklist_checks{state="clear"} 1`, `hikyaku_blocklist_listed{source="one"} 1`,
 	} {
 		if !strings.Contains(text, want+"\n") {

@@ -36,7 +36,8 @@ type Webhook struct {
 	Requests      uint64        `json:"requests" doc:"that were taken"`
 	Failures      uint64        `json:"failures" doc:"requests that were not"`
 	GivenUp       uint64        `json:"given_up" doc:"events that will not be posted"`
-	Lost          uint64        `json:"lost" doc:"numbers of the event log that its retention removed before they were read"`
+	Lost          uint64        `json:"lost" doc:"numbers of the event log that its retention removed before they were read, or that are damaged"`
+	Unreadable    uint64        `json:"unreadable" doc:"lines of the event log that are not JSON and were left out, since the node started"`
 	LastGivenUp   *GivenUpRange `json:"last_given_up,omitempty"`
 }
 

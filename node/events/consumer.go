@@ -99,6 +99,7 @@ type Reader struct {
 type Batch struct {
 	Lines       []byte // valid until the next call of Next
 	First, Last uint64 // sequence numbers
+	Prev        uint64 // last number of the block that was written before this one
 	Records     int
 	end         offset
 }
@@ -226,8 +227,8 @@ func (r *Reader) place() *segment {
 	}
 	s := l.mu.segments[i]
 	if !found {
-		if r.at.Seq+1 < s.First && s.Records > 0 && s.Store == l.store {
-			l.mu.consumers[r.name].lost += s.First - r.at.Seq - 1
+		if c := l.mu.consumers[r.name]; c != nil && r.at.Seq+1 < s.First && s.Records > 0 && s.Store == l.store {
+			c.lost += s.First - r.at.Seq - 1
 		}
 		r.at = offset{Segment: s.base, Seq: r.at.Seq}
 	}
@@ -273,7 +274,7 @@ func (r *Reader) readFrom(s *segment) (Batch, error) {
 			return Batch{}, fmt.Errorf("read segment %s: %w", s.base, err)
 		}
 		r.at = offset{Segment: s.base, Position: blk.end(), Seq: blk.last}
-		return Batch{Lines: lines, First: blk.first, Last: blk.last, Records: int(blk.records), end: r.at}, nil
+		return Batch{Lines: lines, First: blk.first, Last: blk.last, Prev: blk.prev, Records: int(blk.records), end: r.at}, nil
 	}
 }
 

@@ -1,58 +1,68 @@
 package webhook
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"strconv"
 	"time"
-
-	"hikyaku/controlplane/policy"
-	"hikyaku/spool/message"
 )
 
-// maxBody is where a batch is cut although it could hold more events. A line is
-// at most about 70 KiB.
-const maxBody = 1 << 20
+// maxBody is the most bytes of a batch that has more than one event. A line is
+// at most about 70 KiB. Web servers commonly take 1 MiB (nginx) or less.
+const maxBody = 512 << 10
 
-// place is a line of the log: the number of its block, its line in there.
-type place struct {
+// mark is a line of the log: the number of its block, its line in there.
+type mark struct {
 	block uint64
 	line  int
 }
 
-// appendTo appends the place as part of an id.
-func (p place) appendTo(b []byte) []byte {
-	b = strconv.AppendUint(b, p.block, 10)
+// appendTo appends the mark as part of an id.
+func (m mark) appendTo(b []byte) []byte {
+	b = strconv.AppendUint(b, m.block, 10)
 	b = append(b, '-')
-	return strconv.AppendInt(b, int64(p.line), 10)
+	return strconv.AppendInt(b, int64(m.line), 10)
 }
 
-// batch is the events of one request.
+// batch is the events of one request. It holds where they are, not what they
+// are: an endpoint that is away for a day, and there can be a thousand, must not
+// hold a day's worth of bodies in memory.
 type batch struct {
-	store          string
-	id             string // set by seal
-	body           []byte
-	events         int
-	first, last    place
+	parts          []part
+	end            position // after the last
+	events, bytes  int
+	first, last    mark
 	oldest, newest time.Time
 }
 
-// add appends one line of the log with its id. Everything else stays as it is
-// in the log.
-func (b *batch) add(at place, line []byte) {
-	line = bytes.TrimRight(line, "\n")
-	if b.events > 0 {
-		b.body = append(b.body, ',')
-	} else {
-		b.first = at
+// part is lines of one page.
+type part struct {
+	at    Place
+	block uint64 // number of the page's block
+	lines []int32
+}
+
+// eventExtra is about what an event is longer by than its line.
+const eventExtra = 64
+
+// fits reports whether the body has room for one more line.
+func (b *batch) fits(text []byte) bool {
+	return b.events == 0 || b.bytes+len(text)+eventExtra <= maxBody
+}
+
+// add takes a line of a page.
+func (b *batch) add(p *page, n int32) {
+	m := mark{p.First, int(n)}
+	if b.events == 0 {
+		b.first = m
 	}
-	b.body = append(b.body, "\n{\"event_id\":\""...)
-	b.body = append(append(b.body, b.store...), '-')
-	b.body = at.appendTo(b.body)
-	b.body = append(append(b.body, `",`...), line[1:]...)
-	b.events, b.last = b.events+1, at
-	when := lineTime(line)
+	if k := len(b.parts); k == 0 || b.parts[k-1].at != p.at {
+		b.parts = append(b.parts, part{at: p.at, block: p.First})
+	}
+	last := &b.parts[len(b.parts)-1]
+	last.lines = append(last.lines, n)
+	text := p.text(n)
+	b.events, b.bytes, b.last = b.events+1, b.bytes+len(text)+eventExtra, m
+	when := lineTime(text)
 	if b.oldest.IsZero() || when.Before(b.oldest) {
 		b.oldest = when
 	}
@@ -61,14 +71,37 @@ func (b *batch) add(at place, line []byte) {
 	}
 }
 
-// seal makes the body whole.
-func (b *batch) seal(webhook, node string) {
-	b.id = webhook + ":" + b.eventID(b.first) + "." + string(b.last.appendTo(nil))
-	b.body = append(envelope(b.id, webhook, node), b.body...)
-	b.body = append(b.body, "\n]}\n"...)
+// half is the first half of a batch that was too large for its endpoint.
+func (b *batch) half() *batch {
+	h := &batch{first: b.first, oldest: b.oldest, newest: b.newest, bytes: b.bytes / 2}
+	want := b.events / 2
+	for _, p := range b.parts {
+		p.lines = p.lines[:min(len(p.lines), want-h.events)]
+		h.parts, h.events = append(h.parts, p), h.events+len(p.lines)
+		last := int(p.lines[len(p.lines)-1])
+		h.last, h.end = mark{p.block, last}, position{p.at, p.block, last + 1}
+		if h.events == want {
+			break
+		}
+	}
+	return h
 }
 
-func (b *batch) eventID(at place) string { return b.store + "-" + string(at.appendTo(nil)) }
+// id is the same whenever a batch has the same events.
+func (b *batch) id(webhook, store string) string {
+	return webhook + ":" + eventID(store, b.first) + "." + string(b.last.appendTo(nil))
+}
+
+func eventID(store string, m mark) string { return store + "-" + string(m.appendTo(nil)) }
+
+// appendEvent appends one line of the log with its id. Everything else stays as
+// it is in the log.
+func appendEvent(b []byte, store string, m mark, text []byte) []byte {
+	b = append(b, "\n{\"event_id\":\""...)
+	b = append(append(b, store...), '-')
+	b = m.appendTo(b)
+	return append(append(b, `",`...), text[1:]...)
+}
 
 // envelope is a body up to its events.
 func envelope(id, webhook, node string) []byte {
@@ -81,108 +114,4 @@ func envelope(id, webhook, node string) []byte {
 		panic("BUG: names have no JSON: " + err.Error())
 	}
 	return append(j[:len(j)-1], `,"events":[`...)
-}
-
-// A line begins with its type and its time, see message.Event.AppendJSON.
-var (
-	typeStart = []byte(`{"type":"`)
-	timeStart = []byte(`","time":"`)
-)
-
-func lineType(line []byte) string {
-	rest, ok := bytes.CutPrefix(line, typeStart)
-	if !ok {
-		return ""
-	}
-	kind, _, ok := bytes.Cut(rest, []byte{'"'})
-	if !ok {
-		return ""
-	}
-	return string(kind)
-}
-
-// lineTime is zero where the line does not say.
-func lineTime(line []byte) time.Time {
-	_, rest, ok := bytes.Cut(line[:min(len(line), 128)], timeStart)
-	if !ok {
-		return time.Time{}
-	}
-	text, _, _ := bytes.Cut(rest, []byte{'"'})
-	t, err := time.Parse(time.RFC3339Nano, string(text))
-	if err != nil {
-		return time.Time{}
-	}
-	return t
-}
-
-// allTypes are those of a webhook that names none: what happens to mail, not
-// what nodes do among themselves.
-var allTypes = kinds(
-	message.EventAccepted, message.EventDelivered, message.EventDeferred, message.EventBounced, message.EventExpired,
-	message.EventCancelled, message.EventHeld, message.EventReleased, message.EventSuppressed, message.EventComplained, message.EventLateBounce, message.EventUnsubscribed,
-)
-
-func kinds(ts ...message.EventType) map[string]bool {
-	m := make(map[string]bool, len(ts))
-	for _, t := range ts {
-		m[string(t)] = true
-	}
-	return m
-}
-
-// filter is what a webhook wants.
-type filter struct {
-	types   map[string]bool
-	tenant  string
-	streams map[string]bool // "stream" or "tenant/stream"; nil: all
-	needle  []byte          // a line of the tenant contains it; nil: not known
-}
-
-func newFilter(w *policy.Webhook) *filter {
-	f := &filter{types: allTypes, tenant: w.Tenant}
-	if len(w.Events) > 0 {
-		f.types = map[string]bool{}
-		for _, e := range w.Events {
-			f.types[e] = true
-		}
-	}
-	if len(w.Streams) > 0 {
-		f.streams = map[string]bool{}
-		for _, s := range w.Streams {
-			f.streams[s] = true
-		}
-	}
-	if quoted := strconv.Quote(w.Tenant); w.Tenant != "" && quoted == `"`+w.Tenant+`"` {
-		f.needle = []byte(`"tenant":` + quoted)
-	}
-	return f
-}
-
-// errUnreadable is a line that is no JSON. One of them in a body would have the
-// endpoint refuse it for a day, and with it all that waits behind.
-var errUnreadable = errors.New("a line of the event log is not JSON")
-
-// wants decodes only lines that are likely: the needle can also stand in
-// metadata, which is foreign, and an event must not reach another tenant.
-func (f *filter) wants(line []byte) (bool, error) {
-	if !f.types[lineType(line)] {
-		return false, nil
-	}
-	if f.tenant == "" && f.streams == nil {
-		if !json.Valid(line) {
-			return false, errUnreadable
-		}
-		return true, nil
-	}
-	if f.needle != nil && !bytes.Contains(line, f.needle) {
-		return false, nil
-	}
-	var e struct {
-		Tenant string `json:"tenant"`
-		Stream string `json:"stream"`
-	}
-	if json.Unmarshal(line, &e) != nil {
-		return false, errUnreadable
-	}
-	return (f.tenant == "" || e.Tenant == f.tenant) && (f.streams == nil || f.streams[e.Stream] || f.streams[e.Tenant+"/"+e.Stream]), nil
 }

@@ -1,8 +1,8 @@
 // Package webhook posts events to the URLs that policy names (policy.Webhook):
 // batches of JSON, signed, tried again for a day, at least once. It reads the
-// event log as a consumer, one goroutine and one offset for each webhook, so a
-// slow endpoint slows neither mail nor the other webhooks, and what waits lies
-// on disk, not in memory.
+// event log, once for all webhooks; each has a goroutine and a place of its own,
+// so a slow endpoint slows neither mail nor the other webhooks, and what waits
+// lies on disk, not in memory.
 //
 // It never posts to a private, loopback, link-local or metadata address unless
 // the webhook allows the network; it follows no redirect, uses no proxy, and
@@ -10,12 +10,13 @@
 //
 // # The way of an event
 //
-// feed.go reads lines from the log and picks those that the webhook wants;
-// batch.go puts them into a body; runner.go tries the body until the endpoint
-// takes it, or until it is given up; the offset moves after that. hooks.go
-// follows policy: which runners there are. guard.go is what may be connected
-// to, sign.go the signature, breaker.go when to try again, record.go what is
-// kept on disk beside the offset.
+// shelf.go reads the log for all; page.go is a block of it with an index, filter.go
+// what a webhook wants; runner.go collects a batch (batch.go: where its events
+// are), puts the body together, and tries it until the endpoint takes it, or it
+// is given up (outcome.go); the place moves after that. lanes.go bounds what is
+// under way. hooks.go follows policy: which runners there are; book.go is what is
+// kept on disk. guard.go is what may be connected to, send.go the request,
+// sign.go the signature, breaker.go when to try again.
 //
 // # What a receiver can rely on
 //
@@ -30,6 +31,7 @@
 // # What an answer means
 //
 //	2xx                  taken
+//	413                  the first half of the batch again
 //	410                  the webhook is off until its resource changes; what
 //	                     happens meanwhile is not posted
 //	429, 503             again after Retry-After, at most an hour
@@ -40,8 +42,10 @@
 // given up when its newest event, and the run of failures, are both older than
 // GiveUpAfter.
 //
-// INVARIANT: the offset never passes an event that was neither posted nor given
-// up. Given up is counted, logged and shown with its range.
+// INVARIANT: a place never passes an event that was neither posted nor given up,
+// unless the log has lost it, and the log is never let go beyond the first place.
+// Given up, lost and unreadable are counted, logged and shown.
+// INVARIANT: a body is in memory only while its request is under way.
 // INVARIANT: every address of a name is judged before one is connected to, and
 // the address connected to is judged again by the dialer, so a name that changes
 // its answer in between gains nothing.

@@ -27,9 +27,6 @@ func (h *Hooks) HasProxy() bool {
 // RetryAfter reads the header's value.
 func RetryAfter(v string, now time.Time) time.Duration { return retryAfter(v, now) }
 
-// ConsumerName is a webhook's name in the log.
-func ConsumerName(name string) string { return consumerName(name) }
-
 // The times that tests check against.
 const (
 	OrphanGrace = orphanGrace
@@ -43,31 +40,31 @@ func Dial(ctx context.Context, addr netip.AddrPort, check func(netip.Addr) error
 
 // Body is one block of the log as a webhook of the tenant posts it.
 func Body(tenant string, lines []byte) ([]byte, int) {
-	r := feed{reader: &oneBlock{lines}}
-	b, f := &batch{store: "ab12"}, newFilter(&policy.Webhook{Tenant: tenant})
-	for {
-		line, at, err := r.next(context.Background())
-		if err != nil {
-			break
-		}
-		if want, err := f.wants(line); want && err == nil {
-			b.add(at, line)
+	p := newPage(Place{}, Block{Lines: lines, First: 7, Last: 7})
+	b, f := &batch{}, newFilter(&policy.Webhook{Tenant: tenant})
+	for _, n := range p.candidates(f) {
+		if f.wants(&p.lines[n]) && p.valid(n) {
+			b.add(p, n)
 		}
 	}
-	b.seal("h", "n1")
-	return b.body, b.events
-}
-
-// oneBlock is a log with a single block.
-type oneBlock struct{ lines []byte }
-
-func (o *oneBlock) Next(context.Context) (Block, error) {
-	if o.lines == nil {
-		return Block{}, context.Canceled
+	out := envelope(b.id("h", "ab12"), "h", "n1")
+	for i, x := range b.parts {
+		for k, n := range x.lines {
+			if i+k > 0 {
+				out = append(out, ',')
+			}
+			out = appendEvent(out, "ab12", mark{p.First, int(n)}, p.text(n))
+		}
 	}
-	b := Block{Lines: o.lines, First: 7, Last: 7}
-	o.lines = nil
-	return b, nil
+	return append(out, "\n]}\n"...), b.events
 }
 
-func (*oneBlock) Close() {}
+// The bounds that tests check against.
+const (
+	MaxBody    = maxBody
+	MaxHints   = maxHints
+	QuickLanes = quickLanes
+	SlowLanes  = slowLanes
+	WarmConns  = warmConns
+	BookName   = bookName
+)

@@ -25,38 +25,41 @@ import (
 	"hikyaku/spool/message"
 )
 
-// memLog is an event log in memory. Like the real one it has blocks, durable
-// offsets, and readers that wait.
+// memLog is an event log in memory. Like the real one it has blocks, a durable
+// hold, and tells when there is more.
 type memLog struct {
-	mu        sync.Mutex
-	blocks    []memBlock
-	committed map[string]int // blocks
-	opened    map[string]int // how often
-	changed   chan struct{}
-	next      uint64
-	failing   error
+	mu      sync.Mutex
+	blocks  []memBlock // by position
+	trimmed int64      // positions that retention took
+	held    *webhook.Place
+	changed chan struct{}
+	next    uint64
+	failing error // of reading
+	full    error // of holding
+	reads   int
 }
 
 type memBlock struct {
-	lines       []byte
-	first, last uint64
+	lines             []byte
+	prev, first, last uint64
 }
 
-func newMemLog() *memLog {
-	return &memLog{committed: map[string]int{}, opened: map[string]int{}, changed: make(chan struct{}), next: 1}
-}
+func newMemLog() *memLog { return &memLog{changed: make(chan struct{}), next: 1} }
 
 // write appends events as one block.
 func (l *memLog) write(es ...message.Event) {
+	var b []byte
+	for i := range es {
+		b = es[i].AppendJSON(b)
+	}
+	l.writeLines(b, len(es))
+}
+
+func (l *memLog) writeLines(b []byte, n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b := memBlock{first: l.next}
-	for i := range es {
-		b.lines = es[i].AppendJSON(b.lines)
-		l.next++
-	}
-	b.last = l.next - 1
-	l.blocks = append(l.blocks, b)
+	l.blocks = append(l.blocks, memBlock{b, l.next - 1, l.next, l.next + uint64(n) - 1})
+	l.next += uint64(n)
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
@@ -66,7 +69,7 @@ func (l *memLog) crash() *memLog {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := newMemLog()
-	c.blocks, c.committed, c.next = append(c.blocks, l.blocks...), maps.Clone(l.committed), l.next
+	c.blocks, c.held, c.next, c.trimmed = append(c.blocks, l.blocks...), l.held, l.next, l.trimmed
 	return c
 }
 
@@ -78,80 +81,89 @@ func (l *memLog) fail(err error) {
 	l.changed = make(chan struct{})
 }
 
-func (l *memLog) Open(name string) (webhook.Reader, error) {
+// trim is retention's hard cap: all but the last blocks go.
+func (l *memLog) trim(keep int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	at, ok := l.committed[name]
-	if !ok {
-		at = len(l.blocks)
-		l.committed[name] = at
-	}
-	l.opened[name]++
-	return &memReader{l: l, name: name, at: at}, nil
+	l.trimmed = int64(max(len(l.blocks)-keep, 0))
 }
 
-func (l *memLog) Forget(name string) error {
+func (l *memLog) Cursor() webhook.Cursor { return memCursor{l} }
+
+func (l *memLog) Changed() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.committed, name)
+	return l.changed
+}
+
+func (l *memLog) placeLocked(n int) webhook.Place {
+	p := webhook.Place{Segment: "s", Position: int64(n)}
+	if n > 0 {
+		p.Seq = l.blocks[n-1].last
+	}
+	return p
+}
+
+func (l *memLog) End() webhook.Place {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.placeLocked(len(l.blocks))
+}
+
+func (l *memLog) Hold(at webhook.Place) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.full != nil {
+		return l.full
+	}
+	if at.Position < l.trimmed {
+		at = l.placeLocked(int(l.trimmed))
+	}
+	l.held = &at
 	return nil
 }
 
-func (l *memLog) Consumers() []webhook.Consumer {
+func (l *memLog) Held() (webhook.Place, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var out []webhook.Consumer
-	for name := range l.committed {
-		out = append(out, webhook.Consumer{Name: name})
+	if l.held == nil {
+		return webhook.Place{}, false
 	}
-	return out
+	return *l.held, true
 }
 
-func (l *memLog) Head() uint64 {
+func (l *memLog) Release() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.next - 1
+	l.held = nil
+	return nil
 }
 
-type memReader struct {
-	l    *memLog
-	name string
-	at   int
+// holds reports whether something is kept for webhooks.
+func (l *memLog) holds() bool {
+	_, ok := l.Held()
+	return ok
 }
 
-func (r *memReader) Next(ctx context.Context) (webhook.Block, error) {
-	for {
-		r.l.mu.Lock()
-		changed, failing := r.l.changed, r.l.failing
-		var b *memBlock
-		if r.at < len(r.l.blocks) {
-			b = &r.l.blocks[r.at]
-		}
-		r.l.mu.Unlock()
-		if failing != nil {
-			return webhook.Block{}, failing
-		}
-		if b != nil {
-			r.at++
-			at := r.at
-			return webhook.Block{Lines: b.lines, First: b.first, Last: b.last, Commit: func() error {
-				r.l.mu.Lock()
-				defer r.l.mu.Unlock()
-				if _, ok := r.l.committed[r.name]; ok {
-					r.l.committed[r.name] = at
-				}
-				return nil
-			}}, nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return webhook.Block{}, ctx.Err()
-		}
+type memCursor struct{ l *memLog }
+
+func (c memCursor) Read(at webhook.Place) (webhook.Block, error) {
+	l := c.l
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failing != nil {
+		return webhook.Block{}, l.failing
 	}
+	n := int(max(at.Position, l.trimmed))
+	if n >= len(l.blocks) {
+		return webhook.Block{}, io.EOF
+	}
+	l.reads++
+	b := l.blocks[n]
+	return webhook.Block{Lines: b.lines, Prev: b.prev, First: b.first, Last: b.last, End: l.placeLocked(n + 1)}, nil
 }
 
-func (r *memReader) Close() {}
+func (memCursor) Close() {}
 
 // request is one that the endpoint had.
 type request struct {

@@ -1,7 +1,7 @@
 package webhook
 
 import (
-	"cmp"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
@@ -13,53 +13,18 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"hikyaku/controlplane/policy"
 )
 
-// Log is the node's event log, as far as it matters here.
-type Log interface {
-	// Open reads on where the consumer is; one that is not known begins now.
-	Open(consumer string) (Reader, error)
-	// Forget removes a consumer, so that it holds nothing on disk any more.
-	Forget(consumer string) error
-	// Consumers lists all there are, those of others too.
-	Consumers() []Consumer
-	// Head is the last number that is durable.
-	Head() uint64
-}
-
-// Consumer is a reader's place in the log.
-type Consumer struct {
-	Name string
-	Lost uint64 // numbers that retention removed before they were read
-}
-
-// Reader reads the log in order. It is used by one goroutine.
-type Reader interface {
-	// Next waits for the next block.
-	Next(context.Context) (Block, error)
-	Close()
-}
-
-// Block is lines of the log.
-type Block struct {
-	Lines       []byte // valid until the next call of Next
-	First, Last uint64 // numbers, which no other block has
-	// Commit makes the place after the block durable. It stays valid.
-	Commit func() error
-}
-
 // Options set up Hooks. Node, Store, Log and Dir are required.
 type Options struct {
 	Node  string // the node's name, told to receivers
 	Store string // id of the spool whose events these are; part of their ids
 	Log   Log
-	Dir   string // for what is kept beside the offsets
+	Dir   string // for the places in the log
 	// Lookup finds the addresses of a name. Default: the system's resolver.
 	Lookup  func(ctx context.Context, host string) ([]netip.Addr, error)
 	Roots   *x509.CertPool // nil: the system's
@@ -70,32 +35,41 @@ type Options struct {
 // Hooks is all webhooks of a node.
 type Hooks struct {
 	o        Options
+	shelf    *shelf
 	breakers breakers
+	lanes    *lanes
 	dial     dialFunc // net.Dialer's but in tests
 
 	root    context.Context
 	stop    context.CancelFunc
-	changed chan struct{} // capacity 1: policy or the grace of an orphan
+	changed chan struct{} // capacity 1: policy, or a webhook that ended
+	dirty   chan struct{} // capacity 1: places have moved
 	running sync.WaitGroup
 
 	mu struct {
 		sync.Mutex
 		set     map[string]*policy.Webhook // nil before the first Apply
-		runners map[string]*runner         // by consumer
-		gone    map[string]*record         // ended by 410, by consumer
-		broken  map[string]string          // why a webhook could not begin
+		runners map[string]*runner
+		rest    map[string]*record // of those that do not run
+		problem string             // why places cannot be kept
 	}
-	orphans map[string]time.Time // consumers without a webhook; manage's own, as is told
-	told    map[string]uint64    // numbers that a consumer lost and the log has heard of
+	// manage's own:
+	orphans map[string]time.Time // records of webhooks that are not in policy, since when
+	lost    *position            // where those begin of which the records were unreadable
+	written []byte               // the records on disk
+	holding *Place               // what the log keeps for us
 }
 
-// orphanGrace is how long the offset of a webhook that is not in policy is
-// kept. A node that starts without its policy must not forget where it was.
-const orphanGrace = 10 * time.Minute
-
-// tidyEvery is how often orphans are looked at, and what could not begin is
-// tried again.
-const tidyEvery = time.Minute
+const (
+	// orphanGrace is how long the place of a webhook that is not in policy is
+	// kept. A node that starts without its policy must not forget where it was.
+	orphanGrace = 10 * time.Minute
+	// tidyEvery is how often orphans are looked at.
+	tidyEvery = time.Minute
+	// keepEvery is how often places are written: two files, for all webhooks. A
+	// crash repeats what was posted since.
+	keepEvery = time.Second
+)
 
 // New starts to follow; nothing is posted before the first Apply.
 func New(o Options) (*Hooks, error) {
@@ -113,12 +87,39 @@ func New(o Options) (*Hooks, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create the folder of webhooks: %w", err)
 	}
-	h := &Hooks{o: o, dial: dialer, changed: make(chan struct{}, 1), orphans: map[string]time.Time{}, told: map[string]uint64{}}
+	h := &Hooks{o: o, lanes: newLanes(), dial: dialer, changed: make(chan struct{}, 1), dirty: make(chan struct{}, 1), orphans: map[string]time.Time{}}
 	h.breakers.mu.of = map[string]*breaker{}
-	h.mu.runners, h.mu.gone, h.mu.broken = map[string]*runner{}, map[string]*record{}, map[string]string{}
+	h.mu.runners = map[string]*runner{}
+	if err := h.open(); err != nil {
+		return nil, err
+	}
+	h.shelf = newShelf(o.Log, o.Logger, func() { poke(h.dirty) })
 	h.root, h.stop = context.WithCancel(context.Background())
-	h.running.Go(h.manage) // waited for by Close
+	h.running.Go(h.manage) // both waited for by Close
+	h.running.Go(func() { h.shelf.watch(h.root) })
 	return h, nil
+}
+
+// open reads where webhooks were. Without that they begin where the log has kept
+// everything for the slowest of them: what comes twice has the same id.
+func (h *Hooks) open() error {
+	b, err := readBook(h.o.Dir)
+	if err != nil && !errors.Is(err, errTorn) {
+		return err
+	}
+	at, held := h.o.Log.Held()
+	if held {
+		h.holding = &at
+	}
+	if errors.Is(err, errTorn) {
+		h.o.Logger.Error("webhooks begin at the oldest event that one of them may lack", "error", err)
+		b = &book{Webhooks: map[string]*record{}}
+		if held {
+			h.lost = &position{Place: at}
+		}
+	}
+	h.mu.rest = b.Webhooks
+	return nil
 }
 
 // Apply takes the webhooks of a policy. It returns at once.
@@ -132,41 +133,63 @@ func (h *Hooks) Apply(set *policy.Set) {
 	h.poke()
 }
 
-func (h *Hooks) poke() {
+func (h *Hooks) poke() { poke(h.changed) }
+
+func poke(c chan struct{}) {
 	select {
-	case h.changed <- struct{}{}:
+	case c <- struct{}{}:
 	default: // it is about to look
 	}
 }
 
-// Close stops posting and waits. What was posted so far is committed.
+// Close stops posting and waits. What was posted so far is kept.
 func (h *Hooks) Close() {
 	h.stop()
 	h.running.Wait()
+	h.shelf.close()
 }
 
-// manage keeps the runners as policy wants them, and waits for them in the end.
+// manage keeps the runners as policy wants them, writes places, and waits for
+// the runners in the end.
 func (h *Hooks) manage() {
 	tidy := time.NewTicker(tidyEvery)
 	defer tidy.Stop()
+	keep := time.NewTimer(keepEvery)
+	keep.Stop()
+	due := false
 	for {
 		select {
 		case <-h.changed:
+			h.reconcile(time.Now())
 		case <-tidy.C:
+			h.reconcile(time.Now())
+		case <-h.dirty:
+			if !due {
+				due = true
+				keep.Reset(keepEvery)
+			}
+		case <-keep.C:
+			due = false
+			h.keep()
 		case <-h.root.Done():
+			keep.Stop()
 			h.mu.Lock()
-			rs := h.runnersLocked()
+			started := h.mu.set != nil
 			h.mu.Unlock()
-			for _, r := range rs {
+			for _, r := range h.all() {
 				r.close()
+			}
+			if started {
+				h.keep()
 			}
 			return
 		}
-		h.reconcile(time.Now())
 	}
 }
 
-func (h *Hooks) runnersLocked() []*runner {
+func (h *Hooks) all() []*runner {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	rs := make([]*runner, 0, len(h.mu.runners))
 	for _, r := range h.mu.runners {
 		rs = append(rs, r)
@@ -182,185 +205,150 @@ func (h *Hooks) reconcile(now time.Time) {
 	if set == nil {
 		return
 	}
-	wanted := map[string]bool{}
 	for name, w := range set {
-		id := consumerName(name)
-		wanted[id] = true
 		if w.Disabled {
-			h.drop(id, name)
+			h.halt(name, false)
 			continue
 		}
-		if err := h.ensure(id, name, w); err != nil {
-			h.mu.Lock()
-			if h.mu.broken[id] == "" {
-				h.o.Logger.Error("webhook cannot begin", "webhook", name, "error", err)
-			}
-			h.mu.broken[id] = err.Error()
-			h.mu.Unlock()
+		h.ensure(name, w)
+	}
+	for _, r := range h.all() {
+		if set[r.name] == nil {
+			h.halt(r.name, true)
 		}
 	}
-	h.mu.Lock()
-	var gone []*runner
-	for id, r := range h.mu.runners {
-		if !wanted[id] {
-			gone = append(gone, r)
-		}
-	}
-	h.mu.Unlock()
-	for _, r := range gone {
-		h.halt(r)
-	}
-	h.forgetOrphans(wanted, now)
-	h.tellLost()
-}
-
-// tellLost says what the log's retention took before it was read.
-func (h *Hooks) tellLost() {
-	for _, c := range h.o.Log.Consumers() {
-		if strings.HasPrefix(c.Name, consumerPrefix) && c.Lost > h.told[c.Name] {
-			h.o.Logger.Error("the event log was trimmed before a webhook had read it", "consumer", c.Name, "numbers", c.Lost-h.told[c.Name])
-			h.told[c.Name] = c.Lost
-		}
-	}
+	h.forgetOrphans(set, now)
+	h.lost = nil // it is for those that were there at the start
+	h.keep()     // where a new one begins is kept before anything else
 }
 
 // ensure has the webhook posted, with these settings.
-func (h *Hooks) ensure(id, name string, w *policy.Webhook) error {
+func (h *Hooks) ensure(name string, w *policy.Webhook) {
 	h.mu.Lock()
-	r, gone := h.mu.runners[id], h.mu.gone[id]
+	r, rec := h.mu.runners[name], h.mu.rest[name]
 	h.mu.Unlock()
 	if r != nil && !r.ended() {
 		r.change(w)
-		return nil
+		return
 	}
 	if r != nil { // the endpoint answered 410
-		h.halt(r)
-		gone = r.record()
+		rec = r.record()
+		h.halt(name, true)
 	}
-	rec := gone
-	if rec == nil {
-		var err error
-		if rec, err = readRecord(h.o.Dir, id); err != nil {
-			return err
-		}
-	}
-	if rec.Gone != "" && rec.Gone == fingerprint(w) {
-		if err := h.forget(id, name); err != nil {
-			return err
-		}
-		h.mu.Lock()
-		h.mu.gone[id] = rec
-		h.mu.Unlock()
-		return nil
-	}
-	if rec.Gone != "" {
+	switch {
+	case rec == nil:
+		rec = &record{At: h.lost}
+	case rec.Gone == "":
+	case rec.Gone == fingerprint(w):
+		return // it stays off
+	default:
 		rec = &record{}
 	}
-	reader, err := h.o.Log.Open(id)
-	if err != nil {
-		return fmt.Errorf("open the event log: %w", err)
-	}
-	r = newRunner(h, id, name, w, reader, rec)
+	r = newRunner(h, name, w, rec)
 	h.mu.Lock()
-	delete(h.mu.gone, id)
-	delete(h.mu.broken, id)
-	h.mu.runners[id] = r
+	delete(h.mu.rest, name)
+	h.mu.runners[name] = r
 	h.mu.Unlock()
 	r.start()
-	return nil
 }
 
-// drop stops a webhook that is disabled: what happens meanwhile is not posted.
-func (h *Hooks) drop(id, name string) {
+// halt stops a runner, if there is one. What is kept of it waits for its return,
+// or is forgotten: what happens while a webhook is disabled is not posted.
+func (h *Hooks) halt(name string, remember bool) {
 	h.mu.Lock()
-	r := h.mu.runners[id]
-	delete(h.mu.gone, id)
-	delete(h.mu.broken, id)
+	r := h.mu.runners[name]
 	h.mu.Unlock()
 	if r != nil {
-		h.halt(r)
+		r.close()
 	}
-	if err := errors.Join(h.forget(id, name), removeRecord(h.o.Dir, id)); err != nil {
-		h.o.Logger.Error("webhook's place in the event log cannot be removed", "webhook", name, "error", err)
-	}
-}
-
-// halt stops a runner and takes it off the list.
-func (h *Hooks) halt(r *runner) {
-	r.close()
 	h.mu.Lock()
-	delete(h.mu.runners, r.id)
+	delete(h.mu.runners, name)
+	delete(h.mu.rest, name)
+	if r != nil && remember {
+		h.mu.rest[name] = r.record()
+	}
 	h.mu.Unlock()
-	h.breakers.drop(r.id)
+	if r != nil {
+		h.shelf.leave(r.place)
+		h.breakers.drop(name)
+	}
 }
 
-func (h *Hooks) forget(id, name string) error {
-	known := slices.ContainsFunc(h.o.Log.Consumers(), func(c Consumer) bool { return c.Name == id })
-	if !known {
-		return nil
+// forgetOrphans removes the records of webhooks that are gone from policy for
+// good.
+func (h *Hooks) forgetOrphans(set map[string]*policy.Webhook, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for name := range h.mu.rest {
+		if set[name] != nil {
+			continue
+		}
+		if since, known := h.orphans[name]; !known {
+			h.orphans[name] = now
+		} else if now.Sub(since) >= orphanGrace {
+			delete(h.mu.rest, name)
+		}
 	}
-	if err := h.o.Log.Forget(id); err != nil {
-		return fmt.Errorf("forget the place of webhook %s: %w", name, err)
+	for name := range h.orphans {
+		if h.mu.rest[name] == nil || set[name] != nil {
+			delete(h.orphans, name)
+		}
+	}
+}
+
+// keep writes the places of all, then lets the log go up to the first of them. A
+// crash between the two has the log keep more than is needed.
+func (h *Hooks) keep() {
+	b := &book{Webhooks: map[string]*record{}}
+	h.mu.Lock()
+	for name, rec := range h.mu.rest {
+		b.Webhooks[name] = rec
+	}
+	for name, r := range h.mu.runners {
+		b.Webhooks[name] = r.record()
+	}
+	h.mu.Unlock()
+	var err error
+	if text := b.text(); !bytes.Equal(text, h.written) {
+		if err = writeBook(h.o.Dir, text); err == nil {
+			h.written = text
+		}
+	}
+	if err == nil {
+		err = h.hold(b)
+	}
+	h.mu.Lock()
+	was := h.mu.problem
+	h.mu.problem = ""
+	if err != nil {
+		h.mu.problem = err.Error()
+	}
+	h.mu.Unlock()
+	if err != nil {
+		if was == "" {
+			h.o.Logger.Error("places of webhooks cannot be kept", "error", err)
+		}
+		poke(h.dirty) // again in a while
+	}
+}
+
+func (h *Hooks) hold(b *book) error {
+	at, needed := b.floor()
+	switch {
+	case !needed && h.holding == nil, needed && h.holding != nil && *h.holding == at:
+		return nil
+	case !needed:
+		if err := h.o.Log.Release(); err != nil {
+			return err
+		}
+		h.holding = nil
+	default:
+		if err := h.o.Log.Hold(at); err != nil {
+			return err
+		}
+		h.holding = &at
 	}
 	return nil
-}
-
-// forgetOrphans removes the places of webhooks that are gone from policy for
-// good.
-func (h *Hooks) forgetOrphans(wanted map[string]bool, now time.Time) {
-	h.mu.Lock()
-	for id := range h.mu.gone {
-		if !wanted[id] {
-			delete(h.mu.gone, id)
-		}
-	}
-	for id := range h.mu.broken {
-		if !wanted[id] {
-			delete(h.mu.broken, id)
-		}
-	}
-	h.mu.Unlock()
-	seen := map[string]bool{}
-	for _, c := range h.o.Log.Consumers() {
-		if !strings.HasPrefix(c.Name, consumerPrefix) || wanted[c.Name] {
-			continue
-		}
-		seen[c.Name] = true
-		since, known := h.orphans[c.Name]
-		if !known {
-			h.orphans[c.Name] = now
-			continue
-		}
-		if now.Sub(since) < orphanGrace {
-			continue
-		}
-		if err := errors.Join(h.o.Log.Forget(c.Name), removeRecord(h.o.Dir, c.Name)); err != nil {
-			h.o.Logger.Error("place of a webhook that is gone cannot be removed", "consumer", c.Name, "error", err)
-			continue
-		}
-		delete(seen, c.Name)
-	}
-	for id := range h.orphans {
-		if !seen[id] {
-			delete(h.orphans, id)
-		}
-	}
-}
-
-const consumerPrefix = "webhook-"
-
-// consumerName is a webhook's name as the log takes it: readable, and unlike
-// that of any other webhook.
-func consumerName(name string) string {
-	sum := sha256.Sum256([]byte(name))
-	slug := strings.Map(func(r rune) rune {
-		switch {
-		case 'a' <= r && r <= 'z', '0' <= r && r <= '9', r == '-':
-			return r
-		}
-		return '-'
-	}, strings.ToLower(name))
-	return consumerPrefix + slug[:min(len(slug), 40)] + "-" + hex.EncodeToString(sum[:6])
 }
 
 // fingerprint tells whether a webhook was changed since its endpoint said that
@@ -372,87 +360,4 @@ func fingerprint(w *policy.Webhook) string {
 	}
 	sum := sha256.Sum256(append(j, w.Secret.Reveal()...))
 	return hex.EncodeToString(sum[:])
-}
-
-// States of a webhook.
-const (
-	StateOK       = "ok"
-	StateRetrying = "retrying" // the last request failed
-	StateOpen     = "open"     // the breaker is: the endpoint is asked now and then
-	StateGone     = "gone"     // the endpoint answered 410
-	StateDisabled = "disabled" // by policy
-	StateBroken   = "broken"   // it could not begin, or its place cannot be read
-)
-
-// Status is how one webhook stands.
-type Status struct {
-	Name, Tenant string
-	Endpoint     string // scheme and host; a path can be a secret
-	State        string
-	Since        time.Time // of the state, where it is not ok
-	Behind       uint64    // numbers of the log not yet dealt with
-	Lag          time.Duration
-	LastSuccess  time.Time
-	LastError    string
-	LastErrorAt  time.Time
-	NextTry      time.Time
-	Counts       Counts
-	GivenUp      *Range // the newest
-}
-
-// Counts are totals since the node started, but GivenUp, which is kept.
-type Counts struct {
-	Posted     uint64 // events
-	Batches    uint64 // taken
-	Failures   uint64 // requests
-	GivenUp    uint64 // events
-	Lost       uint64 // numbers that retention took before they were read
-	Unreadable uint64 // lines of the log that are no JSON, left out
-	Commits    uint64 // places written
-	Unwritten  uint64 // places that could not be written
-}
-
-// Range is events that were given up in one run of failures.
-type Range struct {
-	First  string    `json:"first"` // event ids
-	Last   string    `json:"last"`
-	Events int       `json:"events"`
-	From   time.Time `json:"from"` // time of the oldest and newest
-	To     time.Time `json:"to"`
-	Since  time.Time `json:"since"` // when the run of failures began
-	At     time.Time `json:"at"`
-	Why    string    `json:"why"`
-}
-
-// Status lists all webhooks of policy, by name.
-func (h *Hooks) Status() []Status {
-	now := time.Now()
-	lost := map[string]uint64{}
-	for _, c := range h.o.Log.Consumers() {
-		lost[c.Name] = c.Lost
-	}
-	head := h.o.Log.Head()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	out := make([]Status, 0, len(h.mu.set))
-	for name, w := range h.mu.set {
-		id := consumerName(name)
-		s := Status{Name: name, Tenant: w.Tenant, Endpoint: endpoint(w.URL), State: StateOK}
-		rec := h.mu.gone[id]
-		switch r := h.mu.runners[id]; {
-		case w.Disabled:
-			s.State = StateDisabled
-		case r != nil:
-			r.fill(&s, head, now)
-			s.Counts.Lost = lost[id]
-		case rec != nil:
-			s.State, s.Since, s.LastError = StateGone, rec.GoneAt, goneText
-			s.Counts.GivenUp, s.GivenUp = rec.GivenUp, rec.LastGivenUp
-		default:
-			s.State, s.LastError = StateBroken, cmp.Or(h.mu.broken[id], "not begun yet")
-		}
-		out = append(out, s)
-	}
-	slices.SortFunc(out, func(a, b Status) int { return cmp.Compare(a.Name, b.Name) })
-	return out
 }

@@ -4,15 +4,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
+	"net/http"
 	"sync"
 	"time"
 
 	"hikyaku/controlplane/policy"
 )
-
-// commitEvery is how often a place is written. Each is two syncs, on the disk
-// that mail needs; a crash repeats what was posted since.
-const commitEvery = time.Second
 
 // goneText is the error of a webhook that is off by its endpoint's word.
 const goneText = "HTTP 410: the endpoint is gone; change the webhook to begin again"
@@ -23,21 +21,17 @@ var errGone = errors.New(goneText)
 // runner posts the events of one webhook. One goroutine runs it, from start to
 // close; mu is for those who look.
 type runner struct {
-	h        *Hooks
-	id, name string
-	log      *slog.Logger
-	feed     feed
-	sender   *sender // the goroutine's own, as are the next ones
-	filter   *filter
-	failing  time.Time // when the run of failures began
-	told     time.Time // when the log last heard of events given up
-
-	// What is dealt with but not written yet. It is not where the feed stands,
-	// which may be in the middle of a batch.
-	dirty   bool
-	commit  func() error // nil: no block since the last
-	dealt   place        // in the block after it
-	written time.Time
+	h       *Hooks
+	name    string
+	log     *slog.Logger
+	place   *follower
+	at      position // the goroutine's own, as are the next ones
+	sender  *sender
+	filter  *filter
+	failing time.Time // when the run of failures began
+	slow    bool      // the last request took long
+	most    int       // events of a batch; less after 413
+	told    time.Time // when the log last heard of events given up
 
 	ctx     context.Context
 	stop    context.CancelFunc
@@ -46,22 +40,20 @@ type runner struct {
 
 	mu struct {
 		sync.Mutex
-		w       *policy.Webhook
-		rec     record
-		done    bool // ended by itself
-		seq     uint64
-		oldest  time.Time // of the batch that waits; zero: none does
-		status  Status
-		counts  Counts
-		stalled string // why the log cannot be read
+		w      *policy.Webhook
+		rec    record
+		done   bool      // ended by itself
+		oldest time.Time // of the batch that waits; zero: none does
+		status Status
+		counts Counts
 	}
 }
 
-func newRunner(h *Hooks, id, name string, w *policy.Webhook, reader Reader, rec *record) *runner {
-	r := &runner{h: h, id: id, name: name, log: h.o.Logger.With("webhook", name), changed: make(chan struct{}, 1)}
-	r.feed = feed{reader: reader, skip: place{rec.Block, rec.Lines}}
+func newRunner(h *Hooks, name string, w *policy.Webhook, rec *record) *runner {
+	r := &runner{h: h, name: name, log: h.o.Logger.With("webhook", name), changed: make(chan struct{}, 1)}
+	r.place = h.shelf.join(newFilter(w), rec.At)
+	r.at, _ = h.shelf.stands(r.place)
 	r.mu.w, r.mu.rec = w, *rec
-	r.mu.seq = h.o.Log.Head()
 	r.ctx, r.stop = context.WithCancel(h.root)
 	return r
 }
@@ -72,7 +64,6 @@ func (r *runner) start() { r.running.Go(r.run) }
 func (r *runner) close() {
 	r.stop()
 	r.running.Wait()
-	r.feed.reader.Close()
 }
 
 func (r *runner) ended() bool {
@@ -81,10 +72,16 @@ func (r *runner) ended() bool {
 	return r.mu.done
 }
 
+// record is what is to be kept of it.
 func (r *runner) record() *record {
+	at, _ := r.h.shelf.stands(r.place)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	rec := r.mu.rec
+	rec.At = &at
+	if r.mu.done { // it holds nothing on disk any more
+		rec.At = nil
+	}
 	return &rec
 }
 
@@ -99,6 +96,7 @@ func (r *runner) change(w *policy.Webhook) {
 	if same {
 		return
 	}
+	r.h.shelf.refilter(r.place, newFilter(w))
 	select {
 	case r.changed <- struct{}{}:
 	default: // it is about to look
@@ -114,14 +112,13 @@ func (r *runner) settings() *policy.Webhook {
 		if r.sender != nil {
 			r.sender.close()
 		}
-		r.sender, r.filter = newSender(r.h, r.name, w), newFilter(w)
+		r.sender, r.filter, r.most = newSender(r.h, r.name, w), newFilter(w), math.MaxInt
 	}
 	return w
 }
 
 func (r *runner) run() {
 	defer func() {
-		r.checkpoint()
 		if r.sender != nil {
 			r.sender.close()
 		}
@@ -129,10 +126,7 @@ func (r *runner) run() {
 	for r.ctx.Err() == nil {
 		b, err := r.collect()
 		if err != nil {
-			r.stall(err)
-			continue
-		}
-		if b == nil {
+			_ = r.pause(readAgain) // the shelf has told; the context is asked above
 			continue
 		}
 		err = r.deliver(b)
@@ -143,155 +137,94 @@ func (r *runner) run() {
 		if err != nil {
 			return // stopped with the batch undecided: its place was not passed
 		}
-		r.moved()
 	}
 }
 
-// stall waits after an error of the log, so that a broken disk is not asked
-// without end.
-func (r *runner) stall(err error) {
-	if r.ctx.Err() != nil {
-		return
-	}
-	r.mu.Lock()
-	known := r.mu.stalled != ""
-	r.mu.stalled = err.Error()
-	r.mu.Unlock()
-	if !known {
-		r.log.Error("webhook cannot read the event log", "error", err)
-	}
-	r.pause(lastWait / 10)
-}
-
-// collect fills a batch: until it is full, or MaxWait after its first event. It
-// is nil when there is nothing to send yet.
+// collect fills a batch: until it is full, or MaxWait after its first event.
 func (r *runner) collect() (*batch, error) {
-	b := &batch{store: r.h.o.Store}
-	var due time.Time // when the batch goes as it is
+	b := &batch{}
+	at := r.at
+	ctx, due := context.WithCancel(r.ctx)
+	defer due()
 	for {
-		w := r.settings()
-		wait := time.Time{}
-		switch {
-		case b.events > 0:
-			wait = due
-		case r.dirty:
-			wait = r.written.Add(commitEvery)
-		}
-		line, at, err := r.next(wait)
-		switch {
-		case r.ctx.Err() != nil:
+		p, to, err := r.h.shelf.next(ctx, r.place, at.Place, b.events > 0)
+		if r.ctx.Err() != nil {
 			return nil, r.ctx.Err()
-		case errors.Is(err, context.DeadlineExceeded):
+		}
+		if to != at.Place { // what is between is nothing to it
+			at = position{Place: to}
 			if b.events == 0 {
-				r.moved()
-				return nil, nil
+				r.at = at
 			}
-			b.seal(r.name, r.h.o.Node)
-			return b, nil
-		case err != nil && b.events > 0:
-			// The feed is past these; the error comes again.
-			b.seal(r.name, r.h.o.Node)
-			return b, nil
-		case err != nil:
-			return nil, err
 		}
-		if !r.settled(w) {
-			w = r.settings()
-		}
-		want, err := r.filter.wants(line)
 		if err != nil {
-			r.unreadable(at, err)
-		}
-		if want {
-			b.add(at, line)
-			if b.events == 1 {
-				due = time.Now().Add(w.MaxWait.Or(policy.DefaultMaxWait))
-			}
-			if b.events >= max(w.MaxBatch, 1) || len(b.body) >= maxBody {
-				b.seal(r.name, r.h.o.Node)
+			b.end = at
+			if b.events > 0 { // due, or the log cannot be read: that comes again
 				return b, nil
 			}
-		} else if b.events == 0 && len(r.feed.rest) == 0 {
-			r.moved()
+			return nil, err
+		}
+		if at.Block != p.First {
+			at.Line = 0
+		}
+		w := r.settings()
+		before := b.events
+		if r.take(b, p, at.Line, min(max(w.MaxBatch, 1), r.most)) {
+			return b, nil
+		}
+		if before == 0 && b.events > 0 {
+			defer time.AfterFunc(w.MaxWait.Or(policy.DefaultMaxWait), due).Stop() // once
+		}
+		at = position{Place: p.End}
+		if b.events == 0 {
+			r.at = at
+			r.h.shelf.settle(r.place, at)
 		}
 	}
 }
 
-// unreadable counts a line that cannot be posted. It stays in the log.
-func (r *runner) unreadable(at place, err error) {
-	r.mu.Lock()
-	r.mu.counts.Unreadable++
-	r.mu.Unlock()
-	r.log.Error("webhook leaves an event out", "block", at.block, "line", at.line, "error", err)
-}
-
-// settled reports whether these settings are still in force.
-func (r *runner) settled(w *policy.Webhook) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.mu.w == w
-}
-
-// next is the feed's, until a time. While it waits the lock of nothing is held.
-func (r *runner) next(until time.Time) ([]byte, place, error) {
-	if len(r.feed.rest) > 0 || until.IsZero() {
-		return r.feed.next(r.ctx)
+// take adds the lines of a page that are wanted. It reports whether the batch is
+// full; its end is then in this page.
+func (r *runner) take(b *batch, p *page, from, most int) bool {
+	bad := 0
+	for _, n := range p.bad {
+		if int(n) >= from {
+			bad++
+		}
 	}
-	ctx, cancel := context.WithDeadline(r.ctx, until)
-	defer cancel()
-	return r.feed.next(ctx)
-}
-
-// moved notes that all before the feed's place is dealt with, and writes it down
-// now and then.
-func (r *runner) moved() {
-	if r.written.IsZero() {
-		r.written = time.Now()
+	full := false
+	for _, n := range p.candidates(r.filter) {
+		if int(n) < from || !r.filter.wants(&p.lines[n]) {
+			continue
+		}
+		if !p.valid(n) {
+			bad++
+			r.log.Error("webhook leaves an event out: the line is not JSON", "block", p.First, "line", n)
+			continue
+		}
+		if !b.fits(p.text(n)) {
+			b.end, full = p.position(int(n)), true
+			break
+		}
+		b.add(p, n)
+		if b.events >= most {
+			b.end, full = p.after(n), true
+			break
+		}
 	}
-	commit, rest := r.feed.mark()
-	if commit != nil {
-		r.commit = commit
+	if full {
+		for _, n := range p.bad { // these are counted when the rest is read
+			if b.end.Place == p.at && int(n) >= max(from, b.end.Line) {
+				bad--
+			}
+		}
 	}
-	r.dealt, r.dirty = rest, true
-	r.mu.Lock()
-	if len(r.feed.rest) == 0 {
-		r.mu.oldest = time.Time{}
+	if bad > 0 {
+		r.mu.Lock()
+		r.mu.counts.Unreadable += uint64(bad)
+		r.mu.Unlock()
 	}
-	r.mu.stalled = ""
-	r.mu.seq = max(r.mu.seq, r.feed.head)
-	r.mu.Unlock()
-	if time.Since(r.written) >= commitEvery {
-		r.checkpoint()
-	}
-}
-
-// checkpoint makes what is dealt with durable: the log's offset, then how far
-// into the block after it. A crash between the two repeats events.
-func (r *runner) checkpoint() {
-	if !r.dirty {
-		return
-	}
-	var err error
-	if r.commit != nil {
-		err = r.commit()
-	}
-	r.dirty, r.commit, r.written = false, nil, time.Now()
-	r.mu.Lock()
-	r.mu.rec.Block, r.mu.rec.Lines = r.dealt.block, r.dealt.line
-	rec := r.mu.rec
-	r.mu.Unlock()
-	if err == nil {
-		err = rec.write(r.h.o.Dir, r.id)
-	}
-	r.mu.Lock()
-	r.mu.counts.Commits++
-	if err != nil {
-		r.mu.counts.Unwritten++
-	}
-	r.mu.Unlock()
-	if err != nil {
-		r.log.Error("webhook's place cannot be written", "error", err)
-	}
+	return full
 }
 
 // deliver tries a batch until it is taken or given up. The error is the
@@ -300,31 +233,52 @@ func (r *runner) deliver(b *batch) error {
 	r.mu.Lock()
 	r.mu.oldest = b.oldest
 	r.mu.Unlock()
+	tried := time.Time{}
 	for {
 		w := r.settings()
 		now := time.Now()
-		if r.expired(b, w, now) {
+		if r.expired(b, w, tried, now) {
 			r.giveUp(b, now)
+			r.decided(b)
 			return nil
 		}
-		if wait := r.h.breakers.begin(w.URL, r.id, now); wait > 0 {
+		if wait := r.h.breakers.begin(w.URL, r.name, now); wait > 0 {
 			if err := r.waitFor(now, wait); err != nil {
 				return err
 			}
 			continue
 		}
-		a := r.sender.post(r.ctx, b.id, b.body)
-		if r.ctx.Err() != nil {
-			r.h.breakers.abandon(w.URL, r.id)
-			return r.ctx.Err()
+		if tried.IsZero() {
+			tried = now
+		}
+		a, err := r.post(b)
+		if err != nil {
+			r.h.breakers.abandon(w.URL, r.name)
+			if r.ctx.Err() != nil {
+				return r.ctx.Err()
+			}
+			if errors.Is(err, errTrimmed) {
+				r.decided(b)
+				return nil
+			}
+			_ = r.pause(readAgain) // the log cannot be read; the shelf has told
+			continue
 		}
 		now = time.Now()
-		wait := r.h.breakers.end(w.URL, r.id, a.err == nil, a.retryAfter, now)
+		if a.status == http.StatusRequestEntityTooLarge && b.events > 1 {
+			r.h.breakers.abandon(w.URL, r.name)
+			r.count(func(c *Counts) { c.Failures++ })
+			b = b.half() // the rest is read again from where this one ends
+			r.most = b.events
+			continue
+		}
+		wait := r.h.breakers.end(w.URL, r.name, a.err == nil, a.retryAfter, now)
 		switch {
 		case a.err == nil:
 			r.taken(b, now)
+			r.decided(b)
 			return nil
-		case a.status == 410:
+		case a.status == http.StatusGone:
 			r.note(a.err, now, time.Time{})
 			return errGone
 		}
@@ -335,16 +289,87 @@ func (r *runner) deliver(b *batch) error {
 	}
 }
 
+// decided says that a batch is dealt with.
+func (r *runner) decided(b *batch) {
+	r.at = b.end
+	r.h.shelf.settle(r.place, b.end)
+	r.mu.Lock()
+	r.mu.oldest = time.Time{}
+	r.mu.Unlock()
+}
+
+// errTrimmed is a batch of which retention has left nothing.
+var errTrimmed = errors.New("the event log was trimmed")
+
+// post sends a batch once. The error is that it could not be read.
+func (r *runner) post(b *batch) (answer, error) {
+	leave, err := r.h.lanes.enter(r.ctx, r.slow || !r.failing.IsZero())
+	if err != nil {
+		return answer{}, err
+	}
+	defer leave()
+	id := b.id(r.name, r.h.o.Store)
+	body, err := r.body(id, b)
+	if err != nil {
+		return answer{}, err
+	}
+	a := r.sender.post(r.ctx, id, body)
+	r.h.lanes.used(r.sender)
+	r.slow = a.took > slowAfter
+	return a, r.ctx.Err()
+}
+
+// body reads the events of a batch. Those that retention took meanwhile are
+// counted as lost.
+func (r *runner) body(id string, b *batch) ([]byte, error) {
+	head := envelope(id, r.name, r.h.o.Node)
+	out := make([]byte, 0, len(head)+b.bytes+eventExtra)
+	out = append(out, head...)
+	events, lost := 0, 0
+	var there []part
+	for _, x := range b.parts {
+		p, err := r.h.shelf.again(r.ctx, &x)
+		if errors.Is(err, errTrimmed) {
+			lost += len(x.lines)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		there = append(there, x)
+		for _, n := range x.lines {
+			if events > 0 {
+				out = append(out, ',')
+			}
+			out = appendEvent(out, r.h.o.Store, mark{p.First, int(n)}, p.text(n))
+			events++
+		}
+	}
+	if lost > 0 {
+		b.parts, b.events = there, b.events-lost
+		r.count(func(c *Counts) { c.Lost += uint64(lost) })
+		r.log.Error("the event log was trimmed before a webhook had posted it", "events", lost)
+	}
+	if events == 0 {
+		return nil, errTrimmed
+	}
+	return append(out, "\n]}\n"...), nil
+}
+
 // expired reports whether a batch is to be given up. Its newest event counts,
 // and the run of failures: what was old when the node came back is tried as long
-// as anything else.
-func (r *runner) expired(b *batch, w *policy.Webhook, now time.Time) bool {
+// as anything else. An event from the future, of a clock that was wrong, is as
+// old as the first try.
+func (r *runner) expired(b *batch, w *policy.Webhook, tried, now time.Time) bool {
 	if r.failing.IsZero() {
 		return false
 	}
-	from := r.failing
-	if b.newest.After(from) {
-		from = b.newest
+	from, newest := r.failing, b.newest
+	if !tried.IsZero() && newest.After(tried) {
+		newest = tried
+	}
+	if newest.After(from) {
+		from = newest
 	}
 	return now.Sub(from) >= w.GiveUpAfter.Or(policy.DefaultGiveUpAfter)
 }
@@ -370,109 +395,8 @@ func (r *runner) pause(d time.Duration) error {
 	}
 }
 
-func (r *runner) taken(b *batch, now time.Time) {
-	if !r.failing.IsZero() {
-		if g := r.record().LastGivenUp; g != nil && g.Since.Equal(r.failing) && g.At.After(r.told) {
-			r.tellGivenUp(g, now)
-		}
-		r.log.Info("webhook is taken again", "after", now.Sub(r.failing).Round(time.Second))
-		r.failing = time.Time{}
-	}
+func (r *runner) count(what func(*Counts)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.mu.status.LastSuccess, r.mu.status.NextTry = now, time.Time{}
-	r.mu.status.Since = time.Time{}
-	r.mu.counts.Posted += uint64(b.events)
-	r.mu.counts.Batches++
-}
-
-// note keeps a failure. The log hears of the first of a run only.
-func (r *runner) note(err error, now, next time.Time) {
-	first := r.failing.IsZero()
-	if first {
-		r.failing = now
-	}
-	r.mu.Lock()
-	s := &r.mu.status
-	s.LastError, s.LastErrorAt, s.NextTry, s.Since = err.Error(), now, next, r.failing
-	r.mu.counts.Failures++
-	r.mu.Unlock()
-	if first {
-		r.log.Warn("webhook is not taken", "endpoint", endpoint(r.sender.w.URL), "error", err)
-	}
-}
-
-// giveUp counts a batch that will not be posted. Those of one run of failures
-// are shown as one range.
-func (r *runner) giveUp(b *batch, now time.Time) {
-	r.mu.Lock()
-	g := Range{
-		First: b.eventID(b.first), Last: b.eventID(b.last), Events: b.events,
-		From: b.oldest, To: b.newest, Since: r.failing, At: now, Why: r.mu.status.LastError,
-	}
-	if last := r.mu.rec.LastGivenUp; last != nil && last.Since.Equal(r.failing) {
-		g.First, g.From, g.Events = last.First, last.From, last.Events+b.events
-	}
-	r.mu.rec.LastGivenUp = &g
-	r.mu.rec.GivenUp += uint64(b.events)
-	r.mu.Unlock()
-	if now.Sub(r.told) >= tellEvery {
-		r.tellGivenUp(&g, now)
-	}
-}
-
-// tellEvery is how often the log hears of batches that are given up: after a day
-// of failures it is one after the other.
-const tellEvery = time.Minute
-
-func (r *runner) tellGivenUp(g *Range, now time.Time) {
-	r.told = now
-	r.log.Error("webhook events are given up", "first", g.First, "last", g.Last, "events", g.Events, "from", g.From, "to", g.To, "error", g.Why)
-}
-
-// finish is the end by the endpoint's word: the offset is given up, so that it
-// holds nothing on disk, and manage forgets it.
-func (r *runner) finish() {
-	r.log.Error("webhook is off", "error", errGone)
-	r.mu.Lock()
-	r.mu.rec.Gone, r.mu.rec.GoneAt = fingerprint(r.sender.w), time.Now().UTC()
-	r.mu.rec.Block, r.mu.rec.Lines = 0, 0
-	rec := r.mu.rec
-	r.mu.done = true
-	r.mu.Unlock()
-	r.dirty = false
-	if err := rec.write(r.h.o.Dir, r.id); err != nil {
-		r.log.Error("that a webhook is off cannot be written", "error", err)
-	}
-	r.h.poke()
-}
-
-// fill says how the runner stands.
-func (r *runner) fill(s *Status, head uint64, now time.Time) {
-	open := r.h.breakers.open(r.url())
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	st := &r.mu.status
-	s.LastSuccess, s.LastError, s.LastErrorAt, s.NextTry, s.Since = st.LastSuccess, st.LastError, st.LastErrorAt, st.NextTry, st.Since
-	s.Counts, s.Counts.GivenUp, s.GivenUp = r.mu.counts, r.mu.rec.GivenUp, r.mu.rec.LastGivenUp
-	s.Behind = head - min(r.mu.seq, head)
-	if !r.mu.oldest.IsZero() {
-		s.Lag = max(now.Sub(r.mu.oldest), 0)
-	}
-	switch {
-	case r.mu.done:
-		s.State, s.Since, s.LastError = StateGone, r.mu.rec.GoneAt, goneText
-	case r.mu.stalled != "":
-		s.State, s.LastError = StateBroken, r.mu.stalled
-	case open:
-		s.State = StateOpen
-	case !st.Since.IsZero():
-		s.State = StateRetrying
-	}
-}
-
-func (r *runner) url() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.mu.w.URL
+	what(&r.mu.counts)
 }

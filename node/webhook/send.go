@@ -60,7 +60,10 @@ func newSender(h *Hooks, name string, w *policy.Webhook) *sender {
 	}}
 }
 
-func (s *sender) close() { s.client.CloseIdleConnections() }
+func (s *sender) close() {
+	s.h.lanes.forget(s)
+	s.client.CloseIdleConnections()
+}
 
 // post sends a body once.
 func (s *sender) post(ctx context.Context, id string, body []byte) answer {
