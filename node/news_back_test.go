@@ -1,7 +1,10 @@
 package node
 
 import (
+	"errors"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -124,7 +127,9 @@ func TestTheSourceThatSentAnswers(t *testing.T) {
 		}
 		a, b := seen["a"], seen["b"]
 		w.counted()
-		to := func(s sent) string { return w.log(api.EventQuery{ID: s.id.String(), Type: string(message.EventDelivered)})[0].Recipient }
+		to := func(s sent) string {
+			return w.log(api.EventQuery{ID: s.id.String(), Type: string(message.EventDelivered)})[0].Recipient
+		}
 		w.back(a.from, postfixBounce(a.from, to(a)))
 		w.back("abuse@back.acme.test", complaintAbout(b.trace, to(b)))
 		got := w.counted()
@@ -309,4 +314,40 @@ func TestUnsubscribedOnceMore(t *testing.T) {
 	if es := w.log(api.EventQuery{Type: string(message.EventUnsubscribed)}); len(es) != 2 {
 		t.Errorf("%d events in the end, want 2", len(es))
 	}
+}
+
+// TestACrashTakesNoSuppression: the list's disk is set back to before a hard
+// bounce, as a crash leaves it that came between the outcome and the list. The
+// event log tells it again; what a person has removed since stays removed.
+func TestACrashTakesNoSuppression(t *testing.T) {
+	r := receive(t, sink.Options{Recipient: sink.ByName})
+	w := newWorld(t, nil, toSink(r.Addr))
+	dir := filepath.Join(w.cfg.DataDir, "suppression")
+	listed := func() bool {
+		_, yes := w.Suppressions().Suppressed(policy.DefaultName, "bounce@b.test", "")
+		return yes
+	}
+	until(t, "the list to have a mark", func() bool {
+		at, err := w.news.store.Marked()
+		return err == nil && !at.IsZero()
+	})
+	w.close()
+	before := t.TempDir()
+	if err := os.CopyFS(before, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	w.waitFor(w.send(mail{from: "s@s.test", to: []string{"bounce@b.test"}}), message.EventBounced, 1)
+	until(t, "the list to know", listed)
+	w.close()
+	if err := errors.Join(os.RemoveAll(dir), os.CopyFS(dir, os.DirFS(before))); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	until(t, "the list to know again", listed)
+	if _, err := w.Suppressions().Remove([]suppression.Ref{{Tenant: policy.DefaultName, Address: "bounce@b.test"}}, "test", ""); err != nil {
+		t.Fatal(err)
+	}
+	w.restart()
+	w.waitFor(w.send(mail{from: "s@s.test", to: []string{"bounce@b.test"}}), message.EventBounced, 1) // and not suppressed
 }

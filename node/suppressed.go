@@ -1,9 +1,12 @@
 package node
 
 import (
+	"context"
+	"fmt"
 	"slices"
 	"time"
 
+	"hikyaku/node/events"
 	"hikyaku/reputation"
 	"hikyaku/scheduler"
 	"hikyaku/spool/message"
@@ -123,6 +126,22 @@ func (e *ending) feed() {
 		e.event.Recipient, e.event.Reply = f.address, f.reply
 		e.n.news.list.Feed(&f.verdict, &e.event)
 	}
+}
+
+// missed goes through what ended as bounced since a time. The reply is judged again:
+// a verdict is not in the event, and rules may know better by now.
+func (n *Node) missed(ctx context.Context, since time.Time, found func(*reputation.Verdict, *message.Event) error) error {
+	if err := n.events.Flush(ctx); err != nil {
+		return fmt.Errorf("flush event log: %w", err)
+	}
+	_, err := n.events.Search(ctx, events.Query{Type: string(message.EventBounced), Since: since}, func(r *message.EventRecord, _ []byte) error {
+		if r.Reply == nil {
+			return nil
+		}
+		v := n.replies.Judge(r.Carrier, r.Reply)
+		return found(&v, &message.Event{Type: r.Type, Time: r.Time, ID: r.ID, Tenant: r.Tenant, Stream: r.Stream, Recipient: r.Recipient, Reply: *r.Reply})
+	})
+	return err
 }
 
 // suppressed says why an address gets no mail of a queue.

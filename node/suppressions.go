@@ -17,7 +17,7 @@ func (s suppressionAPI) Metrics() *api.SuppressionMetrics {
 	st := &m.Store
 	out := &api.SuppressionMetrics{
 		Entries: map[string]int64{}, Sightings: st.Total.Sightings, Hits: st.Hits, Passed: st.Passed, Faults: st.Faults, Unreadable: st.Unreadable,
-		Applied: st.Applied, Snapshots: m.Snapshots, Failures: m.Failures, Fed: m.Fed, Dropped: m.Dropped, Queue: m.Queue, MaxQueue: m.MaxQueue,
+		Applied: st.Applied, Snapshots: m.Snapshots, Failures: m.Failures, Fed: m.Fed + m.Found, Dropped: m.Dropped, Queue: m.Queue, MaxQueue: m.MaxQueue,
 		Log: st.Log, Origins: st.Origins, FilterBytes: st.FilterBytes, FilterReady: st.FilterReady, DiskBytes: st.DiskBytes,
 	}
 	for _, word := range suppression.Kinds() {

@@ -27,9 +27,10 @@
 //
 // A parcel has about Options.ParcelBytes. One snapshot is read at a time, and
 // maxSnapshots are written. Findings that wait to be stored are at most
-// Options.Queue; more are dropped and counted, since the next reply tells again.
-// A complaint or unsubscribe is stored before it is confirmed (Note).
+// Options.Queue; more are dropped, counted, and read from the event log later, as
+// is what a crash took (missed.go). A complaint, a late bounce or an unsubscribe is
+// stored before it is confirmed (Note, FeedNow).
 //
-// Read list.go (what the node calls), then follow.go (one goroutine for each other
+// Read list.go (what the node calls), missed.go, then follow.go (one goroutine for each other
 // node) and serve.go (what it is asked).
 package suppress

@@ -32,6 +32,11 @@ type Options struct {
 	Logger  *slog.Logger
 	Now     func() time.Time
 
+	// Missed goes once more through what was found since a time, as the event log
+	// has it: found is called with each verdict and its event, whose time says when.
+	// It is for what was fed and not stored. nil: that is lost.
+	Missed func(ctx context.Context, since time.Time, found func(*reputation.Verdict, *message.Event) error) error
+
 	Every       time.Duration // between two pulls from a node; 1 s
 	Timeout     time.Duration // of a pull, and of a silence in a snapshot; 10 s
 	ParcelBytes int           // 1 MiB
@@ -111,19 +116,21 @@ func (l *List) Suppressed(tenant, address, stream string) (suppression.Entry, bo
 }
 
 // Feed notes what a reply's verdict says of its recipient, if the tenant wants
-// that. It never waits; what is fed is stored within milliseconds, and lost if the
-// process dies before: the next reply tells again. It reports whether the verdict
-// was one to note.
+// that. It never waits; what is fed is stored within milliseconds, and looked up
+// in the event log if the process dies before (missed.go). It reports whether the
+// verdict was one to note.
 func (l *List) Feed(v *reputation.Verdict, e *message.Event) bool {
 	f, ok := l.finding(v, e)
 	if !ok {
 		return false
 	}
+	l.count.queued.Add(1) // before it is in the queue: the mark must not overtake it
 	select {
 	case l.queue <- f:
 		return true
 	default:
 		l.count.dropped.Add(1)
+		l.count.stored.Add(1)
 		return false
 	}
 }
@@ -261,6 +268,7 @@ const hasEvery = 5 * time.Millisecond
 func (l *List) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { l.runFeed(ctx) })
+	wg.Go(func() { l.runMissed(ctx) })
 	wg.Go(func() { l.runPeers(ctx) })
 	wg.Wait()
 }
@@ -291,9 +299,11 @@ func (l *List) runFeed(ctx context.Context) {
 		_, r, err := l.store.Feed(fs)
 		if err != nil {
 			l.count.dropped.Add(uint64(len(fs)))
+			l.count.stored.Add(uint64(len(fs)))
 			l.log.Error("store what was fed to the suppression list", "findings", len(fs), "error", err)
 			continue
 		}
+		l.count.stored.Add(uint64(len(fs)))
 		l.count.fed.Add(uint64(r.Added))
 		l.pokeAll(r)
 	}
@@ -320,13 +330,17 @@ func signal(ch chan struct{}) {
 
 type counters struct {
 	fed, dropped, refused, parcels, snapshots, failures, served atomic.Uint64
+	// queued are all that were fed; stored those of them that are on disk, or dropped.
+	queued, stored atomic.Uint64
+	found          atomic.Uint64
 }
 
 // Metrics is a snapshot for the metrics page.
 type Metrics struct {
 	Store     suppression.Metrics
 	Fed       uint64 // entries that findings have made
-	Dropped   uint64 // findings that were not stored: the queue was full
+	Dropped   uint64 // findings that were not stored at once: the queue was full
+	Found     uint64 // entries that findings in the event log have made, beside Fed
 	Refused   uint64 // findings of addresses that cannot be stored
 	Queue     int    // findings that wait; MaxQueue is full
 	MaxQueue  int
@@ -348,7 +362,7 @@ type PeerState struct {
 // Metrics is a snapshot.
 func (l *List) Metrics() Metrics {
 	m := Metrics{
-		Store: l.store.Metrics(), Fed: l.count.fed.Load(), Dropped: l.count.dropped.Load(), Refused: l.count.refused.Load(),
+		Store: l.store.Metrics(), Fed: l.count.fed.Load(), Dropped: l.count.dropped.Load(), Found: l.count.found.Load(), Refused: l.count.refused.Load(),
 		Queue: len(l.queue), MaxQueue: cap(l.queue), Parcels: l.count.parcels.Load(), Snapshots: l.count.snapshots.Load(),
 		Failures: l.count.failures.Load(), Served: l.count.served.Load(),
 	}

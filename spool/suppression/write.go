@@ -33,6 +33,9 @@ type Finding struct {
 	Entry
 	// Second suppresses only if the address was found before, on another day.
 	Second bool
+	// At is when it was found, of what is fed late; zero: now. It may have been fed
+	// before: what was removed since stays removed, and one sighting is not two.
+	At time.Time
 }
 
 // Add stores entries, in place of those that stand under the same names. It
@@ -100,19 +103,23 @@ func (c *change) feed(f *Finding) (suppressed bool, err error) {
 		c.result.Unchanged++
 		return true, nil
 	}
+	if f.since(old) {
+		return false, nil
+	}
+	at := f.at(c.now)
 	if f.Second {
 		ref.Stream = ""
 		seen, err := c.read(kindSighting, ref)
-		if err != nil {
+		if err != nil || f.since(seen) && seen.state != stateSeen {
 			return false, err
 		}
-		first := recordOf(&f.Entry, c.now)
-		first.state, first.added = stateSeen, c.now.UnixMicro()
-		if !standing(seen, c.now) {
-			c.write(first, seen)
+		first := recordOf(&f.Entry, at)
+		first.state, first.added = stateSeen, at.UnixMicro()
+		if !standing(seen, at) {
+			c.writeAt(at, first, seen)
 			return false, nil
 		}
-		if !second(time.UnixMicro(seen.added), c.now) {
+		if !second(time.UnixMicro(seen.added), at) {
 			return false, nil
 		}
 		if old, err = c.read(kindEntry, f.Ref()); err != nil {
@@ -120,8 +127,22 @@ func (c *change) feed(f *Finding) (suppressed bool, err error) {
 		}
 	}
 	c.result.Added++
-	c.write(recordOf(&f.Entry, c.now), old)
+	c.writeAt(at, recordOf(&f.Entry, at), old)
 	return true, nil
+}
+
+// at is when it was found.
+func (f *Finding) at(now time.Time) time.Time {
+	if f.At.IsZero() || f.At.After(now) {
+		return now
+	}
+	return f.At
+}
+
+// since reports whether a record was written after something was found that is
+// fed late.
+func (f *Finding) since(r *record) bool {
+	return r != nil && !f.At.IsZero() && r.time >= f.At.UnixMicro()
 }
 
 // standing reports whether a first sighting is remembered still.
@@ -245,11 +266,18 @@ func (c *change) current() (*record, error) {
 
 // write is an operation of this store: r under the key that was read last, in
 // place of old.
-func (c *change) write(r record, old *record) {
+func (c *change) write(r record, old *record) { c.writeAt(c.now, r, old) }
+
+// writeAt is write of something that happened before now: what was written since,
+// here or elsewhere, counts and not it.
+func (c *change) writeAt(at time.Time, r record, old *record) {
 	w := &c.s.writing
 	r.origin, r.seq = w.origin, c.next
-	r.time = max(c.now.UnixMicro(), w.last)
-	w.last = r.time
+	r.time = at.UnixMicro()
+	if !at.Before(c.now) {
+		r.time = max(r.time, w.last)
+		w.last = r.time
+	}
 	if old != nil && r.time <= old.time {
 		r.time = old.time + 1
 	}
