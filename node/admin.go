@@ -364,7 +364,7 @@ func (n *Node) Lanes(_ context.Context, f api.ListFilter) ([]api.Lane, error) {
 			if f.Carrier != "" && f.Carrier != l.Carrier || f.Source != "" && f.Source != l.Lane.Source {
 				continue
 			}
-			a := api.Lane{Source: l.Lane.Source, Site: l.Lane.Site, Carrier: l.Carrier, Connections: l.Open + l.Opening, Idle: l.Idle, Until: timeOrNil(l.RestUntil)}
+			a := api.Lane{Source: l.Lane.Source, Site: l.Lane.Site, Carrier: l.Carrier, Connections: l.Open + l.Opening, Idle: l.Idle, Takes: l.Most, Until: timeOrNil(l.RestUntil)}
 			if l.Last.Code != 0 {
 				a.Last = l.Last.String()
 			}

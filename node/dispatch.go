@@ -171,7 +171,7 @@ func (d *dispatcher) endLoop(ctx context.Context) {
 			case scheduler.Fail:
 				d.n.end(a.Delivery, message.Bounced, a.Reply, nil)
 			case scheduler.Defer:
-				d.n.deferDelivery(a.Delivery, "", scheduler.Lane{}, "", a.Reply)
+				d.n.deferDelivery(a.Delivery, &refused{reply: a.Reply})
 			}
 		}
 	}

@@ -34,6 +34,9 @@ type mark struct {
 // judge asks what a reply means, and notes it for when the outcome is durable.
 func (e *ending) judge(r *message.Reply) reputation.Verdict {
 	v := e.n.replies.Judge(e.event.Carrier, r)
+	if e.beside {
+		v = v.Beside(r)
+	}
 	for i := range e.marks {
 		if e.marks[i].category == v.Category {
 			e.marks[i].n++

@@ -161,8 +161,11 @@ func (o *outbound) carry(ctx context.Context) *message.Reply {
 // that the event log tells of it; the others wait for the lane's rest.
 func (o *outbound) chargeOne(reply *message.Reply, ended delivery.Ended) {
 	var v scheduler.Dispatch
-	var ok bool
-	o.d.with(func(s *scheduler.Scheduler, now time.Time) { v, ok = s.Victim(now, o.lane) })
+	var ok, beside bool
+	o.d.with(func(s *scheduler.Scheduler, now time.Time) {
+		v, ok = s.Victim(now, o.lane)
+		beside = !o.opened && s.TooMany(o.lane, reply)
+	})
 	if !ok {
 		return
 	}
@@ -171,7 +174,7 @@ func (o *outbound) chargeOne(reply *message.Reply, ended delivery.Ended) {
 		f := ended.Failures[len(ended.Failures)-1]
 		host = f.Host + " " + f.Addr
 	}
-	o.d.n.deferDelivery(v.Delivery, v.Carrier, o.lane, host, *reply)
+	o.d.n.deferDelivery(v.Delivery, &refused{carrier: v.Carrier, lane: o.lane, host: host, reply: *reply, beside: beside})
 }
 
 // Next is delivery.Work.

@@ -37,6 +37,7 @@ type ending struct {
 	at       time.Time             // when; zero when nobody was
 	tell     [4][]notice.Recipient // by notice.Kind
 	tally    tally
+	beside   bool      // refused at the door while other connections carried mail
 	site     string    // of the lane
 	marks    []mark    // what the replies meant
 	found    []finding // what they say of addresses
@@ -213,9 +214,18 @@ func (n *Node) finish(a *attempt, r *delivery.Result) {
 	e.commit(nil)
 }
 
+// refused is a delivery's attempt that got no further than the door.
+type refused struct {
+	carrier string
+	lane    scheduler.Lane
+	host    string // who was tried last
+	reply   message.Reply
+	beside  bool // other connections of the lane carried mail meanwhile
+}
+
 // deferDelivery reschedules a delivery that could not be attempted as such: no
 // host took a connection, or the name could not be looked up.
-func (n *Node) deferDelivery(d *message.Delivery, carrier string, lane scheduler.Lane, host string, reply message.Reply) {
+func (n *Node) deferDelivery(d *message.Delivery, r *refused) {
 	n.deciding.RLock()
 	defer n.deciding.RUnlock()
 	m, err := n.metaOf(d)
@@ -224,17 +234,18 @@ func (n *Node) deferDelivery(d *message.Delivery, carrier string, lane scheduler
 	}
 	e := n.begin(d, m)
 	e.event.Attempt = d.Attempts + 1
-	e.event.Carrier, e.event.Source, e.event.Host = carrier, lane.Source, host
-	e.site = lane.Site
-	e.host, e.at = host, e.now
+	e.event.Carrier, e.event.Source, e.event.Host = r.carrier, r.lane.Source, r.host
+	e.site = r.lane.Site
+	e.host, e.at = r.host, e.now
 	e.tally.attempt = true
-	v := e.judge(&reply)
-	e.heed(0, &reply, &v)
+	e.beside = r.beside
+	v := e.judge(&r.reply)
+	e.heed(0, &r.reply, &v)
 	deferred := make([]deferral, len(d.Recipients))
 	for i := range d.Recipients {
-		deferred[i] = deferral{delivery.RecipientReply{Index: i, Reply: reply}, v}
-		e.stays(i, &reply)
-		e.replied(&reply)
+		deferred[i] = deferral{delivery.RecipientReply{Index: i, Reply: r.reply}, v}
+		e.stays(i, &r.reply)
+		e.replied(&r.reply)
 	}
 	e.stay(deferred)
 	e.commit(nil)

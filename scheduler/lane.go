@@ -28,6 +28,8 @@ type lane struct {
 	rest     instant // back-off: no new session before
 	reply    message.Reply
 	proven   bool // a session has been established since the last failure
+	crowd    crowd
+	strays   int // sessions in a row that were let in and carried nothing, while others did
 }
 
 func (s *Scheduler) laneFor(st *site, source string, now instant) *lane {

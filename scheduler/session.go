@@ -317,6 +317,9 @@ func (s *Scheduler) canOpen(l *lane, now instant) (when instant, can bool) {
 	case l.rampFull():
 		return never, false // an opened one asks again
 	}
+	if when, full := l.full(now); full {
+		return when, false
+	}
 	when = max(l.rest, l.mayConnect(now), l.ready(now))
 	if when <= now && l.fails > 0 && s.doubtful >= max(1, s.cfg.MaxSessions/2) {
 		return now + doubtfulWait, false
@@ -404,18 +407,21 @@ func (s *Scheduler) SessionOpened(now time.Time, key Lane) {
 	s.endOpening(l)
 	l.open++
 	l.rest, l.proven = 0, true
+	l.crowd.grow(l.open, s.backoffOf(l), at(now))
 	s.lookAgain(l.site)
 }
 
 // SessionClosed tells that a session is over. opened says whether
 // SessionOpened was called; failed, if not nil, is why no host took it, or
-// none of its mail: the lane rests then, twice as long each time.
+// none of its mail: the lane rests then, twice as long each time, unless others of
+// it go on (crowd.go).
 func (s *Scheduler) SessionClosed(now time.Time, key Lane, opened bool, failed *message.Reply) {
 	l := s.lanes[key]
 	if l == nil {
 		return
 	}
 	t := at(now)
+	tooMany := failed != nil && !opened && s.TooMany(key, failed)
 	if opened {
 		l.open--
 	} else {
@@ -426,6 +432,10 @@ func (s *Scheduler) SessionClosed(now time.Time, key Lane, opened bool, failed *
 		s.countLeaving(l, -1)
 	}
 	switch {
+	case tooMany:
+		l.crowd.shrink(l.open, s.backoffOf(l), t)
+	case failed != nil && l.stray(opened, failed):
+		l.strays++
 	case failed != nil:
 		l.rest = t + instant(s.backoff(l))
 		l.fails++
@@ -433,7 +443,7 @@ func (s *Scheduler) SessionClosed(now time.Time, key Lane, opened bool, failed *
 		l.proven = false
 	case opened:
 		// Not before: a peer that greets and then takes nothing has failed.
-		l.fails, l.reply = 0, message.Reply{}
+		l.fails, l.strays, l.reply = 0, 0, message.Reply{}
 	}
 	s.lookAgain(l.site)
 	if l.site.carrier != policy.DefaultName {
@@ -458,9 +468,14 @@ func (s *Scheduler) lookAgain(st *site) {
 	s.beHungry(st)
 }
 
+// backoffOf is the first rest of a lane.
+func (s *Scheduler) backoffOf(l *lane) time.Duration {
+	return s.carrierOf(l.site.carrier).Backoff.Or(policy.DefaultBackoff)
+}
+
+// backoff is its next rest.
 func (s *Scheduler) backoff(l *lane) time.Duration {
-	c := s.carrierOf(l.site.carrier)
-	d := c.Backoff.Or(policy.DefaultBackoff)
+	d := s.backoffOf(l)
 	for range l.fails {
 		if d *= 2; d >= policy.MaxBackoff {
 			return policy.MaxBackoff

@@ -70,6 +70,29 @@ var moreTales = []tale{
 		until: 19 * sec,
 	},
 	{
+		name: "crowd",
+		about: "A peer takes 3 connections at once, where policy allows 20, and says so only by refusing more; after 4 minutes it takes 12, after 8 minutes 2.\n" +
+			"# A session carries 20 messages of 300 ms. The lane finds how many, tries one more ever more rarely, and never stands still.",
+		policy: []string{`Carrier default {"per_source":{"connections":20}}`},
+		tell: func(st *story) {
+			st.step = 20 * sec
+			st.most = 20
+			st.label = func(*message.Delivery, Lane) string { return "sent" }
+			st.latency = func(Lane) time.Duration { return 300 * time.Millisecond }
+			st.takes = func(at time.Duration) int {
+				switch {
+				case at < 4*time.Minute:
+					return 3
+				case at < 8*time.Minute:
+					return 12
+				}
+				return 2
+			}
+			st.at(0, func() { st.accept(key("a.example", "red"), 40_000) })
+		},
+		until: 14 * time.Minute,
+	},
+	{
 		name:   "pool",
 		about:  "A pool of a and b with weights 3 to 1.",
 		policy: append([]string{`Carrier default {"per_source":{"connections":3}}`}, threeToOne...),

@@ -32,10 +32,12 @@ type story struct {
 	dead    func(site string, at time.Duration) bool
 	sent    map[string]map[int]int // by label and interval
 	opens   map[int]int
-	step    time.Duration // width of an interval
-	peak    int           // most sessions at once
-	mute    bool          // look-ups are not answered
-	most    int           // messages a session may carry; 0 is no bound
+	step    time.Duration              // width of an interval
+	peak    int                        // most sessions at once
+	mute    bool                       // look-ups are not answered
+	most    int                        // messages a session may carry; 0 is no bound
+	takes   func(at time.Duration) int // connections that a peer takes at once from a lane; nil is no bound
+	live    map[Lane]int
 }
 
 type event struct {
@@ -59,7 +61,7 @@ func (h *eventHeap) Pop() any {
 }
 
 func newStory(t *testing.T, cfg Config, lines ...string) *story {
-	st := &story{t: t, now: worldStart, start: worldStart, disk: newDisk(), sent: map[string]map[int]int{}, opens: map[int]int{}, step: time.Second}
+	st := &story{t: t, now: worldStart, start: worldStart, disk: newDisk(), sent: map[string]map[int]int{}, opens: map[int]int{}, step: time.Second, live: map[Lane]int{}}
 	st.s = New(st.now, cfg, policyOf(t, lines...))
 	st.latency = func(Lane) time.Duration { return 20 * time.Millisecond }
 	st.dead = func(string, time.Duration) bool { return false }
@@ -210,6 +212,12 @@ func (st *story) open(a Action) {
 		return
 	}
 	st.in(30*time.Millisecond, func() {
+		if st.takes != nil && st.live[a.Lane] >= st.takes(st.now.Sub(st.start)) {
+			st.count("refused")
+			st.s.SessionClosed(st.now, a.Lane, false, &message.Reply{Code: 421, Phase: message.PhaseBanner, Text: "too many connections"})
+			return
+		}
+		st.live[a.Lane]++
 		st.s.SessionOpened(st.now, a.Lane)
 		ss := &storySession{st: st, lane: a.Lane}
 		ss.pull()
@@ -228,6 +236,14 @@ func (st *story) end(d *message.Delivery, wait time.Duration) {
 		st.t.Fatalf("%s was given out and is not there", d.ID)
 	}
 	st.s.Done(st.now, d, next)
+}
+
+// count draws one more of a label.
+func (st *story) count(label string) {
+	if st.sent[label] == nil {
+		st.sent[label] = map[int]int{}
+	}
+	st.sent[label][st.interval()]++
 }
 
 func (st *story) interval() int { return int(st.now.Sub(st.start) / st.step) }
@@ -259,11 +275,7 @@ func (ss *storySession) pull() {
 		ss.wait(retry)
 		return
 	}
-	label := st.label(v.Delivery, ss.lane)
-	if st.sent[label] == nil {
-		st.sent[label] = map[int]int{}
-	}
-	st.sent[label][st.interval()]++
+	st.count(st.label(v.Delivery, ss.lane))
 	ss.carried++
 	ss.since = st.now
 	st.in(st.latency(ss.lane), func() {
@@ -302,6 +314,7 @@ func (ss *storySession) wait(retry time.Time) {
 
 func (ss *storySession) close() {
 	ss.gone = true
+	ss.st.live[ss.lane]--
 	ss.st.s.SessionClosed(ss.st.now, ss.lane, true, nil)
 }
 

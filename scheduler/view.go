@@ -92,6 +92,7 @@ type LaneView struct {
 	Open      int // established
 	Opening   int
 	Idle      int
+	Most      int       // connections that the peer has shown to take at once; 0: it has refused none beside others
 	Fails     int       // sessions in a row that could not be opened
 	RestUntil time.Time // zero: it does not rest
 	Last      message.Reply
@@ -101,7 +102,7 @@ type LaneView struct {
 func (s *Scheduler) Lanes(now time.Time) []LaneView {
 	out := make([]LaneView, 0, len(s.lanes))
 	for _, l := range s.lanes {
-		v := LaneView{Lane: l.key, Carrier: l.site.carrier, Open: l.open, Opening: l.opening, Idle: l.idle, Fails: l.fails, Last: l.reply}
+		v := LaneView{Lane: l.key, Carrier: l.site.carrier, Open: l.open, Opening: l.opening, Idle: l.idle, Most: l.crowd.most, Fails: l.fails, Last: l.reply}
 		if l.rest > at(now) {
 			v.RestUntil = l.rest.time()
 		}

@@ -3,17 +3,21 @@ package candidate
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
 	"time"
+
+	"hikyaku/node/api"
 )
 
 // maxAnswer bounds an answer of the node's API.
@@ -27,14 +31,75 @@ func (h *Hikyaku) Post(ctx context.Context, path string, body any, headers ...st
 
 // Send sends a request with any method to the injection listener; body may be nil.
 func (h *Hikyaku) Send(ctx context.Context, method, path string, body any, headers ...string) (int, map[string]any, error) {
+	return send(ctx, method, "http://"+h.HTTP+path, body, headers)
+}
+
+// Administer sends a request with any method to the admin listener; body may be nil.
+func (h *Hikyaku) Administer(ctx context.Context, method, path string, body any, headers ...string) (int, map[string]any, error) {
+	return send(ctx, method, "http://"+h.Admin+path, body, headers)
+}
+
+func send(ctx context.Context, method, target string, body any, headers []string) (int, map[string]any, error) {
 	var b []byte
 	if body != nil {
 		var err error
 		if b, err = json.Marshal(body); err != nil {
-			return 0, nil, fmt.Errorf("%s %s: %w", method, path, err)
+			return 0, nil, fmt.Errorf("%s %s: %w", method, target, err)
 		}
 	}
-	return call(ctx, method, "http://"+h.HTTP+path, b, headers)
+	return call(ctx, method, target, b, headers)
+}
+
+// TailEvents calls fn with each line of the event log that is written from now on
+// and is of one of the types, until ctx ends or fn fails. The line is valid until
+// fn returns.
+func (h *Hikyaku) TailEvents(ctx context.Context, types string, fn func(line []byte) error) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+h.Admin+"/v1/events/tail?seconds=86400&type="+url.QueryEscape(types), nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("follow the event log: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("follow the event log: status %d", resp.StatusCode)
+	}
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		if end, ok := api.ParseStreamEnd(lines.Bytes()); ok {
+			return fmt.Errorf("follow the event log: the node ended it: %s", end.Error)
+		}
+		if err := fn(lines.Bytes()); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("follow the event log: %w", cmp.Or(lines.Err(), io.ErrUnexpectedEOF))
+}
+
+// Suppressed calls fn with each address on the suppression lists.
+func (h *Hikyaku) Suppressed(ctx context.Context, fn func(address string)) error {
+	for page := ""; ; {
+		status, v, err := h.Get(ctx, "/v1/suppressions?limit=1000&page="+url.QueryEscape(page))
+		if err == nil && status != http.StatusOK {
+			err = fmt.Errorf("status %d: %v", status, v)
+		}
+		if err != nil {
+			return fmt.Errorf("list suppressions: %w", err)
+		}
+		items, _ := v["items"].([]any)
+		for _, item := range items {
+			entry, _ := item.(map[string]any)
+			if address, ok := entry["address"].(string); ok {
+				fn(address)
+			}
+		}
+		if page, _ = v["next"].(string); page == "" {
+			return nil
+		}
+	}
 }
 
 // Get reads JSON from a path of the admin listener, or from a full URL.

@@ -42,6 +42,9 @@ func SourceAddress(n int) string {
 	return netip.AddrFrom4([4]byte{127, 0, byte(8 + n/200), byte(1 + n%200)}).String()
 }
 
+// SourceName is what the policy calls a source by its number.
+func SourceName(n int) string { return "source-" + strconv.Itoa(n) }
+
 // maxSendingAddresses keeps SourceAddress within 127.0.0.0/16.
 const maxSendingAddresses = 200 * 200
 
@@ -61,7 +64,7 @@ func (f *Farm) Policy(o PolicyOptions) ([]byte, error) {
 	pool := &policy.Pool{}
 	for i := range o.Sources {
 		n := o.FirstSource + i
-		name := "source-" + strconv.Itoa(n)
+		name := SourceName(n)
 		add(policy.KindSource, name, &policy.Source{Address: SourceAddress(n), EHLO: name + ".source.test"})
 		pool.Sources = append(pool.Sources, policy.PoolMember{Name: name})
 	}

@@ -32,6 +32,7 @@ type met struct {
 	attempts        uint16 // before this one
 	late            bool   // came back by mail, after the carrier had taken the message
 	complaint       bool   // likewise: the recipient has complained
+	beside          bool   // a refused connection, while others of the lane carried mail
 	reply           message.Reply
 }
 

@@ -63,6 +63,9 @@ func (o *ours) read(m *met) reading {
 		return reading{final: true, suppress: true}
 	}
 	v := o.rules.Classify(m.carrier, &m.reply)
+	if m.beside {
+		v = v.Beside(&m.reply)
+	}
 	if m.late {
 		// It annotates: only what it says of the recipient follows.
 		return reading{final: true, suppress: v.Final && o.suppresses(m, v.Action)}

@@ -68,6 +68,7 @@ func (s *session) connected(a carriers.Answer) {
 func (s *session) refused(r message.Reply) {
 	d := s.d
 	m := s.met(r)
+	m.beside = d.s.TooMany(s.lane, &r)
 	if v, ok := d.s.Victim(d.now, s.lane); ok {
 		s.delivery = v.Delivery
 		s.fill(m)

@@ -49,7 +49,10 @@ func (t *trial) carry(ctx context.Context) error {
 		return err
 	}
 	t.setPhase("drain")
-	return t.settle(ctx)
+	if err := t.settle(ctx); err != nil {
+		return err
+	}
+	return t.hook(ctx, "", t.plan.drained)
 }
 
 // hook runs a scenario's own part of a trial.

@@ -2,20 +2,25 @@ package scenario
 
 import (
 	"context"
+	"math"
 	"slices"
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"hikyaku/bench/carriers"
 	"hikyaku/bench/load"
+	"hikyaku/bench/measure"
 	"hikyaku/bench/report"
 	"hikyaku/bench/reputation"
 	"hikyaku/controlplane/policy"
 )
 
-// Real time is short, so everything is quicker than in the simulated day: the
-// carriers' rates are those of the farm's own profiles, their minds change every
-// one to three minutes, and the controller steps and rests by seconds.
+// Real time is short, so everything is quicker than in the simulated day, by
+// about livePace: the carriers' rates are those of the farm's own profiles, their
+// minds change every one to three minutes, the controller steps and rests by
+// seconds, and so do the text rules.
 const (
 	liveSources  = 2
 	liveLeast    = time.Minute
@@ -23,6 +28,7 @@ const (
 	liveHeadroom = 4
 	liveEvery    = 5 * time.Second
 	liveRest     = time.Minute
+	livePace     = 60
 )
 
 // liveCarriers have limits that bind; weights are by what is written about them.
@@ -34,33 +40,41 @@ var liveCarriers = []struct {
 	{"docomo", "docomo.test", 6}, {"au", "ezweb.test", 6}, {"softbank", "softbank.test", 6}, {"yahoo-japan", "yahoo-japan.test", 6},
 }
 
-// liveTreatment is a way that the product has.
-type liveTreatment struct {
+// liveWay is a way to treat carriers, by what the product is told beforehand and
+// by who turns its throttles meanwhile.
+type liveWay struct {
 	name string
 	told func(o *carriers.PolicyOptions)
+	hand func(t *trial) (hand, error)
 }
 
-func liveTreatments() []liveTreatment {
+func liveWays() []liveWay {
 	off := func(o *carriers.PolicyOptions) { o.Reputation.Mode = policy.ModeOff }
-	return []liveTreatment{
-		{reputation.Unlimited, func(o *carriers.PolicyOptions) {
-			off(o)
-			o.Each = func(_ *carriers.Profile, c *policy.Carrier) { c.PerSource, c.Limits = policy.Limits{}, policy.Limits{} }
-		}},
-		{reputation.Fixed, off},
-		{reputation.Ours, func(o *carriers.PolicyOptions) {
-			o.Each = func(_ *carriers.Profile, c *policy.Carrier) {
-				start, most := *c.PerSource.Rate, *c.PerSource.Rate
-				most.N *= liveHeadroom
-				c.PerSource.Rate = &most
-				c.Steering = &policy.Steer{Start: &start, Every: policy.Duration(liveEvery), Rest: policy.Duration(liveRest)}
-			}
-		}},
+	unlimited := func(o *carriers.PolicyOptions) {
+		off(o)
+		o.Each = func(_ *carriers.Profile, c *policy.Carrier) { c.PerSource, c.Limits = policy.Limits{}, policy.Limits{} }
+	}
+	steered := func(o *carriers.PolicyOptions) {
+		o.Each = func(_ *carriers.Profile, c *policy.Carrier) {
+			start, most := *c.PerSource.Rate, *c.PerSource.Rate
+			most.N *= liveHeadroom
+			c.PerSource.Rate = &most
+			c.Steering = &policy.Steer{Start: &start, Every: policy.Duration(liveEvery), Rest: policy.Duration(liveRest)}
+		}
+	}
+	nobody := func(*trial) (hand, error) { return idle{}, nil }
+	return []liveWay{
+		{reputation.Unlimited, unlimited, nobody},
+		{reputation.Fixed, off, nobody},
+		{reputation.TextRules, off, func(t *trial) (hand, error) { return newReading(t.nodes[0], livePace) }},
+		{reputation.Ours, steered, nobody},
+		{reputation.Oracle, off, func(t *trial) (hand, error) { return knowing{t.nodes[0]}, nil }},
 	}
 }
 
-// liveReputation sends through real nodes to the farm, whose hidden limits change
-// by the same draw in each way of treating it.
+// liveReputation sends through real nodes to farms whose hidden limits change by
+// the same draw: one for each way of treating them, side by side, so that the
+// machine is as fast or slow for all.
 func (r *Run) liveReputation(ctx context.Context) error {
 	var names []string
 	d := load.Destinations{Spreading: load.Named}
@@ -73,28 +87,62 @@ func (r *Run) liveReputation(ctx context.Context) error {
 		return err
 	}
 	moods := reputation.Moods{Seed: r.Seed, Carriers: profiles, Sources: liveSources, Span: r.Duration.D() + r.Settle.D(), Least: liveLeast, Most: liveMost}.Draw()
-	var seen []liveOutcome
-	for _, way := range liveTreatments() {
-		f := r.steady("load")
-		f.load.Mix = r.mix(int(r.Rate*r.Duration.D().Seconds()) + 1)
-		f.load.Mix.Destinations, f.load.Rate, f.load.Duration = d, r.Rate, r.Duration.D()
-		o, err := r.do(ctx, plan{
-			name: "real minutes, " + way.name, flows: []*flow{f}, profiles: names, sources: liveSources, partial: true, told: way.told,
-			during: func(ctx context.Context, t *trial) error { return t.change(ctx, moods, profiles) },
-		})
-		if err != nil {
+	all := &crew{name: "real minutes, all ways side by side"}
+	defer all.showing(ctx, r)()
+	ways := liveWays()
+	seen := make([]*liveOutcome, len(ways))
+	group, gctx := errgroup.WithContext(ctx)
+	for i, way := range ways {
+		l := &liveOutcome{way: way, profiles: profiles, moods: moods}
+		seen[i] = l
+		l.flow = r.steady("load")
+		l.flow.keep = true
+		l.flow.load.Mix = r.mix(int(r.Rate*r.Duration.D().Seconds()) + 1)
+		l.flow.load.Mix.Destinations, l.flow.load.Rate, l.flow.load.Duration = d, r.Rate, r.Duration.D()
+		group.Go(func() (err error) {
+			l.o, err = r.do(gctx, plan{
+				name: "real minutes, " + way.name, flows: []*flow{l.flow}, profiles: names, sources: liveSources, partial: true, told: way.told,
+				crew: all, during: l.during, drained: l.drained,
+			})
 			return err
-		}
-		seen = append(seen, liveOutcome{way.name, o, f})
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
 	}
 	r.showLive(profiles, seen)
 	return nil
 }
 
-// change lets the farm change its mind until the sources have ended.
-func (t *trial) change(ctx context.Context, moods []reputation.Mood, profiles []*carriers.Profile) error {
+// liveOutcome is one way, and what came of it.
+type liveOutcome struct {
+	way      liveWay
+	profiles []*carriers.Profile
+	moods    []reputation.Mood
+	o        *outcome
+	flow     *flow
+	// By carrier: addresses that were suppressed, and those of them that exist
+	// and had not complained.
+	suppressed, wrong []int64
+}
+
+// during lets the farm change its mind, and the hand work, until the sources have
+// ended.
+func (l *liveOutcome) during(ctx context.Context, t *trial) error {
+	h, err := l.way.hand(t)
+	if err != nil {
+		return err
+	}
+	group, gctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return h.work(gctx) })
+	group.Go(func() error { return l.change(gctx, t, h) })
+	return group.Wait()
+}
+
+// change lets the farm change its mind, as the draw says.
+func (l *liveOutcome) change(ctx context.Context, t *trial, h hand) error {
 	farm := t.inbox.(*farmInbox).farm
-	for _, m := range moods {
+	for _, m := range l.moods {
 		if wait := time.Until(t.start.Add(m.After)); wait > 0 {
 			select {
 			case <-ctx.Done():
@@ -102,75 +150,150 @@ func (t *trial) change(ctx context.Context, moods []reputation.Mood, profiles []
 			case <-time.After(wait):
 			}
 		}
-		farm.Retune(profiles[m.Carrier].Name, carriers.SourceAddress(m.Source), m.Limits)
+		p := l.profiles[m.Carrier]
+		if err := h.told(ctx, policy.Steered{Carrier: p.Name, Source: carriers.SourceName(m.Source)}, m.Limits); err != nil && ctx.Err() == nil {
+			return err
+		}
+		farm.Retune(p.Name, carriers.SourceAddress(m.Source), m.Limits)
 	}
 	return nil
 }
 
-// liveOutcome is what came of one way.
-type liveOutcome struct {
-	name string
-	o    *outcome
-	f    *flow
+// drained reads who is suppressed, before the node ends.
+func (l *liveOutcome) drained(ctx context.Context, t *trial) error {
+	l.suppressed, l.wrong = make([]int64, len(l.profiles)), make([]int64, len(l.profiles))
+	farm := t.inbox.(*farmInbox).farm
+	return t.nodes[0].Suppressed(ctx, func(address string) {
+		_, domain, _ := strings.Cut(address, "@")
+		at := slices.IndexFunc(l.profiles, func(p *carriers.Profile) bool { return slices.Contains(p.Domains, domain) })
+		if at < 0 {
+			return
+		}
+		l.suppressed[at]++
+		if fate, ok := farm.FateOf(address); !ok || fate.Kind != carriers.KindUnknown {
+			l.wrong[at]++
+		}
+	})
+}
+
+// account is what the mail for each carrier came to.
+func (l *liveOutcome) account(seed uint64) []report.Treatment {
+	rows := make([]report.Treatment, len(l.profiles))
+	delays := make([][]time.Duration, len(l.profiles))
+	can := newFates(l.profiles, seed)
+	for n := range int(min(l.flow.result.Accepted, int64(l.flow.load.Mix.Recipients))) {
+		at, takes := can.of(string(l.flow.load.Mix.AppendRecipient(nil, n)))
+		if !takes {
+			continue
+		}
+		rows[at].Deliverable++
+		if d := l.flow.kept[n].Load(); d > 0 {
+			rows[at].Delivered++
+			delays[at] = append(delays[at], time.Duration(d))
+		}
+	}
+	for i, p := range l.profiles {
+		at := slices.IndexFunc(l.o.states, func(st carriers.State) bool { return st.Carrier == p.Name })
+		st, t := &l.o.states[at], &rows[i]
+		t.Name, t.Within = l.way.name, within(delays[i], t.Deliverable)
+		t.Attempts, t.Violations, t.Blocks, t.BlockedFor = st.Offered, st.Counters.Violations, st.Blocks, st.BlockedFor
+		t.Reputation, t.Suppressed, t.Wrong = l.o.standing[at], l.suppressed[i], l.wrong[i]
+	}
+	return rows
+}
+
+// within is the time in which 95 % of what could be delivered had been; 0: never.
+func within(delays []time.Duration, deliverable int64) time.Duration {
+	slices.Sort(delays)
+	need := int(math.Ceil(0.95 * float64(deliverable)))
+	if need == 0 || need > len(delays) {
+		return 0
+	}
+	return delays[need-1]
 }
 
 // showLive puts the ways side by side.
-func (r *Run) showLive(profiles []*carriers.Profile, seen []liveOutcome) {
+func (r *Run) showLive(profiles []*carriers.Profile, seen []*liveOutcome) {
 	all := report.Treated{Carrier: "real minutes: all", Model: "the farm's carriers together"}
 	each := make([]report.Treated, len(profiles))
-	for _, s := range seen {
-		sum := report.Treatment{Name: s.name, Within: -1, Suppressed: -1, Wrong: -1}
-		can := deliverable(s.f, profiles, r.Seed)
-		for i, p := range profiles {
-			at := slices.IndexFunc(s.o.states, func(st carriers.State) bool { return st.Carrier == p.Name })
-			st := &s.o.states[at]
-			t := report.Treatment{
-				Name: s.name, Deliverable: can[i], Delivered: min(st.Delivered, can[i]), Within: -1, Attempts: st.Offered, Violations: st.Counters.Violations,
-				Blocks: st.Blocks, BlockedFor: st.BlockedFor, Reputation: s.o.standing[at], Suppressed: -1, Wrong: -1,
-			}
-			each[i].Carrier, each[i].Model = "real minutes: "+p.Name, p.Description
+	best := seen[len(seen)-1].account(r.Seed) // of the oracle
+	sums := map[string]*report.Treatment{}
+	for _, l := range seen {
+		rows := l.account(r.Seed)
+		sum := report.Treatment{Name: l.way.name, Within: -1}
+		bests := int64(0)
+		for i, t := range rows {
+			bests += best[i].Delivered
+			t.OfBest = float64(t.Delivered) / float64(max(1, best[i].Delivered))
+			each[i].Carrier, each[i].Model = "real minutes: "+profiles[i].Name, profiles[i].Description
 			each[i].Rows = append(each[i].Rows, t)
-			each[i].Series = append(each[i].Series, slopes(s.name, st.Series.At, st.Series.Offered))
+			each[i].Series = append(each[i].Series, l.drawn(profiles[i])...)
 			sum.Deliverable, sum.Delivered, sum.Attempts = sum.Deliverable+t.Deliverable, sum.Delivered+t.Delivered, sum.Attempts+t.Attempts
 			sum.Violations, sum.Blocks, sum.BlockedFor = sum.Violations+t.Violations, sum.Blocks+t.Blocks, sum.BlockedFor+t.BlockedFor
+			sum.Suppressed, sum.Wrong = sum.Suppressed+t.Suppressed, sum.Wrong+t.Wrong
 			sum.Reputation += t.Reputation / float64(len(profiles))
 		}
+		sum.OfBest = float64(sum.Delivered) / float64(max(1, bests))
 		all.Rows = append(all.Rows, sum)
-		r.figure("real minutes, "+s.name+": delivered, of what could be", "%", report.Higher, 0, 100*float64(sum.Delivered)/float64(max(1, sum.Deliverable)))
-		r.figure("real minutes, "+s.name+": blocks suffered", "", report.Lower, 0, float64(sum.Blocks))
-		r.show(s.o, s.name)
+		sums[l.way.name] = &sum
+		r.figure("real minutes, "+l.way.name+": delivered, of what could be", "%", report.Higher, 0, 100*float64(sum.Delivered)/float64(max(1, sum.Deliverable)))
+		r.figure("real minutes, "+l.way.name+": blocks suffered", "", report.Lower, 0, float64(sum.Blocks))
+		r.show(l.o, l.way.name)
 	}
+	ours, text := sums[reputation.Ours], sums[reputation.TextRules]
+	r.figure("real minutes, ours: delivered, of what the oracle delivered", "%", report.Higher, 100*reputation.LeastDelivered, 100*ours.OfBest)
+	r.figure("real minutes, ours: blocks suffered, of those of the text rules", "%", report.Lower, 100*reputation.MostBlocks, 100*float64(ours.Blocks)/float64(max(1, text.Blocks)))
 	// The carriers of the trials are shown as treated, and their violations there.
 	r.rep.Carriers, r.rep.Violations, r.rep.ViolationCount = nil, nil, 0
 	r.rep.Treated = append(append(r.rep.Treated, all), each...)
-	r.note("The real minutes compare what the product can do: text rules and the oracle are in the simulated day alone. Their carriers change their minds every one to three minutes, and the controller's steps are 5 s and its rests a minute.")
+	r.note("In the real minutes everything is about %d times as quick as in the simulated day: carriers change their minds every one to three minutes, the controller's steps are %s and its rests %s, an hour of the text rules is a minute.", livePace, liveEvery, liveRest)
+	r.note("In the real minutes text rules and oracle are programs beside the product that turn its throttles through the admin API, and what a reply means for its recipient is the product's own reading in all ways.")
 }
 
-// deliverable counts the recipients that were handed in and would take mail.
-func deliverable(f *flow, profiles []*carriers.Profile, seed uint64) []int64 {
-	counts := make([]int64, len(profiles))
-	var engines []*carriers.Carrier
-	for _, p := range profiles {
-		engines = append(engines, carriers.New(p, carriers.Options{Seed: seed}))
+// drawn is what was offered to a carrier in this way, and, of the oracle, what was
+// allowed.
+func (l *liveOutcome) drawn(p *carriers.Profile) (out []measure.Series) {
+	if l.way.name == reputation.Unlimited {
+		return nil // its peaks would flatten the others
 	}
-	at := map[string]int{}
-	for i, p := range profiles {
-		for _, d := range p.Domains {
-			at[d] = i
-		}
-	}
-	for n := range int(min(f.result.Accepted, int64(f.load.Mix.Recipients))) {
-		to := string(f.load.Mix.AppendRecipient(nil, n))
-		_, domain, _ := strings.Cut(to, "@")
-		i, ok := at[domain]
-		if !ok {
+	for _, st := range l.o.states {
+		if st.Carrier != p.Name {
 			continue
 		}
-		switch fate, _ := engines[i].FateOf(to); fate.Kind {
-		case carriers.KindUnknown, carriers.KindFull, carriers.KindFiltered:
-		default:
-			counts[i]++
+		if l.way.name == reputation.Oracle && !st.Unlimited {
+			out = append(out, slopes(report.SeriesAllowed, st.Series.At, st.Series.Allowed))
+		}
+		out = append(out, slopes(l.way.name, st.Series.At, st.Series.Offered))
+	}
+	return out
+}
+
+// fates tells of addresses whose they are and whether they take mail.
+type fates struct {
+	engines []*carriers.Carrier
+	at      map[string]int // by domain
+}
+
+func newFates(profiles []*carriers.Profile, seed uint64) *fates {
+	f := &fates{at: map[string]int{}}
+	for i, p := range profiles {
+		f.engines = append(f.engines, carriers.New(p, carriers.Options{Seed: seed}))
+		for _, d := range p.Domains {
+			f.at[d] = i
 		}
 	}
-	return counts
+	return f
+}
+
+func (f *fates) of(address string) (at int, takes bool) {
+	_, domain, _ := strings.Cut(address, "@")
+	at, ok := f.at[domain]
+	if !ok {
+		return 0, false
+	}
+	switch fate, _ := f.engines[at].FateOf(address); fate.Kind {
+	case carriers.KindUnknown, carriers.KindFull, carriers.KindFiltered:
+		return at, false
+	}
+	return at, true
 }

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"hikyaku/bench/candidate"
@@ -30,12 +31,17 @@ type Env struct {
 // Run is one scenario under way.
 type Run struct {
 	Params
-	env   Env
-	dir   string // its own, removed at the end
-	rep   *report.Report
-	view  *live.View
-	rows  map[string]*ledger.Row // of all trials, by name
-	order []string
+	env  Env
+	dir  string // its own, removed at the end
+	rep  *report.Report
+	view *live.View
+	// books are the accounts of all trials, some of which run side by side, and the
+	// report's notes.
+	books struct {
+		sync.Mutex
+		rows  map[string]*ledger.Row // by name
+		order []string
+	}
 	// simulated: nothing is sent in the short form, so there is no ledger.
 	simulated bool
 }
@@ -57,7 +63,8 @@ func (s Scenario) Do(ctx context.Context, env Env, asked Params) (*report.Report
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	r := &Run{Params: p, env: env, dir: dir, rows: map[string]*ledger.Row{}, simulated: s.simulated}
+	r := &Run{Params: p, env: env, dir: dir, simulated: s.simulated}
+	r.books.rows = map[string]*ledger.Row{}
 	if err := r.begin(); err != nil {
 		return nil, err
 	}
@@ -111,6 +118,8 @@ func or(s, other string) string {
 }
 
 func (r *Run) note(format string, args ...any) {
+	r.books.Lock()
+	defer r.books.Unlock()
 	if n := fmt.Sprintf(format, args...); !slices.Contains(r.rep.Notes, n) {
 		r.rep.Notes = append(r.rep.Notes, n)
 	}
@@ -118,13 +127,15 @@ func (r *Run) note(format string, args ...any) {
 
 // record adds a trial to the run's account.
 func (r *Run) record(o *outcome) {
+	r.books.Lock()
+	defer r.books.Unlock()
 	for _, f := range o.flows {
 		for _, row := range f.balance.Rows() {
-			sum := r.rows[row.Name]
+			sum := r.books.rows[row.Name]
 			if sum == nil {
 				sum = &ledger.Row{Name: row.Name, Fault: row.Fault}
-				r.rows[row.Name] = sum
-				r.order = append(r.order, row.Name)
+				r.books.rows[row.Name] = sum
+				r.books.order = append(r.books.order, row.Name)
 			}
 			sum.Count += row.Count
 			if room := ledger.MaxListed - len(sum.IDs); room > 0 {
@@ -192,15 +203,15 @@ func median(vs []float64) float64 {
 // end closes the account.
 func (r *Run) end(err error) {
 	r.rep.Took = time.Since(r.rep.Started)
-	if r.simulated && len(r.order) == 0 {
+	if r.simulated && len(r.books.order) == 0 {
 		return
 	}
 	l := &report.Ledger{Balanced: err == nil}
 	if err != nil {
 		l.Reasons = strings.Split(err.Error(), "\n")
 	}
-	for _, name := range r.order {
-		l.Rows = append(l.Rows, *r.rows[name])
+	for _, name := range r.books.order {
+		l.Rows = append(l.Rows, *r.books.rows[name])
 	}
 	r.rep.Ledger = l
 }

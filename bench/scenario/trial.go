@@ -51,12 +51,14 @@ type plan struct {
 	told  func(o *carriers.PolicyOptions)
 	flows []*flow
 	// before runs with the nodes up and nothing sent, during beside the sources
-	// until they have ended, sent after that. Any may be nil.
-	before, during, sent func(ctx context.Context, t *trial) error
-	settle               time.Duration // wait for the queue to empty; 0 is the run's
-	partial              bool          // mail that is still queued at the end is expected
-	duplicates           int           // allowed, where nodes are killed
-	fault                string        // the first flow's receiver breaks, to show that the ledger sees it
+	// until they have ended, sent after that, and drained when nothing more is
+	// awaited. Any may be nil.
+	before, during, sent, drained func(ctx context.Context, t *trial) error
+	crew                          *crew         // others that run beside this one
+	settle                        time.Duration // wait for the queue to empty; 0 is the run's
+	partial                       bool          // mail that is still queued at the end is expected
+	duplicates                    int           // allowed, where nodes are killed
+	fault                         string        // the first flow's receiver breaks, to show that the ledger sees it
 }
 
 // do runs the trial and audits it. The outcome is whole even when the ledger

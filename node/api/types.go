@@ -253,6 +253,7 @@ type Lane struct {
 	Carrier     string     `json:"carrier"`
 	Connections int        `json:"connections"`
 	Idle        int        `json:"idle"`
+	Takes       int        `json:"takes,omitempty" doc:"connections at once that the hosts have shown to take from the source; absent: they have refused none beside others"`
 	Until       *time.Time `json:"until,omitempty" doc:"rests until then"`
 	Last        string     `json:"last,omitempty" doc:"last reply that was no success"`
 }
