@@ -45,8 +45,9 @@ func prefixes(list ...string) []netip.Prefix {
 }
 
 var (
-	nat64  = netip.MustParsePrefix("64:ff9b::/96")
-	sixTo4 = netip.MustParsePrefix("2002::/16")
+	global6 = netip.MustParsePrefix("2000::/3") // all that IANA gives out (RFC 4291 2.4)
+	nat64   = netip.MustParsePrefix("64:ff9b::/96")
+	sixTo4  = netip.MustParsePrefix("2002::/16")
 )
 
 // MayReach reports whether mail or events may go to an address that somebody else
@@ -67,6 +68,9 @@ func MayReach(a netip.Addr, allow []Network) bool {
 		if p.Contains(a) {
 			return false
 		}
+	}
+	if a.Is6() && !global6.Contains(a) && !nat64.Contains(a) {
+		return false // IPv4-translated (::ffff:0:a.b.c.d) and what was never given out
 	}
 	b := a.As16()
 	switch {

@@ -25,6 +25,8 @@ func TestAllowed(t *testing.T) {
 		"224.0.0.1": false, "255.255.255.255": false, "198.18.0.1": false, "::": false, "::1": false, "::127.0.0.1": false, "::ffff:127.0.0.1": false, "::ffff:93.184.216.34": true,
 		"fe80::1": false, "fe80::1%eth0": false, "2606:2800::1%eth0": false, "fd00:ec2::254": false, "fc00::1": false, "fec0::1": false, "ff02::1": false,
 		"64:ff9b::7f00:1": false, "64:ff9b::a9fe:a9fe": false, "64:ff9b:1::1": false, "2002:7f00:1::1": false, "2002:a00:1::": false, "2001::1": false,
+		// IPv4-translated (RFC 2765), local-use and unassigned blocks: the public Internet is 2000::/3.
+		"::ffff:0:127.0.0.1": false, "::ffff:0:10.0.0.1": false, "1::1": false, "4000::1": false, "5f00::1": false, "fd20:ce::254": false, "100:0:0:1::1": false,
 	} {
 		if got := webhook.Allowed(netip.MustParseAddr(a), nil); got != want {
 			t.Errorf("%s: allowed %v, want %v", a, got, want)
