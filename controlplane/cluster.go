@@ -229,6 +229,7 @@ func (o *office) saidLocked() map[string][]saidOf {
 }
 
 func (o *office) self() (state.Leader, error) {
+	stuck := o.steering.stuck()
 	if err := o.ready(); err != nil {
 		return state.Leader{}, err
 	}
@@ -243,6 +244,7 @@ func (o *office) self() (state.Leader, error) {
 	if n := m.homeless.Load(); n > 0 {
 		v.Alarms = append(v.Alarms, fmt.Sprintf("%d sources have no live node that may hold them", n))
 	}
+	v.Alarms = append(v.Alarms, atMost(append(o.steeringAlarmsLocked(), stuck...), maxAlarms)...)
 	now := time.Now()
 	for name := range o.mu.tables.members {
 		if _, ok := o.mu.tables.live(name); ok {

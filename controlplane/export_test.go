@@ -25,3 +25,10 @@ func WriteAs(ctx context.Context, c *Control, term int64, key string, mod int64,
 	_, err = o.commit(ctx, []write{{key: key, mod: mod, value: []byte(value)}})
 	return err
 }
+
+// EncodeSteering makes a record of what was decided, and Patience is how long a
+// change of it may wait for others.
+var (
+	EncodeSteering = encodeSteering
+	Patience       = patience
+)

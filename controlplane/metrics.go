@@ -37,6 +37,8 @@ type Metrics struct {
 	Sources map[string]int
 	// Unreadable records in etcd, left alone.
 	Unreadable int
+	// Alarms are what somebody should look at, as Leader says in words.
+	Alarms int
 
 	// What was decided about sources and tenants.
 	Steering SteeringMetrics
@@ -52,6 +54,8 @@ type SteeringMetrics struct {
 	// Lost found no room: rows of reports, decisions that were never written, and
 	// snapshots that could not be read.
 	TalliesLost, DecisionsLost, LearntLost int64
+	// LanesCut are courses that found no room in their carrier's record.
+	LanesCut int64
 
 	Lanes   map[string]int // courses in force, by state
 	Holds   int
@@ -69,6 +73,7 @@ type counters struct {
 
 	rounds, lastRound, roundTime           atomic.Int64
 	talliesLost, decisionsLost, learntLost atomic.Int64
+	lanesCut                               atomic.Int64
 	actions                                struct {
 		sync.Mutex
 		n map[string]int64
@@ -97,6 +102,7 @@ func (m *counters) steering() SteeringMetrics {
 	return SteeringMetrics{
 		Decisions: maps.Clone(m.actions.n), Rounds: m.rounds.Load(), LastRound: time.Duration(m.lastRound.Load()), RoundTime: time.Duration(m.roundTime.Load()),
 		TalliesLost: m.talliesLost.Load(), DecisionsLost: m.decisionsLost.Load(), LearntLost: m.learntLost.Load(),
+		LanesCut: m.lanesCut.Load(),
 	}
 }
 
@@ -132,6 +138,7 @@ func (c *Control) Metrics() Metrics {
 	}
 	out.Leader, out.Homeless = true, m.homeless.Load()
 	o.steering.metrics(&out.Steering)
+	stuck := o.steering.stuck()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.mu.tables == nil {
@@ -139,6 +146,12 @@ func (c *Control) Metrics() Metrics {
 	}
 	out.Permits = int64(o.mu.account.Metrics().Permits)
 	t := o.mu.tables
+	if out.Alarms = len(o.mu.alarms[""]) + len(stuck); o.mu.policy != nil {
+		out.Alarms += len(o.steeringAlarmsLocked())
+	}
+	if out.Homeless > 0 {
+		out.Alarms++
+	}
 	out.Members, out.Unreadable, out.Scopes = len(t.members), len(t.unreadable), o.mu.account.Scopes()
 	for name := range t.members {
 		if _, ok := t.live(name); ok {

@@ -37,8 +37,9 @@ type steering struct {
 		ctl     *steer.Controller // nil until what was learnt before has been read
 		set     *policy.Set       // that ctl has
 		pending []keyspace.Decision
-		dirty   map[string]bool    // carriers whose record may have to be written
-		learnt  map[string]*learnt // by carrier
+		dirty   map[string]bool      // carriers whose record may have to be written
+		wrote   map[string]time.Time // when it last was, or was tried; monotonic
+		learnt  map[string]*learnt   // by carrier
 	}
 }
 
@@ -59,7 +60,7 @@ const (
 
 func newSteering(o *office) *steering {
 	s := &steering{o: o, wake: make(chan struct{}, 1)}
-	s.mu.dirty, s.mu.learnt = map[string]bool{}, map[string]*learnt{}
+	s.mu.dirty, s.mu.wrote, s.mu.learnt = map[string]bool{}, map[string]time.Time{}, map[string]*learnt{}
 	return s
 }
 

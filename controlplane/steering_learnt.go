@@ -122,9 +122,18 @@ func (s *steering) restore(snapshots map[string][]byte) {
 func (s *steering) snapshots(last bool) (ws []write) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	names := append(slices.Sorted(maps.Keys(s.mu.set.Carriers)), keyspace.TenantSteering)
+	s.o.mu.Lock()
+	mods := maps.Clone(s.o.mu.tables.learnt)
+	s.o.mu.Unlock()
+	names := map[string]bool{keyspace.TenantSteering: true}
+	for name := range s.mu.set.Carriers {
+		names[name] = true
+	}
+	for name := range mods {
+		names[name] = true // also of carriers that policy no longer has: those are deleted
+	}
 	now, size := time.Now(), 0
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(names)) {
 		l := s.mu.learnt[name]
 		if l == nil {
 			l = &learnt{at: now}
@@ -139,14 +148,11 @@ func (s *steering) snapshots(last bool) (ws []write) {
 		}
 		l.at, l.decided = now, false
 		b := s.mu.ctl.Snapshot(name)
-		if sameLearnt(b, l.written) {
+		if sameLearnt(b, l.written) && (b != nil || mods[name] == 0) {
 			continue
 		}
 		size += len(b)
-		key := s.o.c.opt.Keys.Learnt(name)
-		s.o.mu.Lock()
-		ws = append(ws, write{key: key, mod: s.o.mu.tables.learnt[name], value: b})
-		s.o.mu.Unlock()
+		ws = append(ws, write{key: s.o.c.opt.Keys.Learnt(name), mod: mods[name], value: b})
 		l.written = b // or see unwritten
 	}
 	return ws
@@ -185,7 +191,7 @@ func (s *steering) leave(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveWithin)
 	defer cancel()
-	ws := append(s.records(), s.decisions()...)
+	ws := append(s.records("", true), s.decisions()...)
 	ws = append(ws, s.snapshots(true)...)
 	for _, batch := range batchesOf(ws) {
 		if _, err := s.o.commit(ctx, batch); err != nil {

@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -93,7 +94,7 @@ func (c *Control) decision(ctx context.Context, id string) (d *keyspace.Decision
 		return nil, 0, fmt.Errorf("read decision %s: %w", id, err)
 	}
 	if len(got.Kvs) == 0 {
-		return nil, 0, fmt.Errorf("decision %s: %w; the oldest are deleted after %d", id, state.ErrNotFound, keyspace.MaxDecisions)
+		return nil, 0, fmt.Errorf("decision %s: %w; the oldest are deleted, beyond %d of a kind", id, state.ErrNotFound, keyspace.MaxDecisions)
 	}
 	d = &keyspace.Decision{}
 	if err := json.Unmarshal(got.Kvs[0].Value, d); err != nil {
@@ -113,13 +114,19 @@ func (c *Control) Undo(ctx context.Context, u state.Undo) (*state.Decision, erro
 	return o.undo(ctx, u)
 }
 
-// undo takes back what is in force by a decision, and writes that beside it. The
-// next round, which comes at once, tells the nodes.
+// undo takes back what is in force by a decision, and marks the decision so in the
+// same transaction: were it marked first, a leader that ends between the two
+// would leave in force what nobody can take back any more.
 func (o *office) undo(ctx context.Context, u state.Undo) (*state.Decision, error) {
 	if err := o.reachNow(ctx); err != nil {
 		return nil, err
 	}
 	d, mod, err := o.c.decision(ctx, u.ID)
+	if errors.Is(err, state.ErrNotFound) {
+		if x := o.inForce(u.ID); x != nil { // longer than its record was kept
+			d, mod, err = x, 0, nil
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -133,10 +140,36 @@ func (o *office) undo(ctx context.Context, u state.Undo) (*state.Decision, error
 		return nil, err
 	}
 	d.UndoneBy, d.UndoneAt = u.Author, o.c.opt.Now().UTC()
-	if err := o.commitAll(ctx, []write{putRecord(o.c.opt.Keys.Decision(d.ID), mod, d)}); err != nil && !errors.Is(err, errConflict) {
-		return nil, fmt.Errorf("the decision is taken back, but not marked so: %w", err)
+	var mark *write
+	if mod != 0 {
+		w := putRecord(o.c.opt.Keys.Decision(d.ID), mod, d)
+		mark = &w
 	}
-	return (*state.Decision)(d), o.steering.told(ctx, d.Carrier, d.Source)
+	return (*state.Decision)(d), o.steering.told(ctx, d.Carrier, d.Source, mark)
+}
+
+// inForce is what can be said of a decision by what is in force through it, nil if
+// that is nothing.
+func (o *office) inForce(id string) *keyspace.Decision {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for carrier, r := range o.mu.tables.steering {
+		for i := range r.value.Lanes {
+			if l := &r.value.Lanes[i]; l.Decision == id {
+				d := &keyspace.Decision{ID: id, Carrier: carrier, Site: l.Site, Source: l.Source, Action: l.State, To: l.State, Why: l.Reason, Until: l.Rests.Time()}
+				if l.State == policy.StateWarming && l.Rate == nil && l.Connections == 0 {
+					d.Action = "warm-up"
+				}
+				return d
+			}
+		}
+		for i := range r.value.Holds {
+			if h := &r.value.Holds[i]; h.Decision == id {
+				return &keyspace.Decision{ID: id, Tenant: h.Tenant, Carrier: h.Carrier, Stream: h.Stream, Job: h.Job, Action: "hold", Why: h.Reason, Until: h.Until.Time()}
+			}
+		}
+	}
+	return nil
 }
 
 // by is who says so, and why.
@@ -163,26 +196,41 @@ func (s *steering) order(do func(*steer.Controller) error) error {
 	return nil
 }
 
-// told writes what an order has changed: it is in force when the order is
-// answered. Rounds may write it first.
-func (s *steering) told(ctx context.Context, carrier, source string) error {
+// told writes what an order has changed, with mark if there is one: it is in force
+// when the order is answered. Rounds may write it first.
+func (s *steering) told(ctx context.Context, carrier, source string, mark *write) error {
 	name := carrier
 	if source == "" {
 		name = keyspace.TenantSteering
 	}
 	for range orderTries {
-		s.write(ctx)
-		s.mu.Lock()
-		waits := s.mu.dirty[name]
-		s.mu.Unlock()
-		if !waits {
-			return nil
+		err := s.writeAll(ctx, name, mark)
+		switch {
+		case err == nil:
+			mark = nil
+		case mark != nil && !errors.Is(err, errDeposed):
+			mark = s.remark(ctx, mark)
 		}
-		if ws := s.records(); len(ws) == 0 { // it is done, or cannot be read
+		if waits := s.waits(name); mark == nil && !waits {
 			return nil
 		}
 	}
 	return fmt.Errorf("%w: the order stands, but etcd has not taken it yet", state.ErrNoLeader)
+}
+
+// remark is a mark on a decision whose record may have changed meanwhile: nil when
+// it is marked, or gone.
+func (s *steering) remark(ctx context.Context, mark *write) *write {
+	got, err := s.o.c.opt.Client.Get(ctx, mark.key)
+	switch {
+	case err != nil:
+		return mark
+	case len(got.Kvs) == 0 || bytes.Equal(got.Kvs[0].Value, mark.value):
+		return nil
+	}
+	w := *mark
+	w.mod = got.Kvs[0].ModRevision
+	return &w
 }
 
 // SetLane is of state.Steering.
@@ -227,7 +275,7 @@ func (o *office) setLane(ctx context.Context, s state.SetLane) (*state.Lane, err
 	if err != nil {
 		return nil, err
 	}
-	if err := o.steering.told(ctx, s.Carrier, s.Source); err != nil {
+	if err := o.steering.told(ctx, s.Carrier, s.Source, nil); err != nil {
 		return nil, err
 	}
 	o.steering.mu.Lock()

@@ -31,8 +31,10 @@ type tables struct {
 	sources  map[string]row[keyspace.Assignment]
 	days     map[string]row[keyspace.Day]
 	steering map[string]row[steeringRecord] // by carrier
-	// decisions and learnt are the revisions of records that the tables do not hold.
-	decisions, learnt map[string]int64
+	// decisions and learnt are about records that the tables do not hold; learnt are
+	// their revisions.
+	decisions map[string]decisionRow
+	learnt    map[string]int64
 	// unreadable are keys with records that this build cannot read. They are left
 	// alone, and nothing is decided about what they name.
 	unreadable map[string]error
@@ -42,6 +44,18 @@ type tables struct {
 	daysChanged    map[string]bool
 	// steeringChanged: what lies over policy is out of date.
 	steeringChanged bool
+}
+
+// decisionRow is what has to be known of a decision to delete it some day.
+type decisionRow struct {
+	mod     int64
+	passing bool
+}
+
+func decisionRowOf(kv *mvccpb.KeyValue) decisionRow {
+	var d keyspace.Decision
+	// One that cannot be read counts as one that lasts.
+	return decisionRow{kv.ModRevision, json.Unmarshal(kv.Value, &d) == nil && d.Passing()}
 }
 
 // steeringRecord is what was decided, and how it is written.
@@ -63,7 +77,7 @@ func newTables() *tables {
 		sources:    map[string]row[keyspace.Assignment]{},
 		days:       map[string]row[keyspace.Day]{},
 		steering:   map[string]row[steeringRecord]{},
-		decisions:  map[string]int64{},
+		decisions:  map[string]decisionRow{},
 		learnt:     map[string]int64{},
 		unreadable: map[string]error{},
 
@@ -88,7 +102,7 @@ func (t *tables) put(k keyspace.Keys, kv *mvccpb.KeyValue, now time.Time) {
 	case within(key, k.Steering("")):
 		err = putRow(t.steering, key[len(k.Steering("")):], kv, now)
 	case within(key, k.Decision("")):
-		t.decisions[key[len(k.Decision("")):]] = kv.ModRevision
+		t.decisions[key[len(k.Decision("")):]] = decisionRowOf(kv)
 		return
 	case within(key, k.Learnt("")):
 		t.learnt[key[len(k.Learnt("")):]] = kv.ModRevision
@@ -178,12 +192,10 @@ func keepSeen[T any](rows, old map[string]row[T]) {
 func (o *office) load(ctx context.Context) (*tables, error) {
 	k := o.c.opt.Keys
 	var gets []clientv3.Op
-	for _, prefix := range []string{k.Node(""), k.Member(""), k.Source(""), k.Day(""), k.Steering("")} {
+	for _, prefix := range []string{k.Node(""), k.Member(""), k.Source(""), k.Day(""), k.Steering(""), k.Decision("")} {
 		gets = append(gets, clientv3.OpGet(prefix, clientv3.WithPrefix()))
 	}
-	for _, prefix := range []string{k.Decision(""), k.Learnt("")} { // that they are there is enough
-		gets = append(gets, clientv3.OpGet(prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly()))
-	}
+	gets = append(gets, clientv3.OpGet(k.Learnt(""), clientv3.WithPrefix(), clientv3.WithKeysOnly())) // that they are there is enough
 	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), 3*askTimeout)
 	defer cancel()
 	got, err := o.c.opt.Client.Txn(ctx).Then(gets...).Commit()

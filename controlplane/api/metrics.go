@@ -135,6 +135,7 @@ func (p printer) steering(m *controlplane.SteeringMetrics, leads bool) {
 	gauge(p, "reputation_last_round_seconds", "Time of the last look.", m.LastRound.Seconds())
 	counter(p, "reputation_tallies_lost_total", "Rows of reports dropped since too many waited.", m.TalliesLost)
 	counter(p, "reputation_decisions_lost_total", "Decisions that are in the log only, since etcd took none for too long.", m.DecisionsLost)
+	counter(p, "reputation_lanes_cut_total", "Sources at carriers about which was decided what found no room in their carrier's record.", m.LanesCut)
 	counter(p, "reputation_learnt_lost_total", "Records of what was learnt that could not be read by a new leader.", m.LearntLost)
 	if !leads {
 		return
@@ -163,6 +164,7 @@ func (p printer) office(m *controlplane.Metrics) {
 		p.one(prometheus.GaugeValue, "controlplane_sources", "Movable sources by state. Told by the leader only.", float64(m.Sources[state]), []string{"state"}, state)
 	}
 	gauge(p, "controlplane_unreadable_records", "Records in etcd that cannot be read and are left alone. Told by the leader only.", m.Unreadable)
+	gauge(p, "controlplane_alarms", "What a person should look at, as the leader says in words. Told by the leader only.", m.Alarms)
 }
 
 func (p printer) store(m *store.EtcdMetrics) {

@@ -16,8 +16,7 @@ type Steering struct {
 	Holds []SteeredHold `json:"holds,omitempty"`
 }
 
-// MaxSteered bounds the lanes, and the holds, of one record, so that it stays
-// far below etcd's limit of 1.5 MiB for a request.
+// MaxSteered bounds the lanes, and the holds, of one record.
 const MaxSteered = 4096
 
 // SteeredLane is the course of one source at the carrier.
@@ -83,6 +82,18 @@ type Decision struct {
 	Term     int64     `json:"term,omitempty"` // of the leader
 }
 
-// MaxDecisions is how many decisions are kept in etcd; the oldest go first. All
-// are in the leader's log as well.
+// Passing reports whether a decision is one of the many by which a rate follows
+// what a carrier takes: what came of it is in force, or is over.
+func (d *Decision) Passing() bool {
+	switch d.Action {
+	case "slow", "raise", "probation", "recover":
+		return true
+	case "rest":
+		return d.Rule != "operator"
+	}
+	return false
+}
+
+// MaxDecisions is how many decisions are kept in etcd, of those that are passing,
+// and of the others; the oldest go first. All are in the leader's log as well.
 const MaxDecisions = 5000
