@@ -117,10 +117,21 @@ type list struct {
 	asked  []string
 	active int
 	most   int
+	dead   bool // lists nobody, not even its test address
+	wild   bool // lists everybody
 }
 
 func (l *list) A(_ context.Context, name string) ([]netip.Addr, error) {
 	l.mu.Lock()
+	switch {
+	case l.fail != nil:
+	case l.wild, strings.HasPrefix(name, "2.0.0.127.") && !l.dead:
+		defer l.mu.Unlock()
+		return []netip.Addr{netip.MustParseAddr("127.0.0.2")}, nil
+	case strings.HasPrefix(name, "1.0.0.127."), strings.HasPrefix(name, "2.0.0.127."):
+		defer l.mu.Unlock()
+		return nil, nil
+	}
 	l.asked = append(l.asked, name)
 	l.active++
 	l.most = max(l.most, l.active)
@@ -223,7 +234,9 @@ func TestWatch(t *testing.T) {
 		if len(w.Alarms()) != 0 {
 			t.Errorf("alarms %v", w.Alarms())
 		}
-		if asked, most := l.seen(); len(asked) < 8 || len(asked) > 11 || most != 1 {
+		asked, most := l.seen()
+		asked = slices.DeleteFunc(asked, func(n string) bool { return n != name }) // without those that test the zone
+		if len(asked) < 8 || len(asked) > 11 || most != 1 {
 			t.Errorf("%d questions, %d at a time", len(asked), most)
 		}
 		mu.Lock()
@@ -284,4 +297,72 @@ func TestRealDNS(t *testing.T) {
 			t.Errorf("%s: %s, %v, want %s", a, state, err, want)
 		}
 	}
+}
+
+// TestZonesThatAreNoListsAreNotBelieved: a zone that was shut down lists everybody
+// or nobody, and shows it by the two test addresses.
+func TestZonesThatAreNoListsAreNotBelieved(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		dead, wild bool
+		four, six  string
+	}{
+		{"a list (the control)", false, false, "clear", "clear"},
+		{"lists nobody", true, false, "refused", "clear"}, // lists of IPv6 alone need not have the test address of IPv4
+		{"lists everybody", false, true, "refused", "refused"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := &list{dead: c.dead, wild: c.wild}
+				w, err := blocklist.New(blocklist.Options{
+					Lookup: l, Zones: func() []string { return []string{"bad.test"} },
+					Sources: func() []blocklist.Source {
+						return []blocklist.Source{{Name: "four", Addr: netip.MustParseAddr("93.184.216.1")}, {Name: "six", Addr: netip.MustParseAddr("2606:2800::1")}}
+					},
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer w.Close()
+				time.Sleep(blocklist.Every + time.Minute)
+				s := w.Status()
+				if len(s) != 2 || s[0].State != c.four || s[1].State != c.six || len(w.Alarms()) != 0 {
+					t.Errorf("%+v, alarms %v", s, w.Alarms())
+				}
+				l.mu.Lock()
+				l.dead, l.wild = false, false
+				l.mu.Unlock()
+				time.Sleep(blocklist.Every + time.Minute)
+				if s := w.Status(); s[0].State != "clear" || s[1].State != "clear" {
+					t.Errorf("after it came back: %+v", s)
+				}
+			})
+		})
+	}
+}
+
+func TestSilenceIsNotClearForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &list{}
+		w, err := blocklist.New(blocklist.Options{
+			Lookup: l, Zones: func() []string { return []string{"bad.test"} },
+			Sources: func() []blocklist.Source {
+				return []blocklist.Source{{Name: "one", Addr: netip.MustParseAddr("93.184.216.1")}}
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		time.Sleep(blocklist.Every + time.Minute)
+		l.set("", "", errors.New("SERVFAIL"))
+		time.Sleep(time.Hour)
+		if s := w.Status(); s[0].State != "clear" {
+			t.Errorf("after an hour: %+v", s)
+		}
+		time.Sleep(90 * time.Minute)
+		if s := w.Status(); s[0].State != "failed" || len(s[0].Means) != 1 || s[0].Means[0] != "SERVFAIL" {
+			t.Errorf("after hours: %+v", s)
+		}
+	})
 }

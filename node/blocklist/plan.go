@@ -50,13 +50,17 @@ func (h *dueHeap) Pop() any {
 
 // Set makes these the pairs of the plan. Those that it has keep their time; new
 // ones begin spread over Every, each at its own moment, which is the same after
-// a restart.
+// a restart. Probes begin at once.
 func (p *Plan) Set(pairs []Pair, now time.Time) {
 	next := make(map[Pair]time.Time, len(pairs))
 	p.heap = p.heap[:0]
 	for _, x := range pairs[:min(len(pairs), MaxPairs)] {
 		at, ok := p.due[x]
-		if !ok {
+		switch {
+		case ok:
+		case isProbe(x.Addr):
+			at = now // before anything that it says is believed
+		default:
 			at = now.Add(spread(x))
 		}
 		if _, twice := next[x]; !twice {
@@ -92,6 +96,23 @@ func (p *Plan) Asked(now time.Time) {
 	p.heap[0].at = now.Add(Every)
 	p.due[p.heap[0].pair] = p.heap[0].at
 	heap.Fix(&p.heap, 0)
+}
+
+// The addresses by which a list shows that it is one (RFC 5782 5).
+var (
+	neverListed  = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	alwaysListed = netip.AddrFrom4([4]byte{127, 0, 0, 2})
+)
+
+func isProbe(a netip.Addr) bool { return a == neverListed || a == alwaysListed }
+
+// probes are the questions that test each zone.
+func probes(zones []string) []Pair {
+	out := make([]Pair, 0, 2*len(zones))
+	for _, z := range zones {
+		out = append(out, Pair{neverListed, z}, Pair{alwaysListed, z})
+	}
+	return out
 }
 
 // pairs are all addresses at all zones, in order.

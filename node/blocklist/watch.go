@@ -134,7 +134,7 @@ func (w *Watch) look(now time.Time) {
 			zones = append(zones, z)
 		}
 	}
-	all := pairs(addrs, zones)
+	all := append(probes(zones), pairs(addrs, zones)...)
 	if len(all) > MaxPairs {
 		w.o.Logger.Warn("more sources and blocklists than are asked about", "pairs", len(all), "most", MaxPairs)
 		all = all[:MaxPairs]
@@ -165,14 +165,14 @@ func (w *Watch) ask(ctx context.Context, x Pair) {
 	w.mu.Unlock()
 	next := Listing{Zone: x.Zone, Checked: now}
 	switch {
-	case err != nil && (old.State == Listed || old.State == Clear):
+	case err != nil && (old.State == Listed || old.State == Clear && now.Sub(old.Checked) < stale):
 		return // what was known stands
 	case err != nil:
 		next.State, next.Means = Failed, []string{err.Error()}
 	default:
 		next.State, next.Means = Read(x.Zone, answer)
 	}
-	if next.State == Listed {
+	if next.State == Listed && !isProbe(x.Addr) {
 		next.Since = now
 		if old.State == Listed {
 			next.Since, next.Reason = old.Since, old.Reason
@@ -182,9 +182,46 @@ func (w *Watch) ask(ctx context.Context, x Pair) {
 		}
 	}
 	w.mu.Lock()
+	was := w.judgeLocked(x, old)
 	w.mu.found[x] = next
+	is := w.judgeLocked(x, next)
 	w.mu.Unlock()
-	w.tell(x, &old, &next)
+	if isProbe(x.Addr) {
+		w.tellProbe(x, &old, &next)
+		return
+	}
+	w.tell(x, &was, &is)
+}
+
+// stale is for how long a zone that cannot be asked counts as having nothing
+// against an address. A listing stands until the zone takes it back.
+const stale = 2 * time.Hour
+
+// judgeLocked holds what a zone says of an address against what it says of the
+// addresses that it must and must not list.
+func (w *Watch) judgeLocked(x Pair, l Listing) Listing {
+	everybody, nobody := w.mu.found[Pair{neverListed, x.Zone}], w.mu.found[Pair{alwaysListed, x.Zone}]
+	switch {
+	case l.State == Listed && everybody.State == Listed:
+		l.State, l.Means = Refused, []string{"the zone lists everybody, 127.0.0.1 too: it was shut down, or somebody else has it"}
+		l.Since, l.Reason = time.Time{}, ""
+	case l.State == Clear && nobody.State == Clear && x.Addr.Is4():
+		l.State, l.Means = Refused, []string{"the zone does not list 127.0.0.2, as each must: it was shut down, or the resolver drops its answers"}
+	}
+	return l
+}
+
+// tellProbe logs when a zone turns out to be none.
+func (w *Watch) tellProbe(x Pair, old, next *Listing) {
+	if old.State == next.State {
+		return
+	}
+	switch {
+	case x.Addr == neverListed && next.State == Listed:
+		w.o.Logger.Warn("a blocklist lists everybody, and is not believed", "blocklist", x.Zone)
+	case x.Addr == alwaysListed && next.State == Clear:
+		w.o.Logger.Warn("a blocklist does not list its test address, and its silence is not believed", "blocklist", x.Zone)
+	}
 }
 
 // tell logs what changed.
@@ -215,10 +252,12 @@ func (w *Watch) Status() []Listing {
 			if len(out) == MaxPairs {
 				break
 			}
-			l, ok := w.mu.found[Pair{s.Addr, z}]
+			x := Pair{s.Addr, z}
+			l, ok := w.mu.found[x]
 			if !ok {
 				l = Listing{Zone: z, State: Waiting}
 			}
+			l = w.judgeLocked(x, l)
 			l.Source = s
 			out = append(out, l)
 		}
