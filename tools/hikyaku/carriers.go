@@ -13,8 +13,8 @@ import (
 	"hikyaku/controlplane/policy"
 )
 
-// carrierTable lists carriers in force.
-func (c *cli) carrierTable(rs []api.Resource) error {
+// carriersInForce prints the carriers in force, one a line.
+func (c *cli) carriersInForce(rs []api.Resource) error {
 	rows := make([][]string, len(rs))
 	for i, r := range rs {
 		origin, revision := r.Origin, "-"

@@ -152,7 +152,7 @@ func (b *benchRun) run(cmd *cobra.Command, c *cli, args []string) error {
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
-	env := scenario.Env{Binary: exe, Dir: b.dir, Out: c.err, Terminal: isTerminal(c.err), Version: version + " " + commit}
+	env := scenario.Env{Binary: exe, Dir: b.dir, Out: c.err, Terminal: isTerminal(c.err), Version: buildName()}
 	if b.profile {
 		env.Profiles = out
 	}

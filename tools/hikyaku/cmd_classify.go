@@ -267,13 +267,6 @@ func (c *cli) printAnswer(a classified) error {
 	return nil
 }
 
-func yesNo(b bool) string {
-	if b {
-		return "yes"
-	}
-	return "no"
-}
-
 // categoriesList is the answer of --categories.
 type categoriesList struct {
 	Categories []categoryWord `json:"categories"`

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -32,7 +33,7 @@ they are, so it listens on loopback only; for real machines use etcd itself.`,
 					return usageError("--%s %s: only loopback addresses", flag, a)
 				}
 			}
-			o := embedded.Options{Dir: dir, Name: name, Listen: "http://" + listen, Members: all, Logger: newLogger(c, nil)}
+			o := embedded.Options{Dir: dir, Name: name, Listen: "http://" + listen, Members: all, Logger: slog.New(slog.NewTextHandler(c.err, nil))}
 			if peer != "" {
 				o.Peer = "http://" + peer
 			}

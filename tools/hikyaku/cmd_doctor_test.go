@@ -42,11 +42,11 @@ func nameServer(t *testing.T, zone string) string {
 	return s.Addr()
 }
 
-// keys are those that a node signs with.
-type keys []api.SigningKey
+// signers are the keys that a node signs with.
+type signers []api.SigningKey
 
-func (k keys) SigningKeys() []api.SigningKey { return k }
-func (keys) Blocklists() []api.Listing       { return nil }
+func (k signers) SigningKeys() []api.SigningKey { return k }
+func (signers) Blocklists() []api.Listing       { return nil }
 
 // doctorNode is a node with policy about example.com.
 func doctorNode(t *testing.T, txt string) string {
@@ -57,7 +57,7 @@ func doctorNode(t *testing.T, txt string) string {
 	}
 	t.Cleanup(func() { f.Close() })
 	mux := http.NewServeMux()
-	k := keys{{Name: "k", Domain: "example.com", Selector: "s1", DNSText: txt}, {Name: "other", Domain: "example.org", Selector: "s1", DNSText: txt}}
+	k := signers{{Name: "k", Domain: "example.com", Selector: "s1", DNSText: txt}, {Name: "other", Domain: "example.org", Selector: "s1", DNSText: txt}}
 	registerAdmin(mux, &api.Options{Node: apitest.New(), Senders: k}, &policyapi.Options{Store: f})
 	srv := httptest.NewServer(api.Guard(mux, api.GuardOptions{}))
 	t.Cleanup(srv.Close)
@@ -148,19 +148,6 @@ func TestDoctorRefusesWhatItCannotRead(t *testing.T) {
 		var out strings.Builder
 		if code := run(append([]string{"doctor", "--offline"}, args...), strings.NewReader(""), &out, &out); code != 2 {
 			t.Errorf("%v: exit code %d\n%s", args, code, out.String())
-		}
-	}
-}
-
-func TestTheKeyOfTheNearestDomainSigns(t *testing.T) {
-	all := []doctor.Key{{Domain: "example.com", Selector: "a"}, {Domain: "news.example.com", Selector: "b"}}
-	for domain, want := range map[string]string{"example.com": "a", "x.example.com": "a", "news.example.com": "b", "x.news.example.com": "b", "example.org": ""} {
-		got := ""
-		for _, k := range keysFor(domain, all) {
-			got += k.Selector
-		}
-		if got != want {
-			t.Errorf("%s is signed by %q, want %q", domain, got, want)
 		}
 	}
 }

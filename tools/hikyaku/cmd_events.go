@@ -108,9 +108,9 @@ func newEventsTailCmd(c *cli) *cobra.Command {
 				return err
 			}
 			if m.cluster == nil {
-				return ended(cmd.Context(), m.node.TailEvents(cmd.Context(), q, d.D(), c.eventLine))
+				return ended(cmd.Context(), m.node.TailEvents(cmd.Context(), q, d.D(), eventLine(c)))
 			}
-			end, err := m.cluster.TailEvents(cmd.Context(), c.eventFilter(q), d.D(), c.eventLine)
+			end, err := m.cluster.TailEvents(cmd.Context(), c.eventFilter(q), d.D(), eventLine(c))
 			c.streamMissing(end)
 			return ended(cmd.Context(), err)
 		},
@@ -169,9 +169,9 @@ func (c *cli) searchEvents(ctx context.Context, dir string, q api.EventQuery) (*
 			return nil, err
 		}
 		if m.cluster == nil {
-			return m.node.SearchEvents(ctx, q, c.eventLine)
+			return m.node.SearchEvents(ctx, q, eventLine(c))
 		}
-		end, err := m.cluster.SearchEvents(ctx, c.eventFilter(q), c.eventLine)
+		end, err := m.cluster.SearchEvents(ctx, c.eventFilter(q), eventLine(c))
 		c.streamMissing(end)
 		if end == nil || end.Found == nil {
 			return nil, err
@@ -179,7 +179,7 @@ func (c *cli) searchEvents(ctx context.Context, dir string, q api.EventQuery) (*
 		found := api.EventsFound(*end.Found)
 		return &found, err
 	}
-	found, err := events.SearchDir(ctx, dir, events.Query(q), func(_ *message.EventRecord, line []byte) error { return c.eventLine(line) })
+	found, err := events.SearchDir(ctx, dir, events.Query(q), func(_ *message.EventRecord, line []byte) error { return eventLine(c)(line) })
 	out := api.EventsFound(found)
 	return &out, err
 }
@@ -214,17 +214,19 @@ func (c *cli) searchNotes(f *api.EventsFound) {
 }
 
 // eventLine prints one line of the log: as it is with --json.
-func (c *cli) eventLine(line []byte) error {
-	if c.json {
-		_, err := fmt.Fprintf(c.out, "%s\n", strings.TrimSuffix(string(line), "\n"))
+func eventLine(c *cli) func(line []byte) error {
+	return func(line []byte) error {
+		if c.json {
+			_, err := fmt.Fprintf(c.out, "%s\n", strings.TrimSuffix(string(line), "\n"))
+			return err
+		}
+		r, err := nodeclient.DecodeEvent(line)
+		if err != nil {
+			return err
+		}
+		_, err = io.WriteString(c.out, c.eventText(r)+"\n")
 		return err
 	}
-	r, err := nodeclient.DecodeEvent(line)
-	if err != nil {
-		return err
-	}
-	_, err = io.WriteString(c.out, c.eventText(r)+"\n")
-	return err
 }
 
 // eventText is one event on one line.

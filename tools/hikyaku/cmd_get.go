@@ -113,7 +113,7 @@ func (c *cli) printYAML(rs []api.Resource) error {
 
 func (c *cli) resourceTable(rs []api.Resource) error {
 	if len(rs) > 0 && rs[0].InForce != nil {
-		return c.carrierTable(rs)
+		return c.carriersInForce(rs)
 	}
 	rows := make([][]string, len(rs))
 	for i, r := range rs {

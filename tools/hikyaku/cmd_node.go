@@ -34,7 +34,7 @@ func newNodeCmd(c *cli) *cobra.Command {
 		},
 	}
 	show := &cobra.Command{
-		Use: "show NODE", Short: "Show a node", Args: wantArgs(1, 1), ValidArgsFunction: c.completeNode,
+		Use: "show NODE", Short: "Show a node", Args: wantArgs(1, 1), ValidArgsFunction: completeNode(c),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cl, err := c.control()
 			if err != nil {
@@ -59,7 +59,7 @@ func newNodeRemoveCmd(c *cli) *cobra.Command {
 		Long: `End a node's membership: its share of every budget goes to the others. Mail that
 lies in its data directory stays there; drain a node that can still run instead.
 A live node is refused.`,
-		Args: wantArgs(1, 1), ValidArgsFunction: c.completeNode,
+		Args: wantArgs(1, 1), ValidArgsFunction: completeNode(c),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cl, err := c.control()
 			if err != nil {
@@ -85,20 +85,22 @@ A live node is refused.`,
 }
 
 // completeNode completes names of nodes.
-func (c *cli) completeNode(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	cl, err := c.control()
-	if err != nil || len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+func completeNode(c *cli) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		cl, err := c.control()
+		if err != nil || len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		ns, err := cl.Nodes(cmd.Context())
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var names []string
+		for _, n := range ns {
+			names = append(names, n.Name)
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
 	}
-	ns, err := cl.Nodes(cmd.Context())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	var names []string
-	for _, n := range ns {
-		names = append(names, n.Name)
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // nodeState is how a node is, in a word.
@@ -180,7 +182,7 @@ func newDrainCmd(c *cli) *cobra.Command {
 nodes that have sources for it. It goes on running; "hikyaku undrain" lets it
 take part again.`,
 		Example: "  hikyaku drain tokyo-1 --wait --reason \"kernel update\"",
-		GroupID: groupCluster, Args: wantArgs(1, 1), ValidArgsFunction: c.completeNode,
+		GroupID: groupCluster, Args: wantArgs(1, 1), ValidArgsFunction: completeNode(c),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cl, err := c.control()
 			if err != nil {
@@ -252,7 +254,7 @@ func (c *cli) drained(ctx context.Context, cl *client.Cluster, n *state.Node, ti
 func newUndrainCmd(c *cli) *cobra.Command {
 	reason := ""
 	cmd := &cobra.Command{
-		Use: "undrain NODE", Short: "Let a drained node take part again", GroupID: groupCluster, Args: wantArgs(1, 1), ValidArgsFunction: c.completeNode,
+		Use: "undrain NODE", Short: "Let a drained node take part again", GroupID: groupCluster, Args: wantArgs(1, 1), ValidArgsFunction: completeNode(c),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cl, err := c.control()
 			if err != nil {

@@ -52,9 +52,6 @@ func newQueueLsCmd(c *cli) *cobra.Command {
 	return cmd
 }
 
-// maxPage is how many the API gives at once.
-const maxPage = 1000
-
 // collectQueues asks page by page until there are as many as wanted.
 func collectQueues(ctx context.Context, ask func(context.Context, api.QueueFilter) (*api.QueueList, error), f api.QueueFilter) (*api.QueueList, error) {
 	if f.Limit < 1 {

@@ -113,9 +113,6 @@ func (c *cli) act(ctx context.Context, v verb, f *actFlags) error {
 	return c.print(r, func(w io.Writer) error { return c.showAction(w, v, r) })
 }
 
-// exitPartly is the exit code of an order that has not reached every node.
-const exitPartly = 3
-
 // orderAll gives an order to all nodes, and again to those that are missing.
 func (c *cli) orderAll(ctx context.Context, m *mailbox, v verb, f *actFlags) error {
 	o := &policyapi.MailOrder{Verb: f.Verb, Scope: policyapi.MailScope(f.Scope), Message: f.Message, Reason: f.Reason, Expires: f.Expires, All: f.All, ID: f.order, Nodes: c.nodes}

@@ -137,11 +137,8 @@ func smtpAddresses(cfg *config.Config) []string {
 	return as
 }
 
-// newLogger writes to standard error; without a configuration, text from info on.
+// newLogger writes to standard error.
 func newLogger(c *cli, cfg *config.Config) *slog.Logger {
-	if cfg == nil {
-		return slog.New(slog.NewTextHandler(c.err, nil))
-	}
 	o := &slog.HandlerOptions{Level: cfg.LogLevel()}
 	if cfg.Log.Format == "json" {
 		return slog.New(slog.NewJSONHandler(c.err, o))

@@ -81,7 +81,8 @@ func (c *cli) throttle(cmd *cobra.Command, carrier string, f *throttleFlags) err
 		if on != (policyapi.Narrow{}) || f.lasts != 0 || f.until != "" || f.Reason != "" {
 			return usageError("throttle to what? Give --rate, --per-day, --connections or --connection-rate, or --clear")
 		}
-		return c.showThrottles(p.Throttles(ctx, carrier))
+		v, err := p.Throttles(ctx, carrier)
+		return c.showThrottles(v, err)
 	default:
 		if err := f.times(time.Now()); err != nil {
 			return err

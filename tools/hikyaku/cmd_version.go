@@ -54,6 +54,9 @@ func thisBuild() build {
 	return b
 }
 
+// buildName is the version and the commit, as reports name a build.
+func buildName() string { return version + " " + commit }
+
 func newVersionCmd(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",

@@ -67,7 +67,7 @@ func TestWebhookCommands(t *testing.T) {
 }
 
 // badNews is a node with a source that is listed.
-type badNews struct{ keys }
+type badNews struct{ signers }
 
 func (badNews) Blocklists() []api.Listing {
 	at := time.Now().Add(-time.Hour)
@@ -86,7 +86,7 @@ func TestBlocklistsCommand(t *testing.T) {
 	}{
 		{badNews{}, nil, 1, []string{"listed since 1h00m", "SBL", "see https://a.test", "b.test     clear"}},
 		{badNews{}, []string{"--listed", "--json"}, 1, []string{`"zone": "a.test"`}},
-		{keys{}, nil, 0, []string{"SOURCE"}},
+		{signers{}, nil, 0, []string{"SOURCE"}},
 	} {
 		mux := http.NewServeMux()
 		api.Register(mux, api.Options{Node: apitest.New(), Senders: x.senders})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -42,23 +41,6 @@ func (c *cli) mail(ctx context.Context) (*mailbox, error) {
 		return nil, err
 	}
 	return m, nil
-}
-
-// control is the way to a control plane, for what only that has.
-func (c *cli) control() (*client.Cluster, error) {
-	cl, err := c.client()
-	if err != nil {
-		return nil, err
-	}
-	return cl.Cluster(whoami()), nil
-}
-
-// noControl explains the 404 of a server that is no control plane.
-func (c *cli) noControl(err error) error {
-	if notFound(err) && strings.Contains(err.Error(), "nothing at this path") {
-		return hint(err, "the server at %s is a node and no control plane; give --api the address of one", c.api)
-	}
-	return err
 }
 
 // reshape turns a node's answer into the cluster's shape of the same, which has
@@ -113,3 +95,6 @@ func withNode(header []string, rows [][]string, names []string) ([]string, [][]s
 	}
 	return append([]string{"NODE"}, header...), rows
 }
+
+// maxPage is how many the API gives at once.
+const maxPage = 1000

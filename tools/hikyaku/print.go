@@ -130,28 +130,18 @@ func (c *cli) cell(s string) string {
 	}
 }
 
-// clean makes text from elsewhere harmless on a terminal: control bytes but
-// newline and tab are shown as \xNN.
-func clean(s string) string {
-	bad := func(r rune) bool { return (r < 0x20 && r != '\n' && r != '\t') || (r >= 0x7f && r < 0xa0) }
-	if strings.IndexFunc(s, bad) < 0 {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if bad(r) {
-			fmt.Fprintf(&b, `\x%02x`, r)
-			continue
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}
+// state paints a state.
+func (c *cli) state(s string) string { return c.paint(s, stateColor(s)) }
 
-// count is "1 delivery", "2 deliveries".
-func count(n int64, one, many string) string {
-	if n == 1 {
-		return "1 " + one
+// stateColor is green for good, red for the end, yellow for waiting.
+func stateColor(s string) color {
+	switch s {
+	case "delivered", "active", "accepted", "released", "healthy", "recover", "release":
+		return green
+	case "bounced", "expired", "cancelled", "suppressed", "rejected", "blocked", "retired", "block", "retire":
+		return red
+	case "deferred", "held", "paused", "resting", "slowed", "probation", "rest", "slow", "hold":
+		return yellow
 	}
-	return fmt.Sprintf("%d %s", n, many)
+	return "0"
 }

@@ -11,49 +11,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
-
-	"hikyaku/controlplane/client"
 )
-
-// defaultAPI is where "hikyaku serve" listens unless told otherwise.
-const defaultAPI = "http://127.0.0.1:8080"
-
-// The groups of the command list in the help.
-const (
-	groupRun     = "run"
-	groupMail    = "mail"
-	groupPolicy  = "policy"
-	groupCluster = "cluster"
-	groupTools   = "tools"
-)
-
-// cli is what every command is given: where to ask, how to print.
-type cli struct {
-	api    string
-	token  string
-	caFile string
-	json   bool
-	nodes  []string // that a question about mail is narrowed to
-	color  bool     // stdout is a terminal and NO_COLOR is not set
-
-	in       io.Reader
-	out, err io.Writer
-}
-
-// exitError ends the process with a code of its own; text may be empty when
-// all has been said.
-type exitError struct {
-	code int
-	text string
-}
-
-func (e *exitError) Error() string { return e.text }
-
-// usageError is a wrong command line: exit code 2.
-func usageError(format string, args ...any) error {
-	return &exitError{code: 2, text: fmt.Sprintf(format, args...)}
-}
 
 // run is the whole program but for the process's own exit.
 func run(args []string, in io.Reader, out, errOut io.Writer) int {
@@ -159,46 +117,4 @@ func fromEnv(cmd *cobra.Command, flag, env string, to *string) {
 	if v := os.Getenv(env); v != "" {
 		*to = v
 	}
-}
-
-// client is the way to the admin API.
-func (c *cli) client() (*client.Client, error) {
-	api := c.api
-	if !strings.Contains(api, "://") {
-		api = "http://" + api
-	}
-	return client.New(api, client.Options{Token: c.token, CAFile: c.caFile})
-}
-
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
-
-// wantArgs is cobra's argument check with an error that says what was wanted.
-func wantArgs(least, most int) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) >= least && (most < 0 || len(args) <= most) {
-			return nil
-		}
-		return usageError("%q takes %s, not %d\nUsage: %s", cmd.CommandPath(), argCount(least, most), len(args), cmd.UseLine())
-	}
-}
-
-func argCount(least, most int) string {
-	noun := func(n int) string {
-		if n == 1 {
-			return "1 argument"
-		}
-		return fmt.Sprintf("%d arguments", n)
-	}
-	switch {
-	case least == most && least == 0:
-		return "no arguments"
-	case least == most:
-		return noun(least)
-	case most < 0:
-		return "at least " + noun(least)
-	}
-	return fmt.Sprintf("%d to %s", least, noun(most))
 }

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"hikyaku/controlplane/api"
+	"hikyaku/controlplane/client"
+	"hikyaku/controlplane/policy"
+)
+
+// batch is the flags that apply and diff share.
+type batch struct {
+	files    []string
+	revision int64
+	reason   string
+}
+
+func (b *batch) flags(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVarP(&b.files, "file", "f", nil, "file or directory of resources, \"-\" for standard input; may be repeated")
+	cmd.Flags().Int64Var(&b.revision, "revision", 0, "only if the policy is still at this revision")
+	if err := cmd.MarkFlagFilename("file", "yaml", "yml"); err != nil {
+		panic("BUG: " + err.Error())
+	}
+}
+
+// send applies the files, or tries to. Problems come back with file and line.
+func (c *cli) send(ctx context.Context, b *batch, dryRun bool) (*api.Result, error) {
+	if len(b.files) == 0 {
+		return nil, usageError("give the resources with -f FILE, or -f - for standard input")
+	}
+	f, err := c.readManifests(b.files)
+	if err != nil {
+		return nil, err
+	}
+	p, err := c.policy()
+	if err != nil {
+		return nil, err
+	}
+	req := &api.ApplyRequest{ExpectedRevision: b.revision, Reason: b.reason, DryRun: dryRun}
+	for _, r := range f.Resources {
+		req.Resources = append(req.Resources, api.Resource{Kind: r.Kind, Name: r.Name, Spec: r.Spec, Revision: r.Revision})
+	}
+	res, err := p.Apply(ctx, req)
+	var refused *client.Error
+	if errors.As(err, &refused) {
+		if problems, ok := refused.Policy(); ok {
+			return nil, f.Locate(problems)
+		}
+	}
+	return res, err
+}
+
+// plain turns API resources into policy's.
+func plain(rs []api.Resource) []policy.Resource {
+	out := make([]policy.Resource, len(rs))
+	for i, r := range rs {
+		out[i] = policy.Resource{Kind: r.Kind, Name: r.Name, Spec: r.Spec, Revision: r.Revision}
+	}
+	return out
+}
+
+// showResult prints a line for each effect and the revision.
+func (c *cli) showResult(w io.Writer, r *api.Result) error {
+	for _, e := range r.Effects {
+		col := color("")
+		switch e.Action {
+		case "created":
+			col = green
+		case "changed":
+			col = yellow
+		case "deleted":
+			col = red
+		case "unchanged":
+			col = dim
+		}
+		action := fmt.Sprintf("%-9s", e.Action)
+		if col != "" {
+			action = c.paint(action, col)
+		}
+		if _, err := fmt.Fprintf(w, "%s  %s/%s\n", action, clean(e.Kind), clean(e.Name)); err != nil {
+			return err
+		}
+	}
+	if r.DryRun {
+		_, err := fmt.Fprintf(w, "nothing was changed (dry run); the policy is at revision %d\n", r.Revision)
+		return err
+	}
+	_, err := fmt.Fprintf(w, "revision %d\n", r.Revision)
+	return err
+}

@@ -1,0 +1,11 @@
+package main
+
+import "github.com/spf13/cobra"
+
+// serveCommands are those that run a process, or check what it would run by.
+func serveCommands(c *cli) []*cobra.Command {
+	return []*cobra.Command{
+		newServeCmd(c),
+		newConfigCmd(c),
+	}
+}
