@@ -10,6 +10,7 @@ import (
 
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/node/api"
+	"hikyaku/tools/hikyaku/human"
 )
 
 func newActionsCmd(c *cli) *cobra.Command {
@@ -41,7 +42,7 @@ func newActionsCmd(c *cli) *cobra.Command {
 					if a.Message != "" {
 						on = "message " + a.Message
 					}
-					rows = append(rows, []string{a.ID, a.Verb, on, since(&a.Created), until(a.Expires), a.Author, a.Reason})
+					rows = append(rows, []string{a.ID, a.Verb, on, human.Since(&a.Created), human.Until(a.Expires), a.Author, a.Reason})
 				}
 				head, rows := withNode([]string{"ID", "ACTION", "ON", ">AGE", ">ENDS IN", "BY", "REASON"}, rows, nodes)
 				return c.table(w, head, rows)
@@ -68,7 +69,7 @@ func newActionsCmd(c *cli) *cobra.Command {
 				return err
 			}
 			return c.print(r, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "ended %s of %s\n", clean(r.Verb), clean(scopeText(r.Scope)))
+				_, err := fmt.Fprintf(w, "ended %s of %s\n", human.Clean(r.Verb), human.Clean(scopeText(r.Scope)))
 				return err
 			})
 		},
@@ -102,7 +103,7 @@ func (c *cli) endEverywhere(ctx context.Context, m *mailbox, id string) error {
 		return err
 	}
 	if err := c.print(r, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "ended on %s\n", count(int64(len(r.Acknowledged)), "node", "nodes"))
+		_, err := fmt.Fprintf(w, "ended on %s\n", human.Count(int64(len(r.Acknowledged)), "node", "nodes"))
 		return err
 	}); err != nil || r.Complete {
 		return err

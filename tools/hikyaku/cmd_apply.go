@@ -13,6 +13,7 @@ import (
 	"hikyaku/controlplane/api"
 	"hikyaku/controlplane/manifest"
 	"hikyaku/controlplane/policy"
+	"hikyaku/tools/hikyaku/human"
 )
 
 func newApplyCmd(c *cli) *cobra.Command {
@@ -129,12 +130,12 @@ func (c *cli) showDiff(w io.Writer, r *api.Result, from, to string) error {
 			if strings.HasPrefix(line, "diff ") {
 				continue // the two names follow
 			}
-			if _, err := io.WriteString(w, c.paintDiff(clean(line))); err != nil {
+			if _, err := io.WriteString(w, c.paintDiff(human.Clean(line))); err != nil {
 				return err
 			}
 		}
 		if e.SecretChanged {
-			if _, err := fmt.Fprintf(w, "%s: a secret, which is not shown, differs\n", clean(name)); err != nil {
+			if _, err := fmt.Fprintf(w, "%s: a secret, which is not shown, differs\n", human.Clean(name)); err != nil {
 				return err
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"hikyaku/controlplane/api"
 	"hikyaku/controlplane/client"
 	"hikyaku/controlplane/policy"
+	"hikyaku/tools/hikyaku/human"
 )
 
 // batch is the flags that apply and diff share.
@@ -82,7 +83,7 @@ func (c *cli) showResult(w io.Writer, r *api.Result) error {
 		if col != "" {
 			action = c.paint(action, col)
 		}
-		if _, err := fmt.Fprintf(w, "%s  %s/%s\n", action, clean(e.Kind), clean(e.Name)); err != nil {
+		if _, err := fmt.Fprintf(w, "%s  %s/%s\n", action, human.Clean(e.Kind), human.Clean(e.Name)); err != nil {
 			return err
 		}
 	}

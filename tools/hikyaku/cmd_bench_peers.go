@@ -13,6 +13,7 @@ import (
 
 	"hikyaku/bench/candidate"
 	"hikyaku/bench/sidebyside"
+	"hikyaku/tools/hikyaku/human"
 )
 
 // benchPeers is one call of "bench peers".
@@ -85,7 +86,7 @@ func (b *benchPeers) run(cmd *cobra.Command) error {
 		return err
 	}
 	return b.c.print(r, func(w io.Writer) error {
-		fmt.Fprintf(w, "%s\n%s, %d cores, %s; a sync of the disk takes %s\n\n", r.Headline(), r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, span(r.Disk.P50))
+		fmt.Fprintf(w, "%s\n%s, %d cores, %s; a sync of the disk takes %s\n\n", r.Headline(), r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, human.Span(r.Disk.P50))
 		header, rows := r.Table()
 		if err := b.c.table(w, header, b.colored(rows)); err != nil {
 			return err
@@ -113,7 +114,7 @@ func (b *benchPeers) colored(rows [][]string) [][]string {
 
 func (b *benchPeers) notes(w io.Writer, notes []string) error {
 	for _, n := range notes {
-		n = clean(n)
+		n = human.Clean(n)
 		if strings.HasPrefix(n, "OTHER WORK") {
 			n = b.c.paint(n, yellow)
 		}
@@ -135,7 +136,7 @@ func (b *benchPeers) progress(s sidebyside.Step) {
 	switch {
 	case s.Err != nil:
 		text, _, _ := strings.Cut(s.Err.Error(), "\n")
-		line += "  " + clean(text)
+		line += "  " + human.Clean(text)
 	case s.Done:
 		line += fmt.Sprintf("  %8.0f/s", s.PerSecond)
 	}

@@ -16,6 +16,7 @@ import (
 	"hikyaku/bench/report"
 	"hikyaku/bench/sidebyside"
 	"hikyaku/controlplane/catalogue"
+	"hikyaku/tools/hikyaku/human"
 )
 
 // benchPlan is one call of "bench plan".
@@ -279,11 +280,11 @@ func (b *benchPlan) show(w io.Writer, p *plan.Plan) error {
 		return err
 	}
 	for _, s := range p.Impossible {
-		fmt.Fprintf(w, "\n%s\n", b.c.paint("NOT POSSIBLE: "+clean(s), red))
+		fmt.Fprintf(w, "\n%s\n", b.c.paint("NOT POSSIBLE: "+human.Clean(s), red))
 	}
 	fmt.Fprintln(w, "\nassumed:")
 	for _, a := range p.Assumptions {
-		fmt.Fprintln(w, "- "+clean(a))
+		fmt.Fprintln(w, "- "+human.Clean(a))
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hikyaku/bench/simulate"
+	"hikyaku/tools/hikyaku/human"
 )
 
 // benchSimulate is one call of "bench simulate".
@@ -113,7 +114,7 @@ func (b *benchSimulate) show(w io.Writer, r *simulate.Result) error {
 	}
 	var list []string
 	for _, v := range r.Violations {
-		list = append(list, "- "+clean(v.String()))
+		list = append(list, "- "+human.Clean(v.String()))
 	}
 	_, err := fmt.Fprintf(w, "\n%s\n%s\n\n", b.c.paint(fmt.Sprintf("%d VIOLATIONS; the first of them:", r.Total), red), strings.Join(list, "\n"))
 	return err

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	policyapi "hikyaku/controlplane/api"
+	"hikyaku/tools/hikyaku/human"
 )
 
 func newBlocklistCmd(c *cli) *cobra.Command {
@@ -77,11 +78,11 @@ func (c *cli) showListings(w io.Writer, ls []policyapi.NodeListing) error {
 		case "clear":
 			state = c.paint(state, green)
 		case "listed":
-			state = c.paint(state+" since "+since(l.Since), red)
+			state = c.paint(state+" since "+human.Since(l.Since), red)
 		case "refused", "failed":
 			state = c.paint(state, yellow)
 		}
-		rows = append(rows, []string{l.Source, l.Address, l.Zone, state, since(l.Checked), strings.Join(l.Means, ", "), l.Reason})
+		rows = append(rows, []string{l.Source, l.Address, l.Zone, state, human.Since(l.Checked), strings.Join(l.Means, ", "), l.Reason})
 	}
 	head, rows := withNode([]string{"SOURCE", "ADDRESS", "BLOCKLIST", "STATE", ">ASKED", "MEANS", "REASON"}, rows, nodes)
 	return c.table(w, head, rows)

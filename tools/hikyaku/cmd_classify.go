@@ -13,6 +13,7 @@ import (
 	"hikyaku/controlplane/policy"
 	"hikyaku/reputation"
 	"hikyaku/spool/message"
+	"hikyaku/tools/hikyaku/human"
 )
 
 // classify is the flags of "hikyaku classify".
@@ -83,7 +84,7 @@ func (c *cli) classify(cmd *cobra.Command, o *classify, args []string) error {
 		return err
 	}
 	if o.carrier != "" && !slices.Contains(rules.Carriers(), o.carrier) {
-		fmt.Fprintf(c.err, "there are no rules for a carrier %q: the general ones count\n", clean(o.carrier))
+		fmt.Fprintf(c.err, "there are no rules for a carrier %q: the general ones count\n", human.Clean(o.carrier))
 	}
 	switch {
 	case o.rules:
@@ -166,7 +167,7 @@ func (c *cli) classifyOne(o *classify, rules *reputation.Rules, args []string) e
 	fmt.Fprintf(c.out, "\nwith --phase it is something else in these steps:\n")
 	var rows [][]string
 	for _, a := range differ {
-		rows = append(rows, []string{a.Phase, a.Category, a.About, a.Action, yesNo(a.Final), a.Rule})
+		rows = append(rows, []string{a.Phase, a.Category, a.About, a.Action, human.YesNo(a.Final), a.Rule})
 	}
 	return c.table(c.out, []string{"PHASE", "CATEGORY", "ABOUT", "ACTION", "FINAL", "RULE"}, rows)
 }
@@ -258,7 +259,7 @@ func (c *cli) printAnswer(a classified) error {
 	line("about", a.About, "")
 	line("action", a.Action, a.Then)
 	line("retry after", a.RetryAfter, "")
-	line("final", yesNo(a.Final), "")
+	line("final", human.YesNo(a.Final), "")
 	rule := a.Why
 	if strings.HasPrefix(a.Rule, "fallback/") {
 		rule = "no rule knows it; read by its codes"
@@ -320,7 +321,7 @@ func (c *cli) printRules(rules *reputation.Rules, carrier string) error {
 		for _, r := range list {
 			action := string(r.Action)
 			if r.RetryAfter > 0 {
-				action = strings.TrimSpace(action + " after " + span(r.RetryAfter.Round(time.Second)))
+				action = strings.TrimSpace(action + " after " + human.Span(r.RetryAfter.Round(time.Second)))
 			}
 			rows = append(rows, []string{r.Name, string(r.Category), action, asks(r)})
 		}

@@ -17,6 +17,7 @@ import (
 	"hikyaku/node/events"
 	"hikyaku/reputation"
 	"hikyaku/spool/message"
+	"hikyaku/tools/hikyaku/human"
 )
 
 // replayed is what would differ under other rules.
@@ -238,7 +239,7 @@ func (r *replay) finish() {
 
 func (c *cli) printReplay(w io.Writer, r *replayed) error {
 	fmt.Fprintf(w, "%s, %s; %d would be of another category\n",
-		count(int64(r.Events), "event", "events"), count(int64(r.Replies), "reply", "replies"), r.Changed)
+		human.Count(int64(r.Events), "event", "events"), human.Count(int64(r.Replies), "reply", "replies"), r.Changed)
 	var rows [][]string
 	for _, x := range r.Changes {
 		rows = append(rows, []string{fmt.Sprint(x.Count), orDash(x.From), x.To, x.Carrier, x.Rule, shorten(x.Sample)})
@@ -258,7 +259,7 @@ func (c *cli) printReplay(w io.Writer, r *replayed) error {
 		for _, x := range l.list {
 			rows = append(rows, []string{x.Recipient, x.Carrier, x.Phase, x.Rule, shorten(x.Reply)})
 		}
-		title := fmt.Sprintf("%s %s", count(int64(l.count), "recipient", "recipients"), l.text)
+		title := fmt.Sprintf("%s %s", human.Count(int64(l.count), "recipient", "recipients"), l.text)
 		if err := c.section(w, title, []string{"RECIPIENT", "CARRIER", "PHASE", "RULE", "REPLY"}, rows); err != nil {
 			return err
 		}
@@ -267,7 +268,7 @@ func (c *cli) printReplay(w io.Writer, r *replayed) error {
 	for _, x := range r.Unclassified {
 		rows = append(rows, []string{fmt.Sprint(x.Count), x.Carrier, x.Category, x.Rule, x.Text})
 	}
-	title := count(int64(r.UnclassifiedCount), "reply", "replies") + " that no rule knows"
+	title := human.Count(int64(r.UnclassifiedCount), "reply", "replies") + " that no rule knows"
 	return c.section(w, title, []string{">COUNT", "CARRIER", "CATEGORY", "READ BY", "TEXT"}, rows)
 }
 

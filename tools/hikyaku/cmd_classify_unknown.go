@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	policyapi "hikyaku/controlplane/api"
+	"hikyaku/tools/hikyaku/human"
 )
 
 // unclassified lists what no rule knows: what a rule should be written for.
@@ -35,7 +36,7 @@ func (c *cli) unclassified(ctx context.Context, carrier string) error {
 			if r.Enhanced != "" {
 				code += " " + r.Enhanced
 			}
-			rows = append(rows, []string{number(r.N), r.Carrier, r.Phase, code, since(&r.Last), clean(r.Text)})
+			rows = append(rows, []string{human.Number(r.N), r.Carrier, r.Phase, code, human.Since(&r.Last), human.Clean(r.Text)})
 		}
 		return c.table(w, []string{">times", "carrier", "step", "code", "last", "text"}, rows)
 	})

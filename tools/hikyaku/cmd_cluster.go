@@ -11,6 +11,7 @@ import (
 	"hikyaku/controlplane/client"
 	"hikyaku/controlplane/state"
 	"hikyaku/controlplane/store"
+	"hikyaku/tools/hikyaku/human"
 )
 
 func newSourceCmd(c *cli) *cobra.Command {
@@ -78,9 +79,9 @@ func (c *cli) showSources(w io.Writer, ss []state.Source) error {
 		}
 		age := ""
 		if !s.Since.IsZero() {
-			age = since(&s.Since)
+			age = human.Since(&s.Since)
 		}
-		rows = append(rows, []string{s.Name, s.Address, s.Mode, st, s.Node, number(s.Epoch), age, number(s.Backlog), strings.Join(s.Pools, " "), why})
+		rows = append(rows, []string{s.Name, s.Address, s.Mode, st, s.Node, human.Number(s.Epoch), age, human.Number(s.Backlog), strings.Join(s.Pools, " "), why})
 	}
 	return c.table(w, []string{"SOURCE", "ADDRESS", "MODE", "STATE", "NODE", ">EPOCH", ">SINCE", ">WAITING", "POOLS", "WHY"}, rows)
 }
@@ -138,8 +139,8 @@ func (c *cli) showGrants(w io.Writer, gs []state.Grant) error {
 		if g.Connections > 0 || g.Open > 0 {
 			conns = fmt.Sprintf("%d/%d", g.Open, g.Connections)
 		}
-		rows = append(rows, []string{grantScope(&g.Scope), g.Limit, g.Node, fmt.Sprintf("%.1f%%", g.Share), g.Rate, number(g.Burst), conns, permits, number(g.Demand),
-			perSecond(g.Used), span(time.Duration(g.ExpiresIn * float64(time.Second)))})
+		rows = append(rows, []string{grantScope(&g.Scope), g.Limit, g.Node, fmt.Sprintf("%.1f%%", g.Share), g.Rate, human.Number(g.Burst), conns, permits, human.Number(g.Demand),
+			human.PerSecond(g.Used), human.Span(time.Duration(g.ExpiresIn * float64(time.Second)))})
 	}
 	return c.table(w, []string{"BUDGET", "LIMIT", "NODE", ">SHARE", ">RATE", ">BURST", ">CONNS", ">PERMITS", ">WAITING", ">USED", ">ENDS IN"}, rows)
 }
@@ -158,12 +159,12 @@ func newLeaderCmd(c *cli) *cobra.Command {
 			}
 			return c.print(l, func(w io.Writer) error {
 				for _, f := range [][2]string{
-					{"leader", l.Name}, {"address", l.Address}, {"since", stampOr(l.Since)}, {"version", l.Version}, {"term", number(l.Term)}, {"revision", number(l.Revision)},
-					{"nodes", fmt.Sprintf("%d of %d live", l.Live, l.Members)}, {"budgets", number(int64(l.Scopes))}, {"exchanges", perSecond(l.Exchanges)},
-					{"decision", span(time.Duration(l.LastDecision * float64(time.Second)))}, {"etcd", fmt.Sprintf("%d writes, %d refused", l.EtcdWrites, l.Conflicts)},
+					{"leader", l.Name}, {"address", l.Address}, {"since", stampOr(l.Since)}, {"version", l.Version}, {"term", human.Number(l.Term)}, {"revision", human.Number(l.Revision)},
+					{"nodes", fmt.Sprintf("%d of %d live", l.Live, l.Members)}, {"budgets", human.Number(int64(l.Scopes))}, {"exchanges", human.PerSecond(l.Exchanges)},
+					{"decision", human.Span(time.Duration(l.LastDecision * float64(time.Second)))}, {"etcd", fmt.Sprintf("%d writes, %d refused", l.EtcdWrites, l.Conflicts)},
 				} {
 					if f[1] != "" {
-						fmt.Fprintf(w, "%-10s %s\n", f[0], clean(f[1]))
+						fmt.Fprintf(w, "%-10s %s\n", f[0], human.Clean(f[1]))
 					}
 				}
 				return nil
@@ -234,7 +235,7 @@ func (c *cli) audit(cmd *cobra.Command, f *auditFlags) error {
 	return c.print(entries, func(w io.Writer) error {
 		var rows [][]string
 		for _, e := range entries {
-			rows = append(rows, []string{e.ID, stamp(e.Time), e.Author, e.Role, e.Action, e.Scope, e.Result, e.Reason})
+			rows = append(rows, []string{e.ID, human.Stamp(e.Time), e.Author, e.Role, e.Action, e.Scope, e.Result, e.Reason})
 		}
 		return c.table(w, []string{"ENTRY", "TIME", "AUTHOR", "ROLE", "ACTION", "ON", "RESULT", "WHY"}, rows)
 	})
@@ -250,7 +251,7 @@ func (c *cli) auditProof(cl *client.Cluster, cmd *cobra.Command) error {
 			return nil
 		}
 		_, err := fmt.Fprintf(w, "whole: %s, the newest %d with sum %s\n       %s of policy, the newest %d with sum %s\n",
-			count(p.Orders, "order", "orders"), p.Order, clean(p.OrderSum), count(p.Revisions, "revision", "revisions"), p.Revision, clean(p.RevisionSum))
+			human.Count(p.Orders, "order", "orders"), p.Order, human.Clean(p.OrderSum), human.Count(p.Revisions, "revision", "revisions"), p.Revision, human.Clean(p.RevisionSum))
 		return err
 	}); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"hikyaku/controlplane/catalogue"
 	"hikyaku/controlplane/policy"
 	"hikyaku/tools/hikyaku/config"
+	"hikyaku/tools/hikyaku/human"
 )
 
 func newConfigCmd(c *cli) *cobra.Command {
@@ -79,7 +80,7 @@ node.`,
 
 func (c *cli) showChecked(w io.Writer, out *checked) error {
 	for _, text := range out.Warnings {
-		if _, err := fmt.Fprintf(w, "%s %s\n", c.paint("warning:", yellow), clean(text)); err != nil {
+		if _, err := fmt.Fprintf(w, "%s %s\n", c.paint("warning:", yellow), human.Clean(text)); err != nil {
 			return err
 		}
 	}
@@ -89,7 +90,7 @@ func (c *cli) showChecked(w io.Writer, out *checked) error {
 		}
 	}
 	if len(out.Policy) > 0 {
-		if _, err := fmt.Fprintf(w, "policy: ok, %s\n", count(int64(out.Resources), "resource", "resources")); err != nil {
+		if _, err := fmt.Fprintf(w, "policy: ok, %s\n", human.Count(int64(out.Resources), "resource", "resources")); err != nil {
 			return err
 		}
 	}

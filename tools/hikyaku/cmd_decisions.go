@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hikyaku/controlplane/state"
+	"hikyaku/tools/hikyaku/human"
 )
 
 func newDecisionsCmd(c *cli) *cobra.Command {
@@ -48,12 +49,12 @@ func newDecisionsListCmd(c *cli) *cobra.Command {
 			}
 			return c.print(l, func(w io.Writer) error {
 				if l.Unreadable > 0 {
-					fmt.Fprintf(c.err, "%s cannot be read and are left out\n", count(int64(l.Unreadable), "decision", "decisions"))
+					fmt.Fprintf(c.err, "%s cannot be read and are left out\n", human.Count(int64(l.Unreadable), "decision", "decisions"))
 				}
 				if err := c.showDecisions(w, l.Decisions); err != nil || l.Next == "" {
 					return err
 				}
-				fmt.Fprintf(c.err, "there are older ones: --page %s\n", clean(l.Next))
+				fmt.Fprintf(c.err, "there are older ones: --page %s\n", human.Clean(l.Next))
 				return nil
 			})
 		},
@@ -77,7 +78,7 @@ func (c *cli) showDecisions(w io.Writer, ds []state.Decision) error {
 	var rows [][]string
 	for i := range ds {
 		d := &ds[i]
-		rows = append(rows, []string{stamp(d.At), c.state(actionText(d)), subject(d), change(d), untilText(d.Until), d.Rule, d.ID})
+		rows = append(rows, []string{human.Stamp(d.At), c.state(actionText(d)), subject(d), change(d), untilText(d.Until), d.Rule, d.ID})
 	}
 	return c.table(w, []string{"TIME", "ACTION", "ABOUT", "CHANGE", "UNTIL", "RULE", "ID"}, rows)
 }
@@ -121,7 +122,7 @@ func untilText(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return stamp(t)
+	return human.Stamp(t)
 }
 
 func newDecisionsShowCmd(c *cli) *cobra.Command {
@@ -143,20 +144,20 @@ func newDecisionsShowCmd(c *cli) *cobra.Command {
 
 func (c *cli) showDecision(w io.Writer, d *state.Decision) error {
 	rows := [][2]string{
-		{"decision", d.ID}, {"at", stamp(d.At)}, {"action", actionText(d)}, {"about", subject(d)}, {"change", change(d)}, {"until", untilText(d.Until)},
+		{"decision", d.ID}, {"at", human.Stamp(d.At)}, {"action", actionText(d)}, {"about", subject(d)}, {"change", change(d)}, {"until", untilText(d.Until)},
 		{"rule", d.Rule}, {"why", d.Why},
 	}
 	for _, r := range d.Replies {
 		rows = append(rows, [2]string{"reply", r})
 	}
 	if d.UndoneBy != "" {
-		rows = append(rows, [2]string{"undone", "by " + d.UndoneBy + ", " + stamp(d.UndoneAt)})
+		rows = append(rows, [2]string{"undone", "by " + d.UndoneBy + ", " + human.Stamp(d.UndoneAt)})
 	}
 	for _, r := range rows {
 		if r[1] == "" {
 			continue
 		}
-		if _, err := fmt.Fprintf(w, "%s%s\n", c.paint(fmt.Sprintf("%-10s", r[0]), dim), clean(r[1])); err != nil {
+		if _, err := fmt.Fprintf(w, "%s%s\n", c.paint(fmt.Sprintf("%-10s", r[0]), dim), human.Clean(r[1])); err != nil {
 			return err
 		}
 	}
@@ -181,7 +182,7 @@ Carrier) if it should not.`,
 				return c.noControl(err)
 			}
 			return c.print(d, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "undone: %s of %s\n", clean(d.Action), clean(subject(d)))
+				_, err := fmt.Fprintf(w, "undone: %s of %s\n", human.Clean(d.Action), human.Clean(subject(d)))
 				return err
 			})
 		},

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hikyaku/bench/sink"
+	"hikyaku/tools/hikyaku/human"
 )
 
 func newDevCmd(c *cli) *cobra.Command {
@@ -47,11 +48,11 @@ Recipients that begin with "bounce" are refused with 550, those that begin with
 }
 
 func printReceived(w io.Writer, r *sink.Received, quiet bool) {
-	fmt.Fprintf(w, "%s <%s> to %v, %d bytes\n", r.At.Format("15:04:05.000"), clean(r.From), r.To, len(r.Data))
+	fmt.Fprintf(w, "%s <%s> to %v, %d bytes\n", r.At.Format("15:04:05.000"), human.Clean(r.From), r.To, len(r.Data))
 	if quiet {
 		return
 	}
 	for line := range bytes.Lines(r.Data) {
-		fmt.Fprintf(w, "  %s\n", clean(string(bytes.TrimRight(line, "\r\n"))))
+		fmt.Fprintf(w, "  %s\n", human.Clean(string(bytes.TrimRight(line, "\r\n"))))
 	}
 }

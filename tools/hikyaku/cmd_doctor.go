@@ -17,6 +17,7 @@ import (
 	"hikyaku/node/mx"
 	"hikyaku/reputation/doctor"
 	"hikyaku/tools/hikyaku/config"
+	"hikyaku/tools/hikyaku/human"
 )
 
 // doctorFlags are the flags of doctor.
@@ -69,7 +70,7 @@ func (c *cli) doctor(ctx context.Context, domain string, f *doctorFlags) error {
 	s := doctor.Subject{Domain: domain}
 	if !f.offline {
 		if err := c.subjectFromPolicy(ctx, &s); err != nil {
-			fmt.Fprintf(c.err, "policy is not known (%s); give --selector and --source, or --offline\n", clean(err.Error()))
+			fmt.Fprintf(c.err, "policy is not known (%s); give --selector and --source, or --offline\n", human.Clean(err.Error()))
 		}
 	}
 	if err := f.complete(c, &s); err != nil {
@@ -337,7 +338,7 @@ func (c *cli) showHealth(w io.Writer, r *doctor.Report) error {
 	if len(r.Publish) > 0 {
 		fmt.Fprintf(w, "\n%s\n", c.paint("Publish in DNS:", bold))
 		for i := range r.Publish {
-			fmt.Fprintf(w, "  %s\n", clean(r.Publish[i].Zone()))
+			fmt.Fprintf(w, "  %s\n", human.Clean(r.Publish[i].Zone()))
 		}
 	}
 	return c.verdict(w, r)
@@ -349,6 +350,6 @@ func (c *cli) verdict(w io.Writer, r *doctor.Report) error {
 	for _, k := range r.Checks {
 		n[k.Status]++
 	}
-	_, err := fmt.Fprintf(w, "\n%s: %s, %s, %d not known\n", r.Domain, count(n[doctor.Fail], "failure", "failures"), count(n[doctor.Warn], "warning", "warnings"), n[doctor.Unknown])
+	_, err := fmt.Fprintf(w, "\n%s: %s, %s, %d not known\n", r.Domain, human.Count(n[doctor.Fail], "failure", "failures"), human.Count(n[doctor.Warn], "warning", "warnings"), n[doctor.Unknown])
 	return err
 }

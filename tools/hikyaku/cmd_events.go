@@ -17,6 +17,7 @@ import (
 	nodeclient "hikyaku/node/api/client"
 	"hikyaku/node/events"
 	"hikyaku/spool/message"
+	"hikyaku/tools/hikyaku/human"
 )
 
 func newEventsCmd(c *cli) *cobra.Command {
@@ -206,10 +207,10 @@ func (c *cli) searchNotes(f *api.EventsFound) {
 		fmt.Fprintln(c.err, "no event matches")
 	}
 	if f.Limited {
-		fmt.Fprintf(c.err, "ended after %s; --limit shows more\n", count(int64(f.Matches), "event", "events"))
+		fmt.Fprintf(c.err, "ended after %s; --limit shows more\n", human.Count(int64(f.Matches), "event", "events"))
 	}
 	if f.DamagedBytes > 0 {
-		fmt.Fprintf(c.err, "%s of the log are damaged and were left out\n", size(f.DamagedBytes))
+		fmt.Fprintf(c.err, "%s of the log are damaged and were left out\n", human.Size(f.DamagedBytes))
 	}
 }
 
@@ -235,25 +236,25 @@ func (c *cli) eventText(r *message.EventRecord) string {
 	kind := c.paint(fmt.Sprintf("%-9s", r.Type), stateColor(string(r.Type)))
 	fmt.Fprintf(&b, "%s %s %s", r.Time.Local().Format("2006-01-02 15:04:05.000"), kind, r.ID)
 	if r.Recipient != "" {
-		fmt.Fprintf(&b, " %s", clean(r.Recipient))
+		fmt.Fprintf(&b, " %s", human.Clean(r.Recipient))
 	}
 	if r.Type == message.EventAccepted {
-		fmt.Fprintf(&b, " from %s", clean(orNull(r.Sender)))
+		fmt.Fprintf(&b, " from %s", human.Clean(orNull(r.Sender)))
 		if r.Via != "" {
-			fmt.Fprintf(&b, " by %s", clean(strings.TrimSpace(r.Via+" "+r.From)))
+			fmt.Fprintf(&b, " by %s", human.Clean(strings.TrimSpace(r.Via+" "+r.From)))
 		}
 	}
 	if r.Host != "" {
-		fmt.Fprintf(&b, " %s → %s", clean(r.Source), clean(r.Host))
+		fmt.Fprintf(&b, " %s → %s", human.Clean(r.Source), human.Clean(r.Host))
 	}
 	if r.Attempt > 0 {
 		fmt.Fprintf(&b, " try %d", r.Attempt)
 	}
 	if us := r.StagesUS["total"]; us > 0 {
-		fmt.Fprintf(&b, " after %s", span(time.Duration(us)*time.Microsecond))
+		fmt.Fprintf(&b, " after %s", human.Span(time.Duration(us)*time.Microsecond))
 	}
-	if text := replyText(r.Reply); text != "" {
-		fmt.Fprintf(&b, ": %s", clean(text))
+	if text := human.ReplyText(r.Reply); text != "" {
+		fmt.Fprintf(&b, ": %s", human.Clean(text))
 	}
 	if r.NextDue != nil {
 		fmt.Fprintf(&b, ", next %s", r.NextDue.Local().Format("15:04:05"))

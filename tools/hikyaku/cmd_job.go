@@ -12,6 +12,7 @@ import (
 	"hikyaku/controlplane/client"
 	"hikyaku/controlplane/policy"
 	"hikyaku/node/api"
+	"hikyaku/tools/hikyaku/human"
 )
 
 func newJobCmd(c *cli) *cobra.Command {
@@ -114,8 +115,8 @@ func (c *cli) showJobs(w io.Writer, jobs []policyapi.ClusterJob) error {
 	var rows [][]string
 	for _, j := range jobs {
 		rows = append(rows, []string{
-			j.Tenant + "/" + j.ID, c.state(j.State), j.Rate, number(j.Accepted), number(j.Queued), number(j.Delivered),
-			number(j.Bounced), number(j.Expired), number(j.Cancelled), progress(&j), since(&j.Created),
+			j.Tenant + "/" + j.ID, c.state(j.State), j.Rate, human.Number(j.Accepted), human.Number(j.Queued), human.Number(j.Delivered),
+			human.Number(j.Bounced), human.Number(j.Expired), human.Number(j.Cancelled), progress(&j), human.Since(&j.Created),
 		})
 	}
 	return c.table(w, []string{"JOB", "STATE", "RATE", ">ACCEPTED", ">QUEUED", ">DELIVERED", ">BOUNCED", ">EXPIRED", ">CANCELLED", ">DONE", ">AGE"}, rows)
@@ -245,7 +246,7 @@ func newJobCancelCmd(c *cli) *cobra.Command {
 				return err
 			}
 			if !yes {
-				if err := c.confirm(fmt.Sprintf("This cancels job %s for good.", clean(args[0]))); err != nil {
+				if err := c.confirm(fmt.Sprintf("This cancels job %s for good.", human.Clean(args[0]))); err != nil {
 					return err
 				}
 			}

@@ -11,6 +11,7 @@ import (
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/controlplane/client"
 	"hikyaku/node/api"
+	"hikyaku/tools/hikyaku/human"
 )
 
 func newMessageCmd(c *cli) *cobra.Command {
@@ -81,7 +82,7 @@ func (m *mailbox) message(ctx context.Context, nodes []string, id string, o api.
 }
 
 func (c *cli) showMessage(w io.Writer, m *policyapi.NodeMessage, content bool) error {
-	sender, bytes := m.Sender, size(m.Size)
+	sender, bytes := m.Sender, human.Size(m.Size)
 	switch {
 	case m.Via == "": // no longer stored
 		sender, bytes = "", ""
@@ -90,11 +91,11 @@ func (c *cli) showMessage(w io.Writer, m *policyapi.NodeMessage, content bool) e
 	}
 	for _, f := range []struct{ name, v string }{
 		{"node", m.Node}, {"message", m.ID}, {"sender", sender}, {"tenant", m.Tenant}, {"stream", m.Stream}, {"pool", m.Pool}, {"job", m.Job},
-		{"priority", m.Priority}, {"tags", strings.Join(m.Tags, " ")}, {"accepted", stamp(m.Accepted) + ", " + since(&m.Accepted) + " ago"},
+		{"priority", m.Priority}, {"tags", strings.Join(m.Tags, " ")}, {"accepted", human.Stamp(m.Accepted) + ", " + human.Since(&m.Accepted) + " ago"},
 		{"via", strings.TrimSpace(m.Via + " " + m.From)}, {"size", bytes},
 	} {
 		if f.v != "" {
-			fmt.Fprintf(w, "%-9s %s\n", f.name, clean(f.v))
+			fmt.Fprintf(w, "%-9s %s\n", f.name, human.Clean(f.v))
 		}
 	}
 	fmt.Fprintln(w)
@@ -102,10 +103,10 @@ func (c *cli) showMessage(w io.Writer, m *policyapi.NodeMessage, content bool) e
 		return err
 	}
 	if m.Via == "" {
-		fmt.Fprintf(c.err, "sender and content are kept until the last delivery has ended; \"hikyaku events search --id %s\" has the whole story\n", clean(m.ID))
+		fmt.Fprintf(c.err, "sender and content are kept until the last delivery has ended; \"hikyaku events search --id %s\" has the whole story\n", human.Clean(m.ID))
 	}
 	if m.Next > 0 {
-		fmt.Fprintf(c.err, "%s in all; --from %d shows the next\n", count(int64(m.Count), "delivery", "deliveries"), m.Next)
+		fmt.Fprintf(c.err, "%s in all; --from %d shows the next\n", human.Count(int64(m.Count), "delivery", "deliveries"), m.Next)
 	}
 	if !content {
 		return nil
@@ -116,7 +117,7 @@ func (c *cli) showMessage(w io.Writer, m *policyapi.NodeMessage, content bool) e
 		return c.printJSON(m.Template)
 	case len(m.Raw) > 0:
 		// Mail is text from elsewhere: control bytes must not reach a terminal.
-		_, err := fmt.Fprintf(w, "\n%s", clean(strings.ReplaceAll(string(m.Raw), "\r\n", "\n")))
+		_, err := fmt.Fprintf(w, "\n%s", human.Clean(strings.ReplaceAll(string(m.Raw), "\r\n", "\n")))
 		return err
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 	"hikyaku/controlplane/client"
 	"hikyaku/controlplane/policy"
 	"hikyaku/controlplane/state"
+	"hikyaku/tools/hikyaku/human"
 )
 
 func newNodeCmd(c *cli) *cobra.Command {
@@ -66,7 +67,7 @@ A live node is refused.`,
 				return err
 			}
 			if !yes {
-				if err := c.confirm(fmt.Sprintf("This removes node %s; mail in its data directory is not moved.", clean(args[0]))); err != nil {
+				if err := c.confirm(fmt.Sprintf("This removes node %s; mail in its data directory is not moved.", human.Clean(args[0]))); err != nil {
 					return err
 				}
 			}
@@ -74,7 +75,7 @@ A live node is refused.`,
 				return c.noControl(err)
 			}
 			return c.print(map[string]string{"removed": args[0]}, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "removed %s\n", clean(args[0]))
+				_, err := fmt.Fprintf(w, "removed %s\n", human.Clean(args[0]))
 				return err
 			})
 		},
@@ -119,15 +120,15 @@ func heard(n *state.Node) string {
 	if n.ExchangeAge == nil {
 		return ""
 	}
-	return span(time.Duration(*n.ExchangeAge * float64(time.Second)))
+	return human.Span(time.Duration(*n.ExchangeAge * float64(time.Second)))
 }
 
 func (c *cli) showNodes(w io.Writer, ns []state.Node) error {
 	var rows [][]string
 	for i := range ns {
 		n := &ns[i]
-		rows = append(rows, []string{n.Name, c.nodeState(n), n.Version, heard(n), number(n.Revision), number(int64(n.Sources)), number(n.Queued), perSecond(n.PerSecond),
-			fmt.Sprintf("%.1f%%", n.Floor), n.Peer, c.paint(clean(strings.Join(n.Alarms, "; ")), red)})
+		rows = append(rows, []string{n.Name, c.nodeState(n), n.Version, heard(n), human.Number(n.Revision), human.Number(int64(n.Sources)), human.Number(n.Queued), human.PerSecond(n.PerSecond),
+			fmt.Sprintf("%.1f%%", n.Floor), n.Peer, c.paint(human.Clean(strings.Join(n.Alarms, "; ")), red)})
 	}
 	return c.table(w, []string{"NODE", "STATE", "VERSION", ">HEARD", ">REVISION", ">SOURCES", ">QUEUED", ">OUT", ">FLOOR", "PEER", "ALARMS"}, rows)
 }
@@ -139,13 +140,13 @@ func (c *cli) showNode(w io.Writer, n *state.Node) error {
 	}
 	drain := n.Drain
 	if drain != "" {
-		drain += ", ordered " + stamp(n.DrainAt)
+		drain += ", ordered " + human.Stamp(n.DrainAt)
 	}
 	for _, f := range [][2]string{
-		{"node", n.Name}, {"state", c.nodeState(n)}, {"drain", drain}, {"version", n.Version}, {"joined", stamp(n.Joined)}, {"started", stampOr(n.Started)},
-		{"heard", heard(n)}, {"peer", n.Peer}, {"gossip", n.Gossip}, {"labels", strings.TrimSpace(labels)}, {"capacity", number(int64(n.Capacity))},
-		{"revision", number(n.Revision)}, {"queued", number(n.Queued)}, {"stranded", number(n.Stranded)}, {"out", perSecond(n.PerSecond)},
-		{"disk free", fmt.Sprintf("%.0f%%", 100*n.SpoolFreePart)}, {"sources", number(int64(n.Sources))}, {"to let go", number(int64(n.SourcesLeft))},
+		{"node", n.Name}, {"state", c.nodeState(n)}, {"drain", drain}, {"version", n.Version}, {"joined", human.Stamp(n.Joined)}, {"started", stampOr(n.Started)},
+		{"heard", heard(n)}, {"peer", n.Peer}, {"gossip", n.Gossip}, {"labels", strings.TrimSpace(labels)}, {"capacity", human.Number(int64(n.Capacity))},
+		{"revision", human.Number(n.Revision)}, {"queued", human.Number(n.Queued)}, {"stranded", human.Number(n.Stranded)}, {"out", human.PerSecond(n.PerSecond)},
+		{"disk free", fmt.Sprintf("%.0f%%", 100*n.SpoolFreePart)}, {"sources", human.Number(int64(n.Sources))}, {"to let go", human.Number(int64(n.SourcesLeft))},
 		{"floor", fmt.Sprintf("%.2f%% (confirmed %.2f%%), rank %d", n.Floor, n.FloorConfirmed, n.Rank)}, {"spool id", n.NodeID}, {"lease", fmt.Sprintf("%x", n.Lease)},
 	} {
 		if f[1] != "" {
@@ -153,7 +154,7 @@ func (c *cli) showNode(w io.Writer, n *state.Node) error {
 		}
 	}
 	for _, a := range n.Alarms {
-		fmt.Fprintf(w, "%-10s %s\n", "alarm", c.paint(clean(a), red))
+		fmt.Fprintf(w, "%-10s %s\n", "alarm", c.paint(human.Clean(a), red))
 	}
 	return nil
 }
@@ -163,7 +164,7 @@ func stampOr(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return stamp(t)
+	return human.Stamp(t)
 }
 
 // drainFlags are the flags of drain.
@@ -214,7 +215,7 @@ func (c *cli) drained(ctx context.Context, cl *client.Cluster, n *state.Node, ti
 	most := n.Queued
 	var bar *progressbar.ProgressBar
 	if isTerminal(c.err) {
-		bar = progressbar.NewOptions64(max(1, most), progressbar.OptionSetWriter(c.err), progressbar.OptionSetDescription("draining "+clean(n.Name)),
+		bar = progressbar.NewOptions64(max(1, most), progressbar.OptionSetWriter(c.err), progressbar.OptionSetDescription("draining "+human.Clean(n.Name)),
 			progressbar.OptionShowCount(), progressbar.OptionSetWidth(30), progressbar.OptionClearOnFinish())
 	}
 	tick := time.NewTicker(drainLook)
@@ -236,7 +237,7 @@ func (c *cli) drained(ctx context.Context, cl *client.Cluster, n *state.Node, ti
 		}
 		if time.Now().After(end) {
 			return n, &exitError{code: exitPartly, text: fmt.Sprintf("not empty after %s: %s queued (%d without a source here), %s to let go\nhint: it goes on; \"hikyaku node show %s\" shows how far it is, \"hikyaku queue ls --node %s\" what is left",
-				span(timeout), count(n.Queued, "delivery", "deliveries"), n.Stranded, count(int64(n.SourcesLeft), "source", "sources"), name, name)}
+				human.Span(timeout), human.Count(n.Queued, "delivery", "deliveries"), n.Stranded, human.Count(int64(n.SourcesLeft), "source", "sources"), name, name)}
 		}
 		select {
 		case <-tick.C:

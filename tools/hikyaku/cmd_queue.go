@@ -10,6 +10,7 @@ import (
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/controlplane/client"
 	"hikyaku/node/api"
+	"hikyaku/tools/hikyaku/human"
 )
 
 func newQueueCmd(c *cli) *cobra.Command {
@@ -118,12 +119,12 @@ func (c *cli) showQueues(w io.Writer, l *policyapi.ClusterQueues) error {
 		}
 		last := ""
 		if q.Last != nil {
-			last = replyText(&q.Last.Reply)
+			last = human.ReplyText(&q.Last.Reply)
 		}
 		nodes = append(nodes, q.Node)
 		rows = append(rows, []string{
-			q.Destination, q.Priority, q.Tenant, q.Stream, q.Job, q.Carrier, number(q.Queued), number(q.InFlight),
-			since(q.Oldest), until(q.NextDue), binding, last,
+			q.Destination, q.Priority, q.Tenant, q.Stream, q.Job, q.Carrier, human.Number(q.Queued), human.Number(q.InFlight),
+			human.Since(q.Oldest), human.Until(q.NextDue), binding, last,
 		})
 	}
 	head := []string{"DESTINATION", "PRIO", "TENANT", "STREAM", "JOB", "CARRIER", ">QUEUED", ">SENDING", ">OLDEST", ">DUE IN", "WAITS FOR", "LAST REPLY"}
@@ -132,7 +133,7 @@ func (c *cli) showQueues(w io.Writer, l *policyapi.ClusterQueues) error {
 		return err
 	}
 	if more := l.Total - len(l.Queues); more > 0 {
-		fmt.Fprintf(c.err, "%s more; --limit shows them\n", count(int64(more), "queue", "queues"))
+		fmt.Fprintf(c.err, "%s more; --limit shows them\n", human.Count(int64(more), "queue", "queues"))
 	}
 	if !l.Counted {
 		fmt.Fprintln(c.err, "a node still counts after its start: sizes will grow")
@@ -231,15 +232,15 @@ func (c *cli) showDeliveries(w io.Writer, ds []policyapi.NodeDelivery) error {
 		d := &ds[i]
 		last := ""
 		if d.Last != nil {
-			last = replyText(&d.Last.Reply)
+			last = human.ReplyText(&d.Last.Reply)
 		}
 		for j, r := range d.Recipients {
-			row := []string{d.ID, r.Address, c.state(r.State), number(int64(d.Attempts)), since(&d.Accepted), "", "", last}
+			row := []string{d.ID, r.Address, c.state(r.State), human.Number(int64(d.Attempts)), human.Since(&d.Accepted), "", "", last}
 			if r.State == "queued" {
-				row[5], row[6] = until(d.Due), until(d.Expires)
+				row[5], row[6] = human.Until(d.Due), human.Until(d.Expires)
 			}
 			if r.Reply != nil {
-				row[7] = replyText(r.Reply)
+				row[7] = human.ReplyText(r.Reply)
 			}
 			if j > 0 {
 				row[0] = ""
@@ -292,7 +293,7 @@ func (m *mailbox) why(ctx context.Context, nodes []string, s api.Scope) (*policy
 }
 
 func (c *cli) showWhy(w io.Writer, a *policyapi.ClusterWhy) error {
-	fmt.Fprintf(w, "%s queued for %s\n", count(a.Queued, "delivery", "deliveries"), clean(scopeText(api.Scope(a.Scope))))
+	fmt.Fprintf(w, "%s queued for %s\n", human.Count(a.Queued, "delivery", "deliveries"), human.Clean(scopeText(api.Scope(a.Scope))))
 	c.missing(a.Coverage)
 	if len(a.Reasons) == 0 {
 		_, err := fmt.Fprintln(w, "Nothing holds them back.")
@@ -302,7 +303,7 @@ func (c *cli) showWhy(w io.Writer, a *policyapi.ClusterWhy) error {
 	var nodes []string
 	for _, r := range a.Reasons {
 		nodes = append(nodes, r.Node)
-		rows = append(rows, []string{c.paint(r.Limit, yellow), r.Scope, r.Value, r.Used, until(r.Until), r.Text})
+		rows = append(rows, []string{c.paint(r.Limit, yellow), r.Scope, r.Value, r.Used, human.Until(r.Until), r.Text})
 	}
 	head, rows := withNode([]string{"LIMIT", "ON", ">VALUE", ">USED", ">FREE IN", "WHY"}, rows, nodes)
 	return c.table(w, head, rows)

@@ -14,6 +14,7 @@ import (
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/controlplane/policy"
 	"hikyaku/node/api"
+	"hikyaku/tools/hikyaku/human"
 )
 
 // verb is one action with the words for it.
@@ -89,9 +90,9 @@ func (c *cli) act(ctx context.Context, v verb, f *actFlags) error {
 			if err != nil {
 				return err
 			}
-			what = count(a.Queued, "delivery", "deliveries") + " (" + scopeText(f.Scope) + ")"
+			what = human.Count(a.Queued, "delivery", "deliveries") + " (" + scopeText(f.Scope) + ")"
 		}
-		if err := c.confirm(fmt.Sprintf("This will %s %s for good.", v.name, clean(what))); err != nil {
+		if err := c.confirm(fmt.Sprintf("This will %s %s for good.", v.name, human.Clean(what))); err != nil {
 			return err
 		}
 	}
@@ -162,12 +163,12 @@ func joinOrdered(r, again *policyapi.Ordered) *policyapi.Ordered {
 
 func (c *cli) showOrdered(w io.Writer, v verb, r *policyapi.Ordered) error {
 	if v.name == api.VerbHold && r.Affected == 0 {
-		fmt.Fprintf(w, "nothing is queued now; mail that comes for %s will wait\n", clean(scopeText(api.Scope(r.Scope))))
+		fmt.Fprintf(w, "nothing is queued now; mail that comes for %s will wait\n", human.Clean(scopeText(api.Scope(r.Scope))))
 	} else {
-		fmt.Fprintf(w, "%s %s on %s\n", count(r.Affected, "delivery", "deliveries"), v.done, count(int64(len(r.Acknowledged)), "node", "nodes"))
+		fmt.Fprintf(w, "%s %s on %s\n", human.Count(r.Affected, "delivery", "deliveries"), v.done, human.Count(int64(len(r.Acknowledged)), "node", "nodes"))
 	}
 	if r.TooLate > 0 {
-		fmt.Fprintf(w, "%s being sent: too late, the outcome stands\n", count(r.TooLate, "delivery is", "deliveries are"))
+		fmt.Fprintf(w, "%s being sent: too late, the outcome stands\n", human.Count(r.TooLate, "delivery is", "deliveries are"))
 	}
 	var rows [][]string
 	for _, k := range r.Acknowledged {
@@ -175,7 +176,7 @@ func (c *cli) showOrdered(w io.Writer, v verb, r *policyapi.Ordered) error {
 		if k.Running {
 			note = "goes on in the background"
 		}
-		rows = append(rows, []string{k.Node, number(k.Affected), number(k.TooLate), note})
+		rows = append(rows, []string{k.Node, human.Number(k.Affected), human.Number(k.TooLate), note})
 	}
 	if err := c.table(w, []string{"NODE", ">DELIVERIES", ">TOO LATE", "NOTE"}, rows); err != nil {
 		return err
@@ -186,7 +187,7 @@ func (c *cli) showOrdered(w io.Writer, v verb, r *policyapi.Ordered) error {
 	if v.name != api.VerbHold {
 		return nil
 	}
-	_, err := fmt.Fprintf(w, "action %s; \"hikyaku actions rm %s\" ends it. A node that joins later does not have it.\n", clean(r.ID), clean(r.ID))
+	_, err := fmt.Fprintf(w, "action %s; \"hikyaku actions rm %s\" ends it. A node that joins later does not have it.\n", human.Clean(r.ID), human.Clean(r.ID))
 	return err
 }
 
@@ -194,7 +195,7 @@ func (c *cli) showOrdered(w io.Writer, v verb, r *policyapi.Ordered) error {
 // to do.
 func (c *cli) partlyText(v verb, f *actFlags, r *policyapi.Ordered) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "not everywhere: %d of %s acknowledged", r.Answered, count(int64(r.Nodes), "node", "nodes"))
+	fmt.Fprintf(&b, "not everywhere: %d of %s acknowledged", r.Answered, human.Count(int64(r.Nodes), "node", "nodes"))
 	for _, m := range r.Missing {
 		fmt.Fprintf(&b, "\n  %s: %s", m.Node, m.Reason)
 	}
@@ -209,12 +210,12 @@ func (c *cli) partlyText(v verb, f *actFlags, r *policyapi.Ordered) string {
 
 func (c *cli) showAction(w io.Writer, v verb, r *api.ActionResult) error {
 	if v.name == api.VerbHold && r.Affected == 0 {
-		fmt.Fprintf(w, "nothing is queued now; mail that comes for %s will wait\n", clean(scopeText(r.Scope)))
+		fmt.Fprintf(w, "nothing is queued now; mail that comes for %s will wait\n", human.Clean(scopeText(r.Scope)))
 	} else {
-		fmt.Fprintf(w, "%s %s\n", count(r.Affected, "delivery", "deliveries"), v.done)
+		fmt.Fprintf(w, "%s %s\n", human.Count(r.Affected, "delivery", "deliveries"), v.done)
 	}
 	if r.TooLate > 0 {
-		fmt.Fprintf(w, "%s being sent: too late, the outcome stands\n", count(r.TooLate, "delivery is", "deliveries are"))
+		fmt.Fprintf(w, "%s being sent: too late, the outcome stands\n", human.Count(r.TooLate, "delivery is", "deliveries are"))
 	}
 	if r.Running {
 		fmt.Fprintln(w, "The rest is done in the background; \"hikyaku actions ls\" shows what stands.")
@@ -222,6 +223,6 @@ func (c *cli) showAction(w io.Writer, v verb, r *api.ActionResult) error {
 	if v.name != api.VerbHold {
 		return nil
 	}
-	_, err := fmt.Fprintf(w, "action %s; \"hikyaku actions rm %s\" ends it\n", clean(r.ID), clean(r.ID))
+	_, err := fmt.Fprintf(w, "action %s; \"hikyaku actions rm %s\" ends it\n", human.Clean(r.ID), human.Clean(r.ID))
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"hikyaku/controlplane/api"
 	"hikyaku/controlplane/policy"
 	"hikyaku/controlplane/state"
+	"hikyaku/tools/hikyaku/human"
 )
 
 func newReputationCmd(c *cli) *cobra.Command {
@@ -135,7 +136,7 @@ func positive(n int64) string {
 	if n == 0 {
 		return ""
 	}
-	return number(n)
+	return human.Number(n)
 }
 
 func newHoldsCmd(c *cli) *cobra.Command {
@@ -157,7 +158,7 @@ func newHoldsCmd(c *cli) *cobra.Command {
 				}
 				var rows [][]string
 				for _, h := range hs {
-					rows = append(rows, []string{h.Tenant, h.Carrier, h.Stream, h.Job, stamp(h.Until), h.Decision, h.Reason})
+					rows = append(rows, []string{h.Tenant, h.Carrier, h.Stream, h.Job, human.Stamp(h.Until), h.Decision, h.Reason})
 				}
 				return c.table(w, []string{"TENANT", "CARRIER", "STREAM", "JOB", "UNTIL", "DECISION", "REASON"}, rows)
 			})

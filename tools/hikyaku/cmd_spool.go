@@ -13,6 +13,7 @@ import (
 
 	"hikyaku/node/api"
 	"hikyaku/spool"
+	"hikyaku/tools/hikyaku/human"
 )
 
 func newSpoolCmd(c *cli) *cobra.Command {
@@ -65,7 +66,7 @@ func newSpoolVerifyCmd(c *cli) *cobra.Command {
 				return err
 			}
 			if !r.OK() {
-				return &exitError{code: 1, text: count(r.ProblemCount, "problem", "problems") + " found"}
+				return &exitError{code: 1, text: human.Count(r.ProblemCount, "problem", "problems") + " found"}
 			}
 			return nil
 		},
@@ -86,16 +87,16 @@ func (c *cli) progress(what string) (step func(int64), finish func()) {
 
 func (c *cli) showReport(w io.Writer, r *spool.Report) error {
 	rows := [][]string{
-		{"deliveries queued", number(r.Deliveries)}, {"recipients queued", number(r.Recipients)}, {"queues", number(r.Queues)},
-		{"destinations", number(r.Destinations)}, {"messages", number(r.Messages)}, {"content", size(r.ContentBytes)},
-		{"end states kept", number(r.EndStates)}, {"jobs", number(r.Jobs)}, {"actions", number(r.Actions)},
-		{"events to be written", number(r.Outbox)}, {"in quarantine", number(r.Quarantined)}, {"problems", number(r.ProblemCount)},
+		{"deliveries queued", human.Number(r.Deliveries)}, {"recipients queued", human.Number(r.Recipients)}, {"queues", human.Number(r.Queues)},
+		{"destinations", human.Number(r.Destinations)}, {"messages", human.Number(r.Messages)}, {"content", human.Size(r.ContentBytes)},
+		{"end states kept", human.Number(r.EndStates)}, {"jobs", human.Number(r.Jobs)}, {"actions", human.Number(r.Actions)},
+		{"events to be written", human.Number(r.Outbox)}, {"in quarantine", human.Number(r.Quarantined)}, {"problems", human.Number(r.ProblemCount)},
 	}
 	if err := c.table(w, []string{"WHAT", ">COUNT"}, rows); err != nil {
 		return err
 	}
 	for _, p := range r.Problems {
-		fmt.Fprintf(w, "%s %s\n", c.paint("problem:", red), clean(p))
+		fmt.Fprintf(w, "%s %s\n", c.paint("problem:", red), human.Clean(p))
 	}
 	if more := r.ProblemCount - int64(len(r.Problems)); more > 0 {
 		fmt.Fprintf(w, "and %d more\n", more)
@@ -128,21 +129,21 @@ func newSpoolStatsCmd(c *cli) *cobra.Command {
 func (c *cli) showSummary(w io.Writer, s *spool.Summary) error {
 	first := ""
 	if !s.FirstDue.IsZero() {
-		first = ", first due " + stamp(s.FirstDue)
+		first = ", first due " + human.Stamp(s.FirstDue)
 	}
-	fmt.Fprintf(w, "%s in %s for %s%s\n", count(s.Deliveries, "delivery", "deliveries"), count(s.Queues, "queue", "queues"),
-		count(s.Destinations, "destination", "destinations"), first)
-	fmt.Fprintf(w, "%s on disk, %d in quarantine, %d events to be written\n\n", size(s.DiskBytes), s.Quarantined, s.Outbox)
+	fmt.Fprintf(w, "%s in %s for %s%s\n", human.Count(s.Deliveries, "delivery", "deliveries"), human.Count(s.Queues, "queue", "queues"),
+		human.Count(s.Destinations, "destination", "destinations"), first)
+	fmt.Fprintf(w, "%s on disk, %d in quarantine, %d events to be written\n\n", human.Size(s.DiskBytes), s.Quarantined, s.Outbox)
 	var rows [][]string
 	for _, d := range s.Top {
-		rows = append(rows, []string{d.Destination, number(d.Deliveries)})
+		rows = append(rows, []string{d.Destination, human.Number(d.Deliveries)})
 	}
 	if err := c.table(w, []string{"DESTINATION", ">QUEUED"}, rows); err != nil {
 		return err
 	}
 	rows = rows[:0]
 	for _, t := range s.Tenants {
-		rows = append(rows, []string{t.Tenant, number(t.Deliveries)})
+		rows = append(rows, []string{t.Tenant, human.Number(t.Deliveries)})
 	}
 	fmt.Fprintln(w)
 	return c.table(w, []string{"TENANT", ">QUEUED"}, rows)

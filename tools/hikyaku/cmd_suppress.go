@@ -12,6 +12,7 @@ import (
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/controlplane/client"
 	"hikyaku/controlplane/policy"
+	"hikyaku/tools/hikyaku/human"
 )
 
 func newSuppressCmd(c *cli) *cobra.Command {
@@ -125,7 +126,7 @@ func (c *cli) showSuppressions(w io.Writer, items []policyapi.Suppression) error
 		if s.Category != "" {
 			reason = s.Category + ": " + reason
 		}
-		rows = append(rows, []string{s.Address, tenant, s.Stream, s.Kind, since(s.Added), until(s.Expires), s.By, reason})
+		rows = append(rows, []string{s.Address, tenant, s.Stream, s.Kind, human.Since(s.Added), human.Until(s.Expires), s.By, reason})
 	}
 	return c.table(w, []string{"ADDRESS", "TENANT", "STREAM", "KIND", ">AGE", ">EXPIRES", "BY", "REASON"}, rows)
 }
@@ -141,7 +142,7 @@ func newSuppressGetCmd(c *cli) *cobra.Command {
 			}
 			p, err := s.Get(cmd.Context(), tenant, args[0])
 			if notFound(err) {
-				return fmt.Errorf("%s is on no list", clean(args[0]))
+				return fmt.Errorf("%s is on no list", human.Clean(args[0]))
 			}
 			if err != nil {
 				return err
@@ -282,7 +283,7 @@ func (c *cli) spreadOut(s *policyapi.Spread, wanted bool) error {
 		return nil
 	}
 	if !c.json {
-		fmt.Fprintf(c.err, "on %d of %s\n", s.Have, count(int64(s.Nodes), "live node", "live nodes"))
+		fmt.Fprintf(c.err, "on %d of %s\n", s.Have, human.Count(int64(s.Nodes), "live node", "live nodes"))
 	}
 	if s.Everywhere || !wanted {
 		return nil
@@ -310,7 +311,7 @@ func newSuppressStatsCmd(c *cli) *cobra.Command {
 			return c.print(st, func(w io.Writer) error {
 				var rows [][]string
 				row := func(name string, x *policyapi.SuppressionCounts) {
-					rows = append(rows, []string{name, number(x.Entries), number(x.Bounce), number(x.Complaint), number(x.Unsubscribe), number(x.Manual), number(x.Import), number(x.Sightings)})
+					rows = append(rows, []string{name, human.Number(x.Entries), human.Number(x.Bounce), human.Number(x.Complaint), human.Number(x.Unsubscribe), human.Number(x.Manual), human.Number(x.Import), human.Number(x.Sightings)})
 				}
 				for i := range st.Items {
 					name := st.Items[i].Tenant

@@ -20,6 +20,7 @@ import (
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/controlplane/client"
 	"hikyaku/controlplane/policy"
+	"hikyaku/tools/hikyaku/human"
 )
 
 // The forms of a list in a file.
@@ -173,20 +174,20 @@ func (im *importing) report(took time.Duration) error {
 	c, t := im.c, &im.total
 	err := c.print(t, func(w io.Writer) error {
 		for _, e := range t.Errors {
-			fmt.Fprintf(c.err, "line %d: %s\n", e.Line, clean(e.Reason))
+			fmt.Fprintf(c.err, "line %d: %s\n", e.Line, human.Clean(e.Reason))
 		}
 		if t.DryRun {
-			_, err := fmt.Fprintf(w, "%s, %d good, %d bad; nothing was changed\n", count(int64(t.Lines), "line", "lines"), t.Lines-t.Failed, t.Failed)
+			_, err := fmt.Fprintf(w, "%s, %d good, %d bad; nothing was changed\n", human.Count(int64(t.Lines), "line", "lines"), t.Lines-t.Failed, t.Failed)
 			return err
 		}
-		_, err := fmt.Fprintf(w, "%s: %d added, %d changed, %d as before, %d left out; %s\n", count(int64(t.Lines), "line", "lines"), t.Added, t.Changed, t.Unchanged, t.Failed, span(took))
+		_, err := fmt.Fprintf(w, "%s: %d added, %d changed, %d as before, %d left out; %s\n", human.Count(int64(t.Lines), "line", "lines"), t.Added, t.Changed, t.Unchanged, t.Failed, human.Span(took))
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	if t.Failed > 0 {
-		return &exitError{code: exitPartly, text: fmt.Sprintf("%s left out", count(int64(t.Failed), "line was", "lines were"))}
+		return &exitError{code: exitPartly, text: fmt.Sprintf("%s left out", human.Count(int64(t.Failed), "line was", "lines were"))}
 	}
 	if t.DryRun {
 		return nil

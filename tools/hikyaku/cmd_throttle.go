@@ -10,6 +10,7 @@ import (
 
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/controlplane/policy"
+	"hikyaku/tools/hikyaku/human"
 )
 
 // throttleFlags are the flags of throttle.
@@ -123,14 +124,14 @@ func (f *throttleFlags) times(now time.Time) error {
 
 func (c *cli) showThrottled(w io.Writer, r *policyapi.ThrottleChange) error {
 	for _, e := range r.Effects {
-		fmt.Fprintf(w, "%s  %s/%s\n", e.Action, clean(e.Kind), clean(e.Name))
+		fmt.Fprintf(w, "%s  %s/%s\n", e.Action, human.Clean(e.Kind), human.Clean(e.Name))
 	}
 	if r.DryRun {
 		_, err := fmt.Fprintf(w, "nothing was changed (dry run); the policy is at revision %d\n", r.Revision)
 		return err
 	}
 	if t := r.Throttle; t != nil {
-		fmt.Fprintf(w, "%s: %s, %s\n", clean(t.On().String()), limitsText(t.Limits()), lasting(t.Expires))
+		fmt.Fprintf(w, "%s: %s, %s\n", human.Clean(t.On().String()), limitsText(t.Limits()), lasting(t.Expires))
 	}
 	_, err := fmt.Fprintf(w, "revision %d\n", r.Revision)
 	return err
@@ -141,7 +142,7 @@ func lasting(e policy.Instant) string {
 	if e.IsZero() {
 		return "until cleared"
 	}
-	return "until " + stamp(e.Time())
+	return "until " + human.Stamp(e.Time())
 }
 
 // limitsText is limits on one line, "no limit" for none.
@@ -160,7 +161,7 @@ func limitsText(l policy.Limits) string {
 		add(fmt.Sprintf("%d a day", l.PerDay))
 	}
 	if l.Connections != 0 {
-		add(count(int64(l.Connections), "connection", "connections"))
+		add(human.Count(int64(l.Connections), "connection", "connections"))
 	}
 	if l.ConnectionRate != nil {
 		add("new connections " + l.ConnectionRate.String())
@@ -176,7 +177,7 @@ func (c *cli) showThrottles(v *policyapi.CarrierThrottles, err error) error {
 		return err
 	}
 	return c.print(v, func(w io.Writer) error {
-		fmt.Fprintf(w, "carrier %s, over all sources: %s", clean(v.Carrier), limitsText(v.Limits))
+		fmt.Fprintf(w, "carrier %s, over all sources: %s", human.Clean(v.Carrier), limitsText(v.Limits))
 		if own := limitsText(v.Own); own != limitsText(v.Limits) {
 			fmt.Fprintf(w, " (its own: %s)", own)
 		}
@@ -192,11 +193,11 @@ func (c *cli) showThrottles(v *policyapi.CarrierThrottles, err error) error {
 				continue
 			}
 			at := t.Expires.Time()
-			ends := until(&at)
+			ends := human.Until(&at)
 			if t.Expires.IsZero() {
 				ends = "never"
 			}
-			rows = append(rows, []string{r.Name, t.On().String(), limitsText(t.Limits()), ends, number(r.Revision), t.Reason})
+			rows = append(rows, []string{r.Name, t.On().String(), limitsText(t.Limits()), ends, human.Number(r.Revision), t.Reason})
 		}
 		return c.table(w, []string{"NAME", "ON", "LIMITS", ">ENDS IN", ">REVISION", "WHY"}, rows)
 	})

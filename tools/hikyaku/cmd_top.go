@@ -11,6 +11,7 @@ import (
 
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/node/api"
+	"hikyaku/tools/hikyaku/human"
 )
 
 func newTopCmd(c *cli) *cobra.Command {
@@ -81,7 +82,7 @@ func (m *mailbox) overview(nodes []string) func(context.Context) (*topLook, erro
 		if err != nil {
 			return nil, err
 		}
-		o.Node = fmt.Sprintf("cluster, %d of %s", all.Answered, count(int64(all.Nodes), "node", "nodes"))
+		o.Node = fmt.Sprintf("cluster, %d of %s", all.Answered, human.Count(int64(all.Nodes), "node", "nodes"))
 		for i := range all.Gates {
 			o.Gates[i].Name = all.Gates[i].Name + " of " + all.Gates[i].Node
 		}

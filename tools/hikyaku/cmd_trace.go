@@ -14,6 +14,7 @@ import (
 	"hikyaku/controlplane/client"
 	"hikyaku/controlplane/policy"
 	"hikyaku/node/api"
+	"hikyaku/tools/hikyaku/human"
 )
 
 func newTraceCmd(c *cli) *cobra.Command {
@@ -118,7 +119,7 @@ func (c *cli) traceLine(t *api.TraceLine, since time.Duration) error {
 		arrow, col = "<-", green
 	}
 	where := t.Peer
-	_, err := fmt.Fprintf(c.out, "%s %s %-3s %s %8s %s %s\n", t.Time.Local().Format("15:04:05.000"), clean(t.Session), clean(t.Direction),
-		clean(where), "+"+span(since), c.paint(arrow, col), c.paint(clean(strings.ReplaceAll(t.Text, "\n", " ")), col))
+	_, err := fmt.Fprintf(c.out, "%s %s %-3s %s %8s %s %s\n", t.Time.Local().Format("15:04:05.000"), human.Clean(t.Session), human.Clean(t.Direction),
+		human.Clean(where), "+"+human.Span(since), c.paint(arrow, col), c.paint(human.Clean(strings.ReplaceAll(t.Text, "\n", " ")), col))
 	return err
 }

@@ -10,6 +10,7 @@ import (
 
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/node/api"
+	"hikyaku/tools/hikyaku/human"
 )
 
 func newTransferCmd(c *cli) *cobra.Command {
@@ -90,7 +91,7 @@ func (c *cli) showTransfers(w io.Writer, ts []policyapi.NodeTransfer) error {
 		case t.Why == "":
 			state = "on the way"
 		}
-		rows = append(rows, []string{strconv.FormatUint(t.Number, 10), state, t.To, t.Spool, since(&t.Created), number(int64(t.Deliveries)), number(int64(t.Recipients)), t.Why})
+		rows = append(rows, []string{strconv.FormatUint(t.Number, 10), state, t.To, t.Spool, human.Since(&t.Created), human.Number(int64(t.Deliveries)), human.Number(int64(t.Recipients)), t.Why})
 	}
 	head, rows := withNode([]string{">TRANSFER", "STATE", "TO", "SPOOL", ">AGE", ">DELIVERIES", ">RECIPIENTS", "WHY"}, rows, nodes)
 	return c.table(w, head, rows)
@@ -144,9 +145,9 @@ func (c *cli) reclaim(ctx context.Context, arg string, f *reclaimFlags) error {
 	if m.cluster != nil && len(c.nodes) != 1 {
 		return usageError("--node is needed, once: each node numbers its own transfers")
 	}
-	fmt.Fprintf(c.err, "warning: spool %s is not asked. If it still lives, or is ever started again, the recipients of transfer %d get their mail twice.\n", clean(f.gone), n)
+	fmt.Fprintf(c.err, "warning: spool %s is not asked. If it still lives, or is ever started again, the recipients of transfer %d get their mail twice.\n", human.Clean(f.gone), n)
 	if !f.yes {
-		if err := c.confirm(fmt.Sprintf("This takes transfer %d back from spool %s.", n, clean(f.gone))); err != nil {
+		if err := c.confirm(fmt.Sprintf("This takes transfer %d back from spool %s.", n, human.Clean(f.gone))); err != nil {
 			return err
 		}
 	}
@@ -159,7 +160,7 @@ func (c *cli) reclaim(ctx context.Context, arg string, f *reclaimFlags) error {
 	}
 	return c.print(t, func(w io.Writer) error {
 		_, err := fmt.Fprintf(w, "reclaimed %s for %s, offered to %s; they are sent from here again\n",
-			count(int64(t.Deliveries), "delivery", "deliveries"), count(int64(t.Recipients), "recipient", "recipients"), clean(t.To))
+			human.Count(int64(t.Deliveries), "delivery", "deliveries"), human.Count(int64(t.Recipients), "recipient", "recipients"), human.Clean(t.To))
 		return err
 	})
 }

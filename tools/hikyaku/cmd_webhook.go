@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	policyapi "hikyaku/controlplane/api"
+	"hikyaku/tools/hikyaku/human"
 )
 
 func newWebhookCmd(c *cli) *cobra.Command {
@@ -65,8 +66,8 @@ func (c *cli) showWebhooks(w io.Writer, ws []policyapi.NodeWebhook) error {
 		h := &ws[i]
 		nodes = append(nodes, h.Node)
 		rows = append(rows, []string{
-			h.Name, h.Tenant, h.Endpoint, c.webhookState(h), number(int64(h.Behind)), age(h.BehindSeconds),
-			since(h.LastSuccess), number(int64(h.Posted)), givenUp(h), h.LastError,
+			h.Name, h.Tenant, h.Endpoint, c.webhookState(h), human.Number(int64(h.Behind)), age(h.BehindSeconds),
+			human.Since(h.LastSuccess), human.Number(int64(h.Posted)), givenUp(h), h.LastError,
 		})
 	}
 	head, rows := withNode([]string{"WEBHOOK", "TENANT", "ENDPOINT", "STATE", ">BEHIND", ">LAG", ">LAST TAKEN", ">POSTED", ">GIVEN UP", "LAST ERROR"}, rows, nodes)
@@ -77,7 +78,7 @@ func (c *cli) showWebhooks(w io.Writer, ws []policyapi.NodeWebhook) error {
 func (c *cli) webhookState(h *policyapi.NodeWebhook) string {
 	text := h.State
 	if h.Since != nil {
-		text += " since " + since(h.Since)
+		text += " since " + human.Since(h.Since)
 	}
 	switch h.State {
 	case "ok":
@@ -95,20 +96,20 @@ func age(seconds float64) string {
 	if seconds <= 0 {
 		return ""
 	}
-	return span(time.Duration(seconds * float64(time.Second)))
+	return human.Span(time.Duration(seconds * float64(time.Second)))
 }
 
 // givenUp counts what will not be posted, lost numbers among it.
 func givenUp(h *policyapi.NodeWebhook) string {
 	text := ""
 	if h.GivenUp > 0 {
-		text = number(int64(h.GivenUp))
+		text = human.Number(int64(h.GivenUp))
 	}
 	if h.Lost > 0 {
 		if text != "" {
 			text += " + "
 		}
-		text += number(int64(h.Lost)) + " lost"
+		text += human.Number(int64(h.Lost)) + " lost"
 	}
 	return text
 }
@@ -176,7 +177,7 @@ func (c *cli) showPings(w io.Writer, ps []policyapi.NodePing) error {
 		if p.HTTPStatus != 0 {
 			status = fmt.Sprint(p.HTTPStatus)
 		}
-		rows = append(rows, []string{p.Name, state, status, span(time.Duration(p.Seconds * float64(time.Second))), p.Error})
+		rows = append(rows, []string{p.Name, state, status, human.Span(time.Duration(p.Seconds * float64(time.Second))), p.Error})
 	}
 	head, rows := withNode([]string{"WEBHOOK", "PING", ">STATUS", ">TOOK", "ERROR"}, rows, nodes)
 	return c.table(w, head, rows)

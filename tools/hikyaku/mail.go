@@ -10,6 +10,7 @@ import (
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/controlplane/client"
 	nodeclient "hikyaku/node/api/client"
+	"hikyaku/tools/hikyaku/human"
 )
 
 // mailbox is where questions about mail go: to all nodes where the server is a
@@ -62,9 +63,9 @@ func (c *cli) missing(v policyapi.Coverage) {
 	if v.Complete || v.Nodes == 0 {
 		return
 	}
-	fmt.Fprintf(c.err, "%d of %s answered; this lacks:\n", v.Answered, count(int64(v.Nodes), "node", "nodes"))
+	fmt.Fprintf(c.err, "%d of %s answered; this lacks:\n", v.Answered, human.Count(int64(v.Nodes), "node", "nodes"))
 	for _, m := range v.Missing {
-		fmt.Fprintf(c.err, "  %s: %s\n", clean(m.Node), clean(m.Reason))
+		fmt.Fprintf(c.err, "  %s: %s\n", human.Clean(m.Node), human.Clean(m.Reason))
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/charmbracelet/lipgloss"
+
+	"hikyaku/tools/hikyaku/human"
 )
 
 // color is an ANSI colour, used only on a terminal.
@@ -104,16 +106,16 @@ func (c *cli) table(w io.Writer, header []string, rows [][]string) error {
 func (c *cli) cell(s string) string {
 	s = strings.ReplaceAll(s, "\n", " ")
 	if !c.color || !strings.Contains(s, "\x1b[") {
-		return clean(s)
+		return human.Clean(s)
 	}
 	var b strings.Builder
 	for {
 		i := strings.Index(s, "\x1b[")
 		if i < 0 {
-			b.WriteString(clean(s))
+			b.WriteString(human.Clean(s))
 			return b.String()
 		}
-		b.WriteString(clean(s[:i]))
+		b.WriteString(human.Clean(s[:i]))
 		code, rest, ok := strings.Cut(s[i+2:], "m")
 		switch color(code) {
 		case "0", bold, dim, red, green, yellow, cyan:

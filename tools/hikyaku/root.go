@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"hikyaku/tools/hikyaku/human"
 )
 
 // run is the whole program but for the process's own exit.
@@ -34,7 +36,7 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 		code = exit.code
 	}
 	if text := err.Error(); text != "" {
-		fmt.Fprintf(errOut, "hikyaku: %s\n", clean(text))
+		fmt.Fprintf(errOut, "hikyaku: %s\n", human.Clean(text))
 	}
 	return code
 }

@@ -9,6 +9,7 @@ import (
 
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/node/api"
+	"hikyaku/tools/hikyaku/human"
 )
 
 // topState is what the view of "top" is drawn from.
@@ -74,7 +75,7 @@ func spark(h []float64, width int) string {
 func (c *cli) topView(s *topState) string {
 	var b strings.Builder
 	if s.err != nil {
-		fmt.Fprintf(&b, "%s\n", c.paint("cannot ask the node: "+clean(s.err.Error()), red))
+		fmt.Fprintf(&b, "%s\n", c.paint("cannot ask the node: "+human.Clean(s.err.Error()), red))
 	}
 	if s.now == nil {
 		if s.err == nil {
@@ -110,7 +111,7 @@ func (c *cli) topHead(b *strings.Builder, s *topState) {
 	o := s.now
 	state := c.paint("ready", green)
 	if len(o.NotReady) > 0 {
-		state = c.paint("not ready: "+clean(strings.Join(o.NotReady, "; ")), red)
+		state = c.paint("not ready: "+human.Clean(strings.Join(o.NotReady, "; ")), red)
 	}
 	if s.paused {
 		state += c.paint("  paused", yellow)
@@ -119,15 +120,15 @@ func (c *cli) topHead(b *strings.Builder, s *topState) {
 		if !s.lacks.Complete {
 			state = strings.Replace(state, c.paint("ready", green), c.paint("not all nodes answer", red), 1)
 		}
-		fmt.Fprintf(b, "%s  %s\n", c.paint("hikyaku "+clean(o.Node), bold), state)
+		fmt.Fprintf(b, "%s  %s\n", c.paint("hikyaku "+human.Clean(o.Node), bold), state)
 		c.topGates(b, o)
 		for i := range s.each {
 			c.topAlarms(b, s.each[i].Node+": ", s.each[i].Alarms)
 		}
 		return
 	}
-	fmt.Fprintf(b, "%s  %s  up %s  %s  memory %s (heap %s)  %d goroutines\n", c.paint("hikyaku "+clean(o.Node), bold), clean(o.Version),
-		span(o.Time.Sub(o.Started)), state, size(o.Memory.Resident), size(o.Memory.Heap), o.Memory.Goroutines)
+	fmt.Fprintf(b, "%s  %s  up %s  %s  memory %s (heap %s)  %d goroutines\n", c.paint("hikyaku "+human.Clean(o.Node), bold), human.Clean(o.Version),
+		human.Span(o.Time.Sub(o.Started)), state, human.Size(o.Memory.Resident), human.Size(o.Memory.Heap), o.Memory.Goroutines)
 	c.topGates(b, o)
 	c.topAlarms(b, "", o.Alarms)
 	if o.EventsBack > 10_000 {
@@ -145,13 +146,13 @@ func (c *cli) topNodes(b *strings.Builder, s *topState) {
 		n := &s.each[i]
 		state := c.paint("ready", green)
 		if len(n.NotReady) > 0 {
-			state = c.paint(clean(strings.Join(n.NotReady, "; ")), red)
+			state = c.paint(human.Clean(strings.Join(n.NotReady, "; ")), red)
 		}
-		rows = append(rows, []string{n.Node, n.Version, span(s.now.Time.Sub(n.Started)), perSecond(n.Rates.Accepted), perSecond(n.Rates.Delivered), perSecond(n.Rates.Deferred),
-			number(n.Queue.Queued), number(n.Queue.Ready), number(n.Queue.InFlight), number(n.Conns.Out), state})
+		rows = append(rows, []string{n.Node, n.Version, human.Span(s.now.Time.Sub(n.Started)), human.PerSecond(n.Rates.Accepted), human.PerSecond(n.Rates.Delivered), human.PerSecond(n.Rates.Deferred),
+			human.Number(n.Queue.Queued), human.Number(n.Queue.Ready), human.Number(n.Queue.InFlight), human.Number(n.Conns.Out), state})
 	}
 	for _, m := range s.lacks.Missing {
-		rows = append(rows, []string{m.Node, "", "", "", "", "", "", "", "", "", c.paint(clean(m.Reason), red)})
+		rows = append(rows, []string{m.Node, "", "", "", "", "", "", "", "", "", c.paint(human.Clean(m.Reason), red)})
 	}
 	_ = c.table(b, []string{"NODE", "VERSION", ">UP", ">IN", ">OUT", ">DEFERRED", ">QUEUED", ">READY", ">SENDING", ">CONNS", "STATE"}, rows)
 	b.WriteByte('\n')
@@ -160,7 +161,7 @@ func (c *cli) topNodes(b *strings.Builder, s *topState) {
 func (c *cli) topGates(b *strings.Builder, o *api.Overview) {
 	for _, g := range o.Gates {
 		if g.Closed {
-			fmt.Fprintf(b, "%s\n", c.paint(clean("gate "+g.Name+" is closed, new mail is refused: "+g.Reason), red))
+			fmt.Fprintf(b, "%s\n", c.paint(human.Clean("gate "+g.Name+" is closed, new mail is refused: "+g.Reason), red))
 		}
 	}
 }
@@ -170,22 +171,22 @@ const mostAlarms = 3
 
 func (c *cli) topAlarms(b *strings.Builder, node string, alarms []string) {
 	for _, a := range alarms[:min(len(alarms), mostAlarms)] {
-		fmt.Fprintf(b, "%s\n", c.paint(clean(node+a), yellow))
+		fmt.Fprintf(b, "%s\n", c.paint(human.Clean(node+a), yellow))
 	}
 	if more := len(alarms) - mostAlarms; more > 0 {
-		fmt.Fprintf(b, "%s\n", c.paint(clean(fmt.Sprintf("%sand %d more", node, more)), yellow))
+		fmt.Fprintf(b, "%s\n", c.paint(human.Clean(fmt.Sprintf("%sand %d more", node, more)), yellow))
 	}
 }
 
 func (c *cli) topRates(b *strings.Builder, s *topState) {
 	o, line := s.now, max(10, s.width-60)
-	fmt.Fprintf(b, "in   %8s  %3d connections%s\n", perSecond(o.Rates.Accepted), o.Connections.In, c.paint(spark(s.in, line), cyan))
-	fmt.Fprintf(b, "out  %8s  %3d connections%s\n", perSecond(o.Rates.Delivered), o.Connections.Out, c.paint(spark(s.out, line), green))
+	fmt.Fprintf(b, "in   %8s  %3d connections%s\n", human.PerSecond(o.Rates.Accepted), o.Connections.In, c.paint(spark(s.in, line), cyan))
+	fmt.Fprintf(b, "out  %8s  %3d connections%s\n", human.PerSecond(o.Rates.Delivered), o.Connections.Out, c.paint(spark(s.out, line), green))
 	fmt.Fprintf(b, "     deferred %s  bounced %s  attempts %s  idle connections %d\n",
-		perSecond(o.Rates.Deferred), perSecond(o.Rates.Bounced), perSecond(o.Rates.Attempts), o.Connections.OutIdle)
+		human.PerSecond(o.Rates.Deferred), human.PerSecond(o.Rates.Bounced), human.PerSecond(o.Rates.Attempts), o.Connections.OutIdle)
 	q := &o.Queue
 	fmt.Fprintf(b, "queue %d  ready %d  sending %d  held %d  destinations %d", q.Queued, q.Ready, q.InFlight, q.Held, q.Destinations)
-	silent := "  silent " + span(q.Silent)
+	silent := "  silent " + human.Span(q.Silent)
 	if q.Silent > time.Minute {
 		silent = c.paint(silent, red)
 	}
@@ -202,13 +203,13 @@ func (c *cli) topQueues(b *strings.Builder, o *api.Overview) {
 		q := &o.Top[i]
 		last := ""
 		if q.Last != nil {
-			last = replyText(&q.Last.Reply)
+			last = human.ReplyText(&q.Last.Reply)
 		}
 		age := ""
 		if q.Oldest != nil {
-			age = span(o.Time.Sub(*q.Oldest))
+			age = human.Span(o.Time.Sub(*q.Oldest))
 		}
-		rows = append(rows, []string{q.Destination, q.Carrier, number(q.Queued), number(q.InFlight), age, c.paint(q.Binding, yellow), last})
+		rows = append(rows, []string{q.Destination, q.Carrier, human.Number(q.Queued), human.Number(q.InFlight), age, c.paint(q.Binding, yellow), last})
 	}
 	// The builder never fails, so neither does the table.
 	_ = c.table(b, []string{"DESTINATION", "CARRIER", ">QUEUED", ">SENDING", ">OLDEST", "WAITS FOR", "LAST REPLY"}, rows)
@@ -218,7 +219,7 @@ func (c *cli) topQueues(b *strings.Builder, o *api.Overview) {
 	b.WriteByte('\n')
 	rows = rows[:0]
 	for _, l := range o.Lanes[:min(len(o.Lanes), 8)] {
-		rows = append(rows, []string{l.Source, l.Site, l.Carrier, number(int64(l.Connections)), number(int64(l.Idle)), l.Last})
+		rows = append(rows, []string{l.Source, l.Site, l.Carrier, human.Number(int64(l.Connections)), human.Number(int64(l.Idle)), l.Last})
 	}
 	_ = c.table(b, []string{"SOURCE", "SITE", "CARRIER", ">CONNS", ">IDLE", "LAST BAD REPLY"}, rows)
 }
@@ -230,7 +231,7 @@ func (c *cli) topLatency(b *strings.Builder, o *api.Overview) {
 	b.WriteByte('\n')
 	var rows [][]string
 	for _, l := range o.Latency {
-		rows = append(rows, []string{l.Name, span(l.P50), span(l.P90), span(l.P99), span(l.Max)})
+		rows = append(rows, []string{l.Name, human.Span(l.P50), human.Span(l.P90), human.Span(l.P99), human.Span(l.Max)})
 	}
 	_ = c.table(b, []string{"LATENCY", ">P50", ">P90", ">P99", ">MAX"}, rows)
 }
@@ -242,7 +243,7 @@ func (c *cli) topErrors(b *strings.Builder, o *api.Overview) {
 	b.WriteByte('\n')
 	var rows [][]string
 	for _, e := range o.Errors[:min(len(o.Errors), 10)] {
-		rows = append(rows, []string{number(e.Count), e.Carrier, e.Phase, c.paint(clean(e.Reply), red)})
+		rows = append(rows, []string{human.Number(e.Count), e.Carrier, e.Phase, c.paint(human.Clean(e.Reply), red)})
 	}
 	_ = c.table(b, []string{">COUNT", "CARRIER", "PHASE", "BAD REPLY"}, rows)
 }

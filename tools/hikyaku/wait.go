@@ -9,6 +9,7 @@ import (
 
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/controlplane/policy"
+	"hikyaku/tools/hikyaku/human"
 )
 
 // waiting are the flags of commands that change policy and can wait until all
@@ -49,7 +50,7 @@ func (c *cli) applied(ctx context.Context, w *waiting, revision int64, dryRun bo
 		}
 		fmt.Fprintf(c.err, "%s\n", appliedText(a))
 	}
-	fmt.Fprintf(c.err, "%s after %s\n", appliedText(a), span(time.Since(start)))
+	fmt.Fprintf(c.err, "%s after %s\n", appliedText(a), human.Span(time.Since(start)))
 	if a.Everywhere {
 		return nil
 	}
@@ -64,5 +65,5 @@ func (c *cli) applied(ctx context.Context, w *waiting, revision int64, dryRun bo
 
 // appliedText is "7 of 8 nodes at revision 12".
 func appliedText(a *policyapi.Applied) string {
-	return fmt.Sprintf("%d of %s at revision %d", a.Applied.Applied, count(int64(a.Live), "node", "nodes"), a.Revision)
+	return fmt.Sprintf("%d of %s at revision %d", a.Applied.Applied, human.Count(int64(a.Live), "node", "nodes"), a.Revision)
 }

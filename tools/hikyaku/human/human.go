@@ -1,4 +1,4 @@
-package main
+package human
 
 import (
 	"fmt"
@@ -9,11 +9,11 @@ import (
 	"hikyaku/spool/message"
 )
 
-// span is a duration for people: 850µs, 12ms, 3.2s, 3m12s, 2h05m, 3d4h.
-func span(d time.Duration) string {
+// Span is a duration for people: 850µs, 12ms, 3.2s, 3m12s, 2h05m, 3d4h.
+func Span(d time.Duration) string {
 	switch {
 	case d < 0:
-		return "-" + span(-d)
+		return "-" + Span(-d)
 	case d < time.Millisecond:
 		return fmt.Sprintf("%dµs", d.Microseconds())
 	case d < time.Second:
@@ -30,31 +30,31 @@ func span(d time.Duration) string {
 	return fmt.Sprintf("%dd%dh", int(d.Hours())/24, int(d.Hours())%24)
 }
 
-// since is the span from a time to now; "" for no time.
-func since(t *time.Time) string {
+// Since is the span from a time to now; "" for no time.
+func Since(t *time.Time) string {
 	if t == nil || t.IsZero() {
 		return ""
 	}
-	return span(max(0, time.Since(*t)))
+	return Span(max(0, time.Since(*t)))
 }
 
-// until is the span from now to a time; "" for no time, "now" for one that has
+// Until is the span from now to a time; "" for no time, "now" for one that has
 // passed.
-func until(t *time.Time) string {
+func Until(t *time.Time) string {
 	if t == nil || t.IsZero() {
 		return ""
 	}
 	if d := time.Until(*t); d > 0 {
-		return span(d)
+		return Span(d)
 	}
 	return "now"
 }
 
-// stamp is a moment for people, in local time.
-func stamp(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
+// Stamp is a moment for people, in local time.
+func Stamp(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
 
-// size is bytes for people.
-func size[N ~int | ~int64 | ~uint64](n N) string {
+// Size is bytes for people.
+func Size[N ~int | ~int64 | ~uint64](n N) string {
 	v, unit := float64(n), 0
 	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
 	for v >= 1024 && unit < len(units)-1 {
@@ -67,8 +67,8 @@ func size[N ~int | ~int64 | ~uint64](n N) string {
 	return fmt.Sprintf("%.1f %s", v, units[unit])
 }
 
-// perSecond is a rate for people.
-func perSecond(v float64) string {
+// PerSecond is a rate for people.
+func PerSecond(v float64) string {
 	switch {
 	case v == 0:
 		return "0/s"
@@ -78,11 +78,11 @@ func perSecond(v float64) string {
 	return strconv.FormatFloat(v, 'f', 0, 64) + "/s"
 }
 
-// number is a count without its noun.
-func number(n int64) string { return strconv.FormatInt(n, 10) }
+// Number is a count without its noun.
+func Number(n int64) string { return strconv.FormatInt(n, 10) }
 
-// replyText is a reply with the phase or fault it came in.
-func replyText(r *message.Reply) string {
+// ReplyText is a reply with the phase or fault it came in.
+func ReplyText(r *message.Reply) string {
 	if r == nil || r.Code == 0 {
 		return ""
 	}
@@ -96,9 +96,9 @@ func replyText(r *message.Reply) string {
 	return r.String() + " (" + where + ")"
 }
 
-// clean makes text from elsewhere harmless on a terminal: control bytes but
+// Clean makes text from elsewhere harmless on a terminal: control bytes but
 // newline and tab are shown as \xNN.
-func clean(s string) string {
+func Clean(s string) string {
 	bad := func(r rune) bool { return (r < 0x20 && r != '\n' && r != '\t') || (r >= 0x7f && r < 0xa0) }
 	if strings.IndexFunc(s, bad) < 0 {
 		return s
@@ -114,16 +114,16 @@ func clean(s string) string {
 	return b.String()
 }
 
-// count is "1 delivery", "2 deliveries".
-func count(n int64, one, many string) string {
+// Count is "1 delivery", "2 deliveries".
+func Count(n int64, one, many string) string {
 	if n == 1 {
 		return "1 " + one
 	}
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// yesNo is a truth in a word.
-func yesNo(b bool) string {
+// YesNo is a truth in a word.
+func YesNo(b bool) string {
 	if b {
 		return "yes"
 	}

@@ -1,4 +1,4 @@
-package main
+package human
 
 import (
 	"testing"
@@ -10,7 +10,7 @@ func TestSpan(t *testing.T) {
 		0: "0µs", 850 * time.Microsecond: "850µs", 12 * time.Millisecond: "12ms", 3200 * time.Millisecond: "3.2s", 5 * time.Second: "5s",
 		59 * time.Second: "59s", 192 * time.Second: "3m12s", 125 * time.Minute: "2h05m", 76 * time.Hour: "3d4h", -time.Minute: "-1m00s",
 	} {
-		if got := span(d); got != want {
+		if got := Span(d); got != want {
 			t.Errorf("span(%v) = %q, want %q", d, got, want)
 		}
 	}
