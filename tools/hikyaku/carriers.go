@@ -11,10 +11,11 @@ import (
 	"hikyaku/controlplane/catalogue"
 	"hikyaku/controlplane/manifest"
 	"hikyaku/controlplane/policy"
+	"hikyaku/tools/hikyaku/cli"
 )
 
 // carriersInForce prints the carriers in force, one a line.
-func (c *cli) carriersInForce(rs []api.Resource) error {
+func carriersInForce(c *cli.Call, rs []api.Resource) error {
 	rows := make([][]string, len(rs))
 	for i, r := range rs {
 		origin, revision := r.Origin, "-"
@@ -26,14 +27,14 @@ func (c *cli) carriersInForce(rs []api.Resource) error {
 		}
 		rows[i] = []string{r.Kind, r.Name, origin, revision, summary(r.InForce)}
 	}
-	return c.table(c.out, []string{"KIND", "NAME", "ORIGIN", ">REVISION", "IN FORCE"}, rows)
+	return c.Table(c.Out, []string{"KIND", "NAME", "ORIGIN", ">REVISION", "IN FORCE"}, rows)
 }
 
 // showCarrier prints what is set locally, which can be applied again, and what is
 // in force as comments.
-func (c *cli) showCarrier(r *api.Resource) error {
+func showCarrier(c *cli.Call, r *api.Resource) error {
 	if r.Origin != catalogue.Shipped {
-		if err := c.printYAML([]api.Resource{*r}); err != nil {
+		if err := printYAML(c, []api.Resource{*r}); err != nil {
 			return err
 		}
 	}
@@ -41,7 +42,7 @@ func (c *cli) showCarrier(r *api.Resource) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.out.Write(text)
+	_, err = c.Out.Write(text)
 	return err
 }
 

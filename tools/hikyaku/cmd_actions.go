@@ -10,30 +10,31 @@ import (
 
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/node/api"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
-func newActionsCmd(c *cli) *cobra.Command {
+func newActionsCmd(c *cli.Call) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "actions",
 		Short:   "List holds and cancels that stand, and end them",
-		GroupID: groupMail,
+		GroupID: cli.GroupMail,
 	}
 	ls := &cobra.Command{
 		Use:   "ls",
 		Short: "List holds and cancels that stand",
-		Args:  wantArgs(0, 0),
+		Args:  cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			m, err := c.mail(cmd.Context())
+			m, err := Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			as, raw, err := m.actions(cmd.Context(), c.nodes)
+			as, raw, err := m.actions(cmd.Context(), c.Nodes)
 			if err != nil {
 				return err
 			}
-			return c.print(raw, func(w io.Writer) error {
-				c.missing(as.Coverage)
+			return c.Print(raw, func(w io.Writer) error {
+				missing(c, as.Coverage)
 				var rows [][]string
 				var nodes []string
 				for _, a := range as.Items {
@@ -45,36 +46,36 @@ func newActionsCmd(c *cli) *cobra.Command {
 					rows = append(rows, []string{a.ID, a.Verb, on, human.Since(&a.Created), human.Until(a.Expires), a.Author, a.Reason})
 				}
 				head, rows := withNode([]string{"ID", "ACTION", "ON", ">AGE", ">ENDS IN", "BY", "REASON"}, rows, nodes)
-				return c.table(w, head, rows)
+				return c.Table(w, head, rows)
 			})
 		},
 	}
 	rm := &cobra.Command{
 		Use:   "rm ID",
 		Short: "End a hold",
-		Args:  wantArgs(1, 1),
+		Args:  cli.WantArgs(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			m, err := c.mail(cmd.Context())
+			m, err := Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
 			if m.cluster != nil {
-				return c.endEverywhere(cmd.Context(), m, args[0])
+				return endEverywhere(cmd.Context(), c, m, args[0])
 			}
 			r, err := m.node.DeleteAction(cmd.Context(), args[0])
-			if notFound(err) {
-				return hint(err, "\"hikyaku actions ls\" lists what stands")
+			if cli.NotFound(err) {
+				return cli.Hint(err, "\"hikyaku actions ls\" lists what stands")
 			}
 			if err != nil {
 				return err
 			}
-			return c.print(r, func(w io.Writer) error {
+			return c.Print(r, func(w io.Writer) error {
 				_, err := fmt.Fprintf(w, "ended %s of %s\n", human.Clean(r.Verb), human.Clean(scopeText(r.Scope)))
 				return err
 			})
 		},
 	}
-	c.nodeFlag(cmd)
+	nodeFlag(c, cmd)
 	cmd.AddCommand(ls, rm)
 	return cmd
 }
@@ -94,20 +95,20 @@ func (m *mailbox) actions(ctx context.Context, nodes []string) (*policyapi.Clust
 }
 
 // endEverywhere takes an action back on all nodes.
-func (c *cli) endEverywhere(ctx context.Context, m *mailbox, id string) error {
-	r, err := m.cluster.DeleteAction(ctx, id, c.nodes)
-	if notFound(err) {
-		return hint(err, "\"hikyaku actions ls\" lists what stands")
+func endEverywhere(ctx context.Context, c *cli.Call, m *mailbox, id string) error {
+	r, err := m.cluster.DeleteAction(ctx, id, c.Nodes)
+	if cli.NotFound(err) {
+		return cli.Hint(err, "\"hikyaku actions ls\" lists what stands")
 	}
 	if err != nil {
 		return err
 	}
-	if err := c.print(r, func(w io.Writer) error {
+	if err := c.Print(r, func(w io.Writer) error {
 		_, err := fmt.Fprintf(w, "ended on %s\n", human.Count(int64(len(r.Acknowledged)), "node", "nodes"))
 		return err
 	}); err != nil || r.Complete {
 		return err
 	}
-	c.missing(r.Coverage)
-	return &exitError{code: exitPartly, text: "not everywhere: give the command again when the missing nodes are back; that is harmless"}
+	missing(c, r.Coverage)
+	return &cli.ExitError{Code: cli.ExitPartly, Text: "not everywhere: give the command again when the missing nodes are back; that is harmless"}
 }

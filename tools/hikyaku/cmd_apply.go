@@ -13,10 +13,11 @@ import (
 	"hikyaku/controlplane/api"
 	"hikyaku/controlplane/manifest"
 	"hikyaku/controlplane/policy"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
-func newApplyCmd(c *cli) *cobra.Command {
+func newApplyCmd(c *cli.Call) *cobra.Command {
 	b := &batch{}
 	dryRun := false
 	var wait waiting
@@ -30,17 +31,17 @@ changes. Resources that are not in the files stay as they are.
 Secrets that a file leaves out are kept.`,
 		Example: `  hikyaku apply -f policy.yaml --reason "new relay"
   hikyaku get Route sink -o yaml | sed s/2526/2527/ | hikyaku apply -f -`,
-		GroupID: groupPolicy,
-		Args:    wantArgs(0, 0),
+		GroupID: cli.GroupPolicy,
+		Args:    cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			r, err := c.send(cmd.Context(), b, dryRun)
+			r, err := send(cmd.Context(), c, b, dryRun)
 			if err != nil {
 				return err
 			}
-			if err := c.print(r, func(w io.Writer) error { return c.showResult(w, r) }); err != nil {
+			if err := c.Print(r, func(w io.Writer) error { return showResult(c, w, r) }); err != nil {
 				return err
 			}
-			return c.applied(cmd.Context(), &wait, r.Revision, r.DryRun)
+			return applied(cmd.Context(), c, &wait, r.Revision, r.DryRun)
 		},
 	}
 	b.flags(cmd)
@@ -50,7 +51,7 @@ Secrets that a file leaves out are kept.`,
 	return cmd
 }
 
-func newDiffCmd(c *cli) *cobra.Command {
+func newDiffCmd(c *cli.Call) *cobra.Command {
 	b := &batch{}
 	cmd := &cobra.Command{
 		Use:   "diff (-f FILE | FROM [TO])",
@@ -59,10 +60,10 @@ func newDiffCmd(c *cli) *cobra.Command {
 them; or two revisions of "hikyaku history", the second being that in force if
 it is not given. Secrets are not shown; that one differs is said.`,
 		Example: "  hikyaku diff -f policy.yaml\n  hikyaku diff 41 42",
-		GroupID: groupPolicy,
-		Args:    wantArgs(0, 2),
+		GroupID: cli.GroupPolicy,
+		Args:    cli.WantArgs(0, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, names, err := c.compare(cmd.Context(), b, args)
+			r, names, err := compare(cmd.Context(), c, b, args)
 			if err != nil {
 				return err
 			}
@@ -70,11 +71,11 @@ it is not given. Secrets are not shown; that one differs is said.`,
 			for _, e := range r.Effects {
 				changed = changed || e.Action != "unchanged"
 			}
-			if err := c.print(r, func(w io.Writer) error { return c.showDiff(w, r, names[0], names[1]) }); err != nil {
+			if err := c.Print(r, func(w io.Writer) error { return showDiff(c, w, r, names[0], names[1]) }); err != nil {
 				return err
 			}
 			if changed {
-				return &exitError{code: 1}
+				return &cli.ExitError{Code: 1}
 			}
 			return nil
 		},
@@ -85,9 +86,9 @@ it is not given. Secrets are not shown; that one differs is said.`,
 
 // compare is a dry run of files, or what became of each resource between two
 // revisions, with names for both sides.
-func (c *cli) compare(ctx context.Context, b *batch, args []string) (*api.Result, [2]string, error) {
+func compare(ctx context.Context, c *cli.Call, b *batch, args []string) (*api.Result, [2]string, error) {
 	if len(args) == 0 {
-		r, err := c.send(ctx, b, true)
+		r, err := send(ctx, c, b, true)
 		return r, [2]string{"in force", "in file"}, err
 	}
 	var rev [2]int64
@@ -95,14 +96,14 @@ func (c *cli) compare(ctx context.Context, b *batch, args []string) (*api.Result
 	for i, arg := range args {
 		n, err := strconv.ParseInt(arg, 10, 64)
 		if err != nil || n < 0 || n == 0 && i == 1 {
-			return nil, names, usageError("revision %q: want a number from \"hikyaku history\"", arg)
+			return nil, names, cli.UsageError("revision %q: want a number from \"hikyaku history\"", arg)
 		}
 		rev[i], names[i] = n, "revision "+arg
 	}
 	if len(b.files) > 0 {
-		return nil, names, usageError("give either -f FILE or revisions")
+		return nil, names, cli.UsageError("give either -f FILE or revisions")
 	}
-	p, err := c.policy()
+	p, err := c.Policy()
 	if err != nil {
 		return nil, names, err
 	}
@@ -114,7 +115,7 @@ func (c *cli) compare(ctx context.Context, b *batch, args []string) (*api.Result
 }
 
 // showDiff prints a unified diff of the YAML of each resource.
-func (c *cli) showDiff(w io.Writer, r *api.Result, from, to string) error {
+func showDiff(c *cli.Call, w io.Writer, r *api.Result, from, to string) error {
 	for _, e := range r.Effects {
 		before, err := yamlOf(e.Before)
 		if err != nil {
@@ -130,7 +131,7 @@ func (c *cli) showDiff(w io.Writer, r *api.Result, from, to string) error {
 			if strings.HasPrefix(line, "diff ") {
 				continue // the two names follow
 			}
-			if _, err := io.WriteString(w, c.paintDiff(human.Clean(line))); err != nil {
+			if _, err := io.WriteString(w, paintDiff(c, human.Clean(line))); err != nil {
 				return err
 			}
 		}
@@ -143,15 +144,15 @@ func (c *cli) showDiff(w io.Writer, r *api.Result, from, to string) error {
 	return nil
 }
 
-func (c *cli) paintDiff(line string) string {
+func paintDiff(c *cli.Call, line string) string {
 	text, end := strings.CutSuffix(line, "\n")
 	switch {
 	case strings.HasPrefix(line, "+"):
-		text = c.paint(text, green)
+		text = c.Paint(text, cli.Green)
 	case strings.HasPrefix(line, "-"):
-		text = c.paint(text, red)
+		text = c.Paint(text, cli.Red)
 	case strings.HasPrefix(line, "@@"):
-		text = c.paint(text, cyan)
+		text = c.Paint(text, cli.Cyan)
 	}
 	if end {
 		text += "\n"

@@ -11,6 +11,7 @@ import (
 	"hikyaku/controlplane/api"
 	"hikyaku/controlplane/client"
 	"hikyaku/controlplane/policy"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
@@ -30,15 +31,15 @@ func (b *batch) flags(cmd *cobra.Command) {
 }
 
 // send applies the files, or tries to. Problems come back with file and line.
-func (c *cli) send(ctx context.Context, b *batch, dryRun bool) (*api.Result, error) {
+func send(ctx context.Context, c *cli.Call, b *batch, dryRun bool) (*api.Result, error) {
 	if len(b.files) == 0 {
-		return nil, usageError("give the resources with -f FILE, or -f - for standard input")
+		return nil, cli.UsageError("give the resources with -f FILE, or -f - for standard input")
 	}
-	f, err := c.readManifests(b.files)
+	f, err := Read(c, b.files)
 	if err != nil {
 		return nil, err
 	}
-	p, err := c.policy()
+	p, err := c.Policy()
 	if err != nil {
 		return nil, err
 	}
@@ -66,22 +67,22 @@ func plain(rs []api.Resource) []policy.Resource {
 }
 
 // showResult prints a line for each effect and the revision.
-func (c *cli) showResult(w io.Writer, r *api.Result) error {
+func showResult(c *cli.Call, w io.Writer, r *api.Result) error {
 	for _, e := range r.Effects {
-		col := color("")
+		col := cli.Color("")
 		switch e.Action {
 		case "created":
-			col = green
+			col = cli.Green
 		case "changed":
-			col = yellow
+			col = cli.Yellow
 		case "deleted":
-			col = red
+			col = cli.Red
 		case "unchanged":
-			col = dim
+			col = cli.Dim
 		}
 		action := fmt.Sprintf("%-9s", e.Action)
 		if col != "" {
-			action = c.paint(action, col)
+			action = c.Paint(action, col)
 		}
 		if _, err := fmt.Fprintf(w, "%s  %s/%s\n", action, human.Clean(e.Kind), human.Clean(e.Name)); err != nil {
 			return err

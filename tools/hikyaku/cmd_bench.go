@@ -12,13 +12,14 @@ import (
 
 	"hikyaku/bench/report"
 	"hikyaku/bench/scenario"
+	"hikyaku/tools/hikyaku/cli"
 )
 
-func newBenchCmd(c *cli) *cobra.Command {
+func newBenchCmd(c *cli.Call) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "bench",
 		Short:   "Measure: load, simulated carriers, ledger, reports",
-		GroupID: groupTools,
+		GroupID: cli.GroupTools,
 		Long: `Runs load against nodes that are started for it on loopback, with receivers that
 behave like carriers, and accounts for every message. Each run ends with a
 balanced ledger, a JSON file and a page with plots, or with exit code 1.`,
@@ -35,9 +36,9 @@ type listedScenario struct {
 	Long     scenario.Params `json:"long"`
 }
 
-func newBenchListCmd(c *cli) *cobra.Command {
+func newBenchListCmd(c *cli.Call) *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "List the scenarios", Args: wantArgs(0, 0),
+		Use: "list", Short: "List the scenarios", Args: cli.WantArgs(0, 0),
 		RunE: func(*cobra.Command, []string) error {
 			all := []listedScenario{}
 			var rows [][]string
@@ -45,7 +46,7 @@ func newBenchListCmd(c *cli) *cobra.Command {
 				all = append(all, listedScenario{s.Name, s.Question, s.With(scenario.Params{}), s.With(scenario.Params{Long: true})})
 				rows = append(rows, []string{s.Name, s.Question})
 			}
-			return c.print(all, func(w io.Writer) error { return c.table(w, []string{"NAME", "WHAT IT ANSWERS"}, rows) })
+			return c.Print(all, func(w io.Writer) error { return c.Table(w, []string{"NAME", "WHAT IT ANSWERS"}, rows) })
 		},
 	}
 }
@@ -57,7 +58,7 @@ type benchRun struct {
 	profile        bool
 }
 
-func newBenchRunCmd(c *cli) *cobra.Command {
+func newBenchRunCmd(c *cli.Call) *cobra.Command {
 	b := &benchRun{}
 	cmd := &cobra.Command{
 		Use:   "run [NAME]",
@@ -71,7 +72,7 @@ default, --long takes the counts and times that the published figures use.`,
   hikyaku bench run bulk --long -o results/bulk
   hikyaku bench run carriers --duration 10m --restarts 6
   hikyaku bench run -f scenario.yaml`,
-		Args: wantArgs(0, 1),
+		Args: cli.WantArgs(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error { return b.run(cmd, c, args) },
 	}
 	b.flags(cmd)
@@ -105,9 +106,9 @@ func (b *benchRun) flags(cmd *cobra.Command) {
 	f.IntVar(&p.Nodes, "nodes", 0, "node processes")
 	f.IntVar(&p.Rounds, "rounds", 0, "repeat the trials; figures are medians")
 	f.StringVar(&p.Fault, "fault", "", "break the receiver to see the ledger catch it: drop, double or alter")
-	durationFlag(cmd, &p.Duration, "duration", 0, "bound of each trial's sending in `time`")
-	durationFlag(cmd, &p.Settle, "settle", 0, "`time` to wait for the queue to empty (default 1m)")
-	durationFlag(cmd, &p.Latency, "latency", 0, "bound of p99 in capacity (default 1s)")
+	cli.DurationFlag(cmd, &p.Duration, "duration", 0, "bound of each trial's sending in `time`")
+	cli.DurationFlag(cmd, &p.Settle, "settle", 0, "`time` to wait for the queue to empty (default 1m)")
+	cli.DurationFlag(cmd, &p.Latency, "latency", 0, "bound of p99 in capacity (default 1s)")
 }
 
 // params joins file, flags and argument.
@@ -124,19 +125,19 @@ func (b *benchRun) params(args []string) (scenario.Scenario, scenario.Params, er
 		p.Scenario = args[0]
 	}
 	if p.Scenario == "" {
-		return scenario.Scenario{}, p, usageError("name a scenario or give -f FILE; \"hikyaku bench list\" names them")
+		return scenario.Scenario{}, p, cli.UsageError("name a scenario or give -f FILE; \"hikyaku bench list\" names them")
 	}
 	s, ok := scenario.Find(p.Scenario)
 	if !ok {
-		return s, p, usageError("no scenario %q; \"hikyaku bench list\" names them", p.Scenario)
+		return s, p, cli.UsageError("no scenario %q; \"hikyaku bench list\" names them", p.Scenario)
 	}
 	if err := s.Check(p); err != nil {
-		return s, p, usageError("%v", err)
+		return s, p, cli.UsageError("%v", err)
 	}
 	return s, p, nil
 }
 
-func (b *benchRun) run(cmd *cobra.Command, c *cli, args []string) error {
+func (b *benchRun) run(cmd *cobra.Command, c *cli.Call, args []string) error {
 	s, p, err := b.params(args)
 	if err != nil {
 		return err
@@ -152,7 +153,7 @@ func (b *benchRun) run(cmd *cobra.Command, c *cli, args []string) error {
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
-	env := scenario.Env{Binary: exe, Dir: b.dir, Out: c.err, Terminal: isTerminal(c.err), Version: buildName()}
+	env := scenario.Env{Binary: exe, Dir: b.dir, Out: c.Err, Terminal: cli.IsTerminal(c.Err), Version: buildName()}
 	if b.profile {
 		env.Profiles = out
 	}
@@ -164,7 +165,7 @@ func (b *benchRun) run(cmd *cobra.Command, c *cli, args []string) error {
 	if err = errors.Join(runErr, err); err != nil && jsonPath == "" {
 		return err
 	}
-	printErr := c.print(rep, func(w io.Writer) error {
+	printErr := c.Print(rep, func(w io.Writer) error {
 		if err := rep.Print(w); err != nil {
 			return err
 		}
@@ -174,7 +175,7 @@ func (b *benchRun) run(cmd *cobra.Command, c *cli, args []string) error {
 	return errors.Join(err, printErr)
 }
 
-func newBenchCompareCmd(c *cli) *cobra.Command {
+func newBenchCompareCmd(c *cli.Call) *cobra.Command {
 	var force bool
 	var page string
 	cmd := &cobra.Command{
@@ -184,7 +185,7 @@ func newBenchCompareCmd(c *cli) *cobra.Command {
 processes. It refuses reports of unlike machines or modes and says what differs;
 --force compares all the same and says so in its output.`,
 		Example: "  hikyaku bench compare before/report.json after/report.json",
-		Args:    wantArgs(2, 2),
+		Args:    cli.WantArgs(2, 2),
 		RunE: func(_ *cobra.Command, args []string) error {
 			a, err := report.Read(args[0])
 			if err != nil {
@@ -196,7 +197,7 @@ processes. It refuses reports of unlike machines or modes and says what differs;
 			}
 			cmp, err := report.Compare(a, b)
 			if err != nil && !force {
-				return hint(err, "--force compares them all the same, and says so")
+				return cli.Hint(err, "--force compares them all the same, and says so")
 			}
 			if err != nil {
 				cmp = report.CompareAnyway(a, b)
@@ -210,7 +211,7 @@ processes. It refuses reports of unlike machines or modes and says what differs;
 					return err
 				}
 			}
-			return c.print(cmp, cmp.Print)
+			return c.Print(cmp, cmp.Print)
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "compare unlike machines or modes")

@@ -13,6 +13,7 @@ import (
 
 	"hikyaku/bench/carriers"
 	"hikyaku/controlplane/policy"
+	"hikyaku/tools/hikyaku/cli"
 )
 
 // benchFarm holds the flags of "bench farm".
@@ -25,7 +26,7 @@ type benchFarm struct {
 	duration policy.Duration
 }
 
-func newBenchFarmCmd(c *cli) *cobra.Command {
+func newBenchFarmCmd(c *cli.Call) *cobra.Command {
 	b := &benchFarm{}
 	cmd := &cobra.Command{
 		Use:   "farm",
@@ -37,7 +38,7 @@ carriers' limits. Each carrier enforces its limits and counts who breaks them;
 at the end, and on a terminal while it runs, a table says what each has seen.`,
 		Example: `  hikyaku bench farm --policy farm.yaml
   hikyaku bench farm --carriers gmail,docomo --port 2600 --dns 127.0.0.1:5300`,
-		Args: wantArgs(0, 0),
+		Args: cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return b.run(cmd.Context(), c) },
 	}
 	f := cmd.Flags()
@@ -49,11 +50,11 @@ at the end, and on a terminal while it runs, a table says what each has seen.`,
 	f.StringVar(&b.o.DNS, "dns", "127.0.0.1:0", "address of the name server")
 	f.Uint64Var(&b.o.Seed, "seed", 1, "of all chance")
 	f.StringVar(&b.o.Notices.SMTP, "notices", "", "`host:port` that late bounces and complaints are mailed to (default they are only counted)")
-	durationFlag(cmd, &b.duration, "for", 24*time.Hour, "end after this `time`")
+	cli.DurationFlag(cmd, &b.duration, "for", 24*time.Hour, "end after this `time`")
 	return cmd
 }
 
-func (b *benchFarm) run(ctx context.Context, c *cli) error {
+func (b *benchFarm) run(ctx context.Context, c *cli.Call) error {
 	ctx, cancel := context.WithTimeout(ctx, b.duration.D())
 	defer cancel()
 	var err error
@@ -73,15 +74,15 @@ func (b *benchFarm) run(ctx context.Context, c *cli) error {
 		if err := os.WriteFile(b.policy, text, 0o644); err != nil {
 			return err
 		}
-		fmt.Fprintf(c.err, "policy    %s\n", b.policy)
+		fmt.Fprintf(c.Err, "policy    %s\n", b.policy)
 	}
-	fmt.Fprintf(c.err, "resolver  %s\nport      %d\n", farm.DNS, farm.Port)
+	fmt.Fprintf(c.Err, "resolver  %s\nport      %d\n", farm.DNS, farm.Port)
 	b.follow(ctx, c, farm)
-	return errors.Join(c.print(farm.Metrics(), func(w io.Writer) error { return carrierTable(c, w, farm.Metrics()) }), farm.Close())
+	return errors.Join(c.Print(farm.Metrics(), func(w io.Writer) error { return carrierTable(c, w, farm.Metrics()) }), farm.Close())
 }
 
 // follow shows the table once a second on a terminal.
-func (b *benchFarm) follow(ctx context.Context, c *cli, farm *carriers.Farm) {
+func (b *benchFarm) follow(ctx context.Context, c *cli.Call, farm *carriers.Farm) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	shown := 0
@@ -91,21 +92,21 @@ func (b *benchFarm) follow(ctx context.Context, c *cli, farm *carriers.Farm) {
 			return
 		case <-tick.C:
 		}
-		if !isTerminal(c.err) {
+		if !cli.IsTerminal(c.Err) {
 			continue
 		}
 		if shown > 0 {
-			fmt.Fprintf(c.err, "\x1b[%dA\x1b[J", shown)
+			fmt.Fprintf(c.Err, "\x1b[%dA\x1b[J", shown)
 		}
 		shown = len(farm.Metrics()) + 1
-		if err := carrierTable(c, c.err, farm.Metrics()); err != nil {
+		if err := carrierTable(c, c.Err, farm.Metrics()); err != nil {
 			return
 		}
 	}
 }
 
 // carrierTable is what each carrier has seen.
-func carrierTable(c *cli, w io.Writer, ms []carriers.Metric) error {
+func carrierTable(c *cli.Call, w io.Writer, ms []carriers.Metric) error {
 	var rows [][]string
 	n := func(v int64) string { return strconv.FormatInt(v, 10) }
 	for _, m := range ms {
@@ -115,9 +116,9 @@ func carrierTable(c *cli, w io.Writer, ms []carriers.Metric) error {
 		}
 		broken := n(m.Violations)
 		if m.Violations > 0 {
-			broken = c.paint(broken, red)
+			broken = c.Paint(broken, cli.Red)
 		}
 		rows = append(rows, []string{m.Carrier, n(m.Connections), n(m.Offered), allowed, n(m.Delivered), n(m.Deferred), n(m.Refused), n(m.Blocks), broken})
 	}
-	return c.table(w, []string{"CARRIER", ">CONNS", ">OFFERED", ">ALLOWED", ">DELIVERED", ">DEFERRED", ">REFUSED", ">BLOCKS", ">VIOLATIONS"}, rows)
+	return c.Table(w, []string{"CARRIER", ">CONNS", ">OFFERED", ">ALLOWED", ">DELIVERED", ">DEFERRED", ">REFUSED", ">BLOCKS", ">VIOLATIONS"}, rows)
 }

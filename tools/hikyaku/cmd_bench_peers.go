@@ -13,12 +13,13 @@ import (
 
 	"hikyaku/bench/candidate"
 	"hikyaku/bench/sidebyside"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
 // benchPeers is one call of "bench peers".
 type benchPeers struct {
-	c     *cli
+	c     *cli.Call
 	o     sidebyside.Options
 	check bool
 	quick bool
@@ -26,10 +27,10 @@ type benchPeers struct {
 	out   string
 }
 
-func newBenchPeersCmd(c *cli) *cobra.Command {
+func newBenchPeersCmd(c *cli.Call) *cobra.Command {
 	b := &benchPeers{c: c}
 	cmd := &cobra.Command{
-		Use: "peers", Short: "Send the same work through Hikyaku and through other mail servers, in turn", Args: wantArgs(0, 0),
+		Use: "peers", Short: "Send the same work through Hikyaku and through other mail servers, in turn", Args: cli.WantArgs(0, 0),
 		Long: `Sends the same work through Hikyaku, Postfix, Exim, OpenSMTPD and Haraka, those
 that are installed, one after the other, several rounds, each round beginning
 with another one. The table has medians, the ratio to the bare limit (source to
@@ -68,7 +69,7 @@ func (b *benchPeers) run(cmd *cobra.Command) error {
 	if b.sign != "" {
 		policy, err := sidebyside.SigningPolicy(b.sign)
 		if err != nil {
-			return usageError("--sign %q: %v", b.sign, err)
+			return cli.UsageError("--sign %q: %v", b.sign, err)
 		}
 		b.o.Policy, b.o.Signed = policy, b.o.Sink == sidebyside.Own
 	}
@@ -85,10 +86,10 @@ func (b *benchPeers) run(cmd *cobra.Command) error {
 	if err := b.write("peers", r.Started, r, r.Headline()+"\n\n"+r.Markdown()+"\n"+strings.Join(r.Notes, "\n")+"\n"); err != nil {
 		return err
 	}
-	return b.c.print(r, func(w io.Writer) error {
+	return b.c.Print(r, func(w io.Writer) error {
 		fmt.Fprintf(w, "%s\n%s, %d cores, %s; a sync of the disk takes %s\n\n", r.Headline(), r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, human.Span(r.Disk.P50))
 		header, rows := r.Table()
-		if err := b.c.table(w, header, b.colored(rows)); err != nil {
+		if err := b.c.Table(w, header, b.colored(rows)); err != nil {
 			return err
 		}
 		return b.notes(w, r.Notes)
@@ -101,11 +102,11 @@ func (b *benchPeers) colored(rows [][]string) [][]string {
 		for i, cell := range row {
 			switch {
 			case strings.HasPrefix(cell, "NO"), strings.HasPrefix(cell, "failed"):
-				row[i] = b.c.paint(cell, red)
+				row[i] = b.c.Paint(cell, cli.Red)
 			case strings.HasPrefix(cell, "yes"):
-				row[i] = b.c.paint(cell, green)
+				row[i] = b.c.Paint(cell, cli.Green)
 			case cell == "not installed":
-				row[i] = b.c.paint(cell, dim)
+				row[i] = b.c.Paint(cell, cli.Dim)
 			}
 		}
 	}
@@ -116,7 +117,7 @@ func (b *benchPeers) notes(w io.Writer, notes []string) error {
 	for _, n := range notes {
 		n = human.Clean(n)
 		if strings.HasPrefix(n, "OTHER WORK") {
-			n = b.c.paint(n, yellow)
+			n = b.c.Paint(n, cli.Yellow)
 		}
 		if _, err := fmt.Fprintf(w, "\n%s\n", n); err != nil {
 			return err
@@ -140,14 +141,14 @@ func (b *benchPeers) progress(s sidebyside.Step) {
 	case s.Done:
 		line += fmt.Sprintf("  %8.0f/s", s.PerSecond)
 	}
-	terminal := isTerminal(b.c.err)
+	terminal := cli.IsTerminal(b.c.Err)
 	switch {
 	case s.Done && terminal:
-		fmt.Fprintf(b.c.err, "\r\x1b[K%s\n", line)
+		fmt.Fprintf(b.c.Err, "\r\x1b[K%s\n", line)
 	case s.Done:
-		fmt.Fprintln(b.c.err, line)
+		fmt.Fprintln(b.c.Err, line)
 	case terminal:
-		fmt.Fprint(b.c.err, line+"  …")
+		fmt.Fprint(b.c.Err, line+"  …")
 	}
 }
 
@@ -160,11 +161,11 @@ func (b *benchPeers) runCheck(cmd *cobra.Command) error {
 	if err := b.write("check-tools", r.Started, r, ""); err != nil {
 		return err
 	}
-	return b.c.print(r, func(w io.Writer) error {
+	return b.c.Print(r, func(w io.Writer) error {
 		fmt.Fprintf(w, "%d messages of %d bytes a run, %d connections, %d rounds; \"of the tools\" is the ratio to smtp-source → smtp-sink through the same\n\n",
 			r.Work.Messages, r.Work.Size, r.Work.Connections, r.Rounds)
 		header, rows := r.Table()
-		if err := b.c.table(w, header, b.colored(rows)); err != nil {
+		if err := b.c.Table(w, header, b.colored(rows)); err != nil {
 			return err
 		}
 		return b.notes(w, r.Notes)
@@ -189,16 +190,16 @@ func (b *benchPeers) runQuick(cmd *cobra.Command) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintln(b.c.err, "written:", strings.Join(files, ", "))
+		fmt.Fprintln(b.c.Err, "written:", strings.Join(files, ", "))
 	}
-	if b.c.json {
+	if b.c.JSON {
 		lines, err := q.Lines()
 		if err == nil {
-			_, err = b.c.out.Write(lines)
+			_, err = b.c.Out.Write(lines)
 		}
 		return err
 	}
-	_, err = io.WriteString(b.c.out, q.Markdown())
+	_, err = io.WriteString(b.c.Out, q.Markdown())
 	return err
 }
 
@@ -223,7 +224,7 @@ func (b *benchPeers) write(name string, started time.Time, v any, markdown strin
 		if err := os.WriteFile(path+suffix, []byte(text), 0o644); err != nil {
 			return fmt.Errorf("write the result: %w", err)
 		}
-		fmt.Fprintln(b.c.err, "written:", path+suffix)
+		fmt.Fprintln(b.c.Err, "written:", path+suffix)
 	}
 	return nil
 }

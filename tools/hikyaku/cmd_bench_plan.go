@@ -16,12 +16,13 @@ import (
 	"hikyaku/bench/report"
 	"hikyaku/bench/sidebyside"
 	"hikyaku/controlplane/catalogue"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
 // benchPlan is one call of "bench plan".
 type benchPlan struct {
-	c                 *cli
+	c                 *cli.Call
 	target, mix       string
 	from              []string
 	policies          []string
@@ -41,10 +42,10 @@ type benchPlan struct {
 	networkPerMessage string
 }
 
-func newBenchPlanCmd(c *cli) *cobra.Command {
+func newBenchPlanCmd(c *cli.Call) *cobra.Command {
 	b := &benchPlan{c: c}
 	cmd := &cobra.Command{
-		Use: "plan", Short: "Say how many nodes and sending addresses a target needs, and what binds first", Args: wantArgs(0, 0),
+		Use: "plan", Short: "Say how many nodes and sending addresses a target needs, and what binds first", Args: cli.WantArgs(0, 0),
 		Long: `Works out how many nodes and sending IP addresses a target needs and what binds
 first: CPU, the disk's syncs, its bandwidth, the network, or a limit of a
 carrier. The costs of a message come from reports (--from: a JSON file of "bench
@@ -87,13 +88,13 @@ policy (--policy). All that is taken for granted stands in the output.`,
 func (b *benchPlan) run() error {
 	in, err := b.input()
 	if err != nil {
-		return usageError("%v", err)
+		return cli.UsageError("%v", err)
 	}
 	p, err := plan.Make(in)
 	if err != nil {
-		return usageError("%v", err)
+		return cli.UsageError("%v", err)
 	}
-	return b.c.print(p, func(w io.Writer) error { return b.show(w, p) })
+	return b.c.Print(p, func(w io.Writer) error { return b.show(w, p) })
 }
 
 func (b *benchPlan) input() (in plan.Input, err error) {
@@ -214,7 +215,7 @@ func (b *benchPlan) carriers(mix []plan.Share) ([]plan.Carrier, error) {
 		names = append(names, p.Name)
 	}
 	if len(b.policies) > 0 {
-		f, err := b.c.readManifests(b.policies)
+		f, err := Read(b.c, b.policies)
 		if err != nil {
 			return nil, err
 		}
@@ -251,7 +252,7 @@ func (b *benchPlan) carriers(mix []plan.Share) ([]plan.Carrier, error) {
 }
 
 func (b *benchPlan) show(w io.Writer, p *plan.Plan) error {
-	fmt.Fprintf(w, "%s: %.0f messages a second\n\n", b.c.paint("target "+b.target, bold), p.PerSecond)
+	fmt.Fprintf(w, "%s: %.0f messages a second\n\n", b.c.Paint("target "+b.target, cli.Bold), p.PerSecond)
 	fmt.Fprintf(w, "nodes              %d (%d and %d spare), bound by %s\n", p.Nodes, p.Nodes-p.Spare, p.Spare, p.NodesBind)
 	fmt.Fprintf(w, "sending addresses  %d, bound by %s\n", p.Sources, p.SourcesBind)
 	fmt.Fprintf(w, "binds first        %s\n\n", p.First)
@@ -259,7 +260,7 @@ func (b *benchPlan) show(w io.Writer, p *plan.Plan) error {
 	for _, r := range p.PerNode {
 		rows = append(rows, []string{r.Name, fmt.Sprintf("%.0f", r.PerSecond), fmt.Sprint(r.Nodes), r.Why})
 	}
-	if err := b.c.table(w, []string{"one node", ">msg/s", ">nodes", "because"}, rows); err != nil {
+	if err := b.c.Table(w, []string{"one node", ">msg/s", ">nodes", "because"}, rows); err != nil {
 		return err
 	}
 	rows = nil
@@ -276,11 +277,11 @@ func (b *benchPlan) show(w io.Writer, p *plan.Plan) error {
 		rows = append(rows, []string{n.Carrier, fmt.Sprintf("%.4g %%", n.Share*100), fmt.Sprintf("%.0f", n.PerSecond), each, fmt.Sprint(n.Sources), n.Binds, because})
 	}
 	fmt.Fprintln(w)
-	if err := b.c.table(w, []string{"carrier", ">share", ">msg/s", ">an address", ">addresses", "bound by", "because"}, rows); err != nil {
+	if err := b.c.Table(w, []string{"carrier", ">share", ">msg/s", ">an address", ">addresses", "bound by", "because"}, rows); err != nil {
 		return err
 	}
 	for _, s := range p.Impossible {
-		fmt.Fprintf(w, "\n%s\n", b.c.paint("NOT POSSIBLE: "+human.Clean(s), red))
+		fmt.Fprintf(w, "\n%s\n", b.c.Paint("NOT POSSIBLE: "+human.Clean(s), cli.Red))
 	}
 	fmt.Fprintln(w, "\nassumed:")
 	for _, a := range p.Assumptions {

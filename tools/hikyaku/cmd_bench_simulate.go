@@ -10,21 +10,22 @@ import (
 	"github.com/spf13/cobra"
 
 	"hikyaku/bench/simulate"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
 // benchSimulate is one call of "bench simulate".
 type benchSimulate struct {
-	c     *cli
+	c     *cli.Call
 	o     simulate.Options
 	seeds int
 	calm  bool
 }
 
-func newBenchSimulateCmd(c *cli) *cobra.Command {
+func newBenchSimulateCmd(c *cli.Call) *cobra.Command {
 	b := &benchSimulate{c: c}
 	cmd := &cobra.Command{
-		Use: "simulate", Short: "Run the control plane's decisions for a cluster of any size, in virtual time, with faults", Args: wantArgs(0, 0),
+		Use: "simulate", Short: "Run the control plane's decisions for a cluster of any size, in virtual time, with faults", Args: cli.WantArgs(0, 0),
 		Long: `Runs the allocator, the budgets and the leases of a cluster in virtual time, with
 processes that die, stop and are cut off, clocks that are wrong and messages that
 are lost, and checks at each step that no source is used from two nodes and that
@@ -59,11 +60,11 @@ func (b *benchSimulate) run(cmd *cobra.Command) error {
 		{"carriers", b.o.Carriers, 1, 1000}, {"reach", b.o.Reach, 0, 1000}, {"seeds", b.seeds, 1, 100_000},
 	} {
 		if n.have < n.least || n.have > n.most {
-			return usageError("%s: %d is out of range: want %d to %d", n.name, n.have, n.least, n.most)
+			return cli.UsageError("%s: %d is out of range: want %d to %d", n.name, n.have, n.least, n.most)
 		}
 	}
 	if b.o.Duration < 10*time.Second || b.o.Calm < 0 || b.o.Calm > b.o.Duration {
-		return usageError("duration: want at least 10s, and calm not longer than that")
+		return cli.UsageError("duration: want at least 10s, and calm not longer than that")
 	}
 	b.o.Faults.None = b.calm
 	red := 0
@@ -88,11 +89,11 @@ func (b *benchSimulate) run(cmd *cobra.Command) error {
 }
 
 func (b *benchSimulate) show(w io.Writer, r *simulate.Result) error {
-	if b.c.json {
+	if b.c.JSON {
 		return json.NewEncoder(w).Encode(r)
 	}
 	o := &r.Options
-	fmt.Fprintf(w, "%s\n\n", b.c.paint(fmt.Sprintf("seed %d: %d nodes, %d sources, %d carriers, %s", o.Seed, o.Nodes, o.Sources, o.Carriers, o.Duration), bold))
+	fmt.Fprintf(w, "%s\n\n", b.c.Paint(fmt.Sprintf("seed %d: %d nodes, %d sources, %d carriers, %s", o.Seed, o.Nodes, o.Sources, o.Carriers, o.Duration), cli.Bold))
 	rows := [][]string{
 		{"one decision", fmt.Sprintf("%s, at most %s", r.DecisionMean.Round(time.Microsecond), r.DecisionMax.Round(time.Microsecond))},
 		{"one report", r.ReportMean.Round(time.Microsecond).String()},
@@ -105,17 +106,17 @@ func (b *benchSimulate) show(w io.Writer, r *simulate.Result) error {
 		{"real time", fmt.Sprintf("%s for %d events", r.Took.Round(time.Millisecond), r.Events)},
 		{"run", r.Hash},
 	}
-	if err := b.c.table(w, []string{"what", "seen"}, rows); err != nil {
+	if err := b.c.Table(w, []string{"what", "seen"}, rows); err != nil {
 		return err
 	}
 	if r.Total == 0 {
-		_, err := fmt.Fprintf(w, "\n%s\n\n", b.c.paint("nothing was violated", green))
+		_, err := fmt.Fprintf(w, "\n%s\n\n", b.c.Paint("nothing was violated", cli.Green))
 		return err
 	}
 	var list []string
 	for _, v := range r.Violations {
 		list = append(list, "- "+human.Clean(v.String()))
 	}
-	_, err := fmt.Fprintf(w, "\n%s\n%s\n\n", b.c.paint(fmt.Sprintf("%d VIOLATIONS; the first of them:", r.Total), red), strings.Join(list, "\n"))
+	_, err := fmt.Fprintf(w, "\n%s\n%s\n\n", b.c.Paint(fmt.Sprintf("%d VIOLATIONS; the first of them:", r.Total), cli.Red), strings.Join(list, "\n"))
 	return err
 }

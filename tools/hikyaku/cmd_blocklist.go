@@ -8,10 +8,11 @@ import (
 	"github.com/spf13/cobra"
 
 	policyapi "hikyaku/controlplane/api"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
-func newBlocklistCmd(c *cli) *cobra.Command {
+func newBlocklistCmd(c *cli.Call) *cobra.Command {
 	listed := false
 	cmd := &cobra.Command{
 		Use:   "blocklists",
@@ -20,14 +21,14 @@ func newBlocklistCmd(c *cli) *cobra.Command {
 15 minutes whether they list a source. None is asked unless it is named there:
 most lists want to know who asks, and refuse those who come through a public
 resolver. The exit code is 1 if a source is listed.`,
-		GroupID: groupCluster,
-		Args:    wantArgs(0, 0),
+		GroupID: cli.GroupCluster,
+		Args:    cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			m, err := c.mail(cmd.Context())
+			m, err := Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			ls, err := m.blocklists(cmd.Context(), c.nodes)
+			ls, err := m.blocklists(cmd.Context(), c.Nodes)
 			if err != nil {
 				return err
 			}
@@ -40,18 +41,18 @@ resolver. The exit code is 1 if a source is listed.`,
 				}
 			}
 			ls.Items = kept
-			err = c.print(ls, func(w io.Writer) error {
-				c.missing(ls.Coverage)
-				return c.showListings(w, kept)
+			err = c.Print(ls, func(w io.Writer) error {
+				missing(c, ls.Coverage)
+				return showListings(c, w, kept)
 			})
 			if err == nil && found {
-				return &exitError{code: 1}
+				return &cli.ExitError{Code: 1}
 			}
 			return err
 		},
 	}
 	cmd.Flags().BoolVar(&listed, "listed", false, "only those that are listed")
-	c.nodeFlag(cmd)
+	nodeFlag(c, cmd)
 	return cmd
 }
 
@@ -67,7 +68,7 @@ func (m *mailbox) blocklists(ctx context.Context, nodes []string) (*policyapi.Cl
 	return reshape[policyapi.ClusterListings](map[string]any{"items": ls})
 }
 
-func (c *cli) showListings(w io.Writer, ls []policyapi.NodeListing) error {
+func showListings(c *cli.Call, w io.Writer, ls []policyapi.NodeListing) error {
 	var rows [][]string
 	var nodes []string
 	for i := range ls {
@@ -76,14 +77,14 @@ func (c *cli) showListings(w io.Writer, ls []policyapi.NodeListing) error {
 		state := l.State
 		switch l.State {
 		case "clear":
-			state = c.paint(state, green)
+			state = c.Paint(state, cli.Green)
 		case "listed":
-			state = c.paint(state+" since "+human.Since(l.Since), red)
+			state = c.Paint(state+" since "+human.Since(l.Since), cli.Red)
 		case "refused", "failed":
-			state = c.paint(state, yellow)
+			state = c.Paint(state, cli.Yellow)
 		}
 		rows = append(rows, []string{l.Source, l.Address, l.Zone, state, human.Since(l.Checked), strings.Join(l.Means, ", "), l.Reason})
 	}
 	head, rows := withNode([]string{"SOURCE", "ADDRESS", "BLOCKLIST", "STATE", ">ASKED", "MEANS", "REASON"}, rows, nodes)
-	return c.table(w, head, rows)
+	return c.Table(w, head, rows)
 }

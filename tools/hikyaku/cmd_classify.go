@@ -13,6 +13,7 @@ import (
 	"hikyaku/controlplane/policy"
 	"hikyaku/reputation"
 	"hikyaku/spool/message"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
@@ -26,12 +27,12 @@ type classify struct {
 	limit                 int
 }
 
-func newClassifyCmd(c *cli) *cobra.Command {
+func newClassifyCmd(c *cli.Call) *cobra.Command {
 	o := &classify{}
 	cmd := &cobra.Command{
 		Use:     "classify [REPLY...]",
 		Short:   "Say what a reply means, and try rules about replies",
-		GroupID: groupMail,
+		GroupID: cli.GroupMail,
 		Long: `Say what a remote server's reply means, by which rule, and what follows from it.
 The reply is given as arguments, or on standard input. The rules are those that
 come with the program, and before them the ReplyRule resources given with -f; no
@@ -49,8 +50,8 @@ search --json"), a segment of the event log or the directory of one, or "-".`,
   hikyaku classify --carrier docomo --phase dot "550 Unknown user x@docomo.ne.jp"
   hikyaku classify --rules --carrier gmail
   hikyaku events search --since 1d --json | hikyaku classify --replay - -f rules.yaml`,
-		Args: wantArgs(0, -1),
-		RunE: func(cmd *cobra.Command, args []string) error { return c.classify(cmd, o, args) },
+		Args: cli.WantArgs(0, -1),
+		RunE: func(cmd *cobra.Command, args []string) error { return runClassify(c, cmd, o, args) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.carrier, "carrier", "", "carrier that said it; for --rules, only its rules")
@@ -69,38 +70,38 @@ search --json"), a segment of the event log or the directory of one, or "-".`,
 	return cmd
 }
 
-func (c *cli) classify(cmd *cobra.Command, o *classify, args []string) error {
+func runClassify(c *cli.Call, cmd *cobra.Command, o *classify, args []string) error {
 	if len(args) > 0 && (o.categories || o.rules || o.replay != "" || o.unclassified) {
-		return usageError("a reply does not go with --categories, --rules, --replay or --unclassified")
+		return cli.UsageError("a reply does not go with --categories, --rules, --replay or --unclassified")
 	}
 	if o.unclassified {
-		return c.unclassified(cmd.Context(), o.carrier)
+		return showUnclassified(cmd.Context(), c, o.carrier)
 	}
 	if o.categories {
-		return c.printCategories()
+		return printCategories(c)
 	}
-	rules, err := c.replyRules(o.files)
+	rules, err := replyRules(c, o.files)
 	if err != nil {
 		return err
 	}
 	if o.carrier != "" && !slices.Contains(rules.Carriers(), o.carrier) {
-		fmt.Fprintf(c.err, "there are no rules for a carrier %q: the general ones count\n", human.Clean(o.carrier))
+		fmt.Fprintf(c.Err, "there are no rules for a carrier %q: the general ones count\n", human.Clean(o.carrier))
 	}
 	switch {
 	case o.rules:
-		return c.printRules(rules, o.carrier)
+		return printRules(c, rules, o.carrier)
 	case o.replay != "":
-		return c.replayEvents(cmd.Context(), o, rules)
+		return replayEvents(cmd.Context(), c, o, rules)
 	}
-	return c.classifyOne(o, rules, args)
+	return classifyOne(c, o, rules, args)
 }
 
 // replyRules are the rules of the program and those of the files.
-func (c *cli) replyRules(files []string) (*reputation.Rules, error) {
+func replyRules(c *cli.Call, files []string) (*reputation.Rules, error) {
 	if len(files) == 0 {
 		return reputation.Shipped(), nil
 	}
-	f, err := c.readManifests(files)
+	f, err := Read(c, files)
 	if err != nil {
 		return nil, err
 	}
@@ -131,8 +132,8 @@ type classified struct {
 	Why        string `json:"why,omitempty"`
 }
 
-func (c *cli) classifyOne(o *classify, rules *reputation.Rules, args []string) error {
-	reply, err := c.oneReply(o, args)
+func classifyOne(c *cli.Call, o *classify, rules *reputation.Rules, args []string) error {
+	reply, err := oneReply(c, o, args)
 	if err != nil {
 		return err
 	}
@@ -158,25 +159,25 @@ func (c *cli) classifyOne(o *classify, rules *reputation.Rules, args []string) e
 	if all && len(differ) == 0 {
 		answers = answers[:1]
 	}
-	if c.json {
-		return c.printJSON(answers)
+	if c.JSON {
+		return c.PrintJSON(answers)
 	}
-	if err := c.printAnswer(first); err != nil || len(differ) == 0 {
+	if err := printAnswer(c, first); err != nil || len(differ) == 0 {
 		return err
 	}
-	fmt.Fprintf(c.out, "\nwith --phase it is something else in these steps:\n")
+	fmt.Fprintf(c.Out, "\nwith --phase it is something else in these steps:\n")
 	var rows [][]string
 	for _, a := range differ {
 		rows = append(rows, []string{a.Phase, a.Category, a.About, a.Action, human.YesNo(a.Final), a.Rule})
 	}
-	return c.table(c.out, []string{"PHASE", "CATEGORY", "ABOUT", "ACTION", "FINAL", "RULE"}, rows)
+	return c.Table(c.Out, []string{"PHASE", "CATEGORY", "ABOUT", "ACTION", "FINAL", "RULE"}, rows)
 }
 
 // oneReply reads the reply from the arguments or standard input.
-func (c *cli) oneReply(o *classify, args []string) (message.Reply, error) {
+func oneReply(c *cli.Call, o *classify, args []string) (message.Reply, error) {
 	text := strings.Join(args, " ")
 	if text == "" || text == "-" {
-		b, err := io.ReadAll(io.LimitReader(c.in, strict.MaxSize))
+		b, err := io.ReadAll(io.LimitReader(c.In, strict.MaxSize))
 		if err != nil {
 			return message.Reply{}, fmt.Errorf("read the reply: %w", err)
 		}
@@ -184,7 +185,7 @@ func (c *cli) oneReply(o *classify, args []string) (message.Reply, error) {
 	}
 	var fault message.Fault
 	if err := fault.UnmarshalText([]byte(o.fault)); err != nil {
-		return message.Reply{}, usageError("--fault: %v", err)
+		return message.Reply{}, cli.UsageError("--fault: %v", err)
 	}
 	if strings.TrimSpace(text) == "" && fault != message.FaultNone {
 		text = "451 " + o.fault // as a node would say it
@@ -192,14 +193,14 @@ func (c *cli) oneReply(o *classify, args []string) (message.Reply, error) {
 	text, phase := postfixPhase(text)
 	reply, err := reputation.ParseReply(text)
 	if err != nil {
-		return reply, usageError("%v", err)
+		return reply, cli.UsageError("%v", err)
 	}
 	reply.Fault = fault
 	if o.phase != "" {
 		phase = o.phase
 	}
 	if err := reply.Phase.UnmarshalText([]byte(phase)); err != nil {
-		return reply, usageError("--phase: %v", err)
+		return reply, cli.UsageError("--phase: %v", err)
 	}
 	return reply, nil
 }
@@ -245,15 +246,15 @@ func answerOf(rules *reputation.Rules, v reputation.Verdict) classified {
 	return a
 }
 
-func (c *cli) printAnswer(a classified) error {
+func printAnswer(c *cli.Call, a classified) error {
 	line := func(name, value, more string) {
 		if value == "" {
 			return
 		}
 		if more != "" {
-			more = "  " + c.paint(more, dim)
+			more = "  " + c.Paint(more, cli.Dim)
 		}
-		fmt.Fprintf(c.out, "%-12s %s%s\n", name, value, more)
+		fmt.Fprintf(c.Out, "%-12s %s%s\n", name, value, more)
 	}
 	line("category", a.Category, a.Meaning)
 	line("about", a.About, "")
@@ -288,7 +289,7 @@ type actionWord struct {
 	Then   string `json:"then"`
 }
 
-func (c *cli) printCategories() error {
+func printCategories(c *cli.Call) error {
 	var l categoriesList
 	var words, actions [][]string
 	for _, m := range reputation.Meanings() {
@@ -303,20 +304,20 @@ func (c *cli) printCategories() error {
 		l.Actions = append(l.Actions, actionWord{string(x.Action), x.Text})
 		actions = append(actions, []string{string(x.Action), x.Text})
 	}
-	return c.print(l, func(w io.Writer) error {
-		if err := c.table(w, []string{"CATEGORY", "ABOUT", "AFTER 4XX", "AFTER 5XX", "MEANING"}, words); err != nil {
+	return c.Print(l, func(w io.Writer) error {
+		if err := c.Table(w, []string{"CATEGORY", "ABOUT", "AFTER 4XX", "AFTER 5XX", "MEANING"}, words); err != nil {
 			return err
 		}
 		fmt.Fprintln(w)
-		return c.table(w, []string{"ACTION", "WHAT FOLLOWS"}, actions)
+		return c.Table(w, []string{"ACTION", "WHAT FOLLOWS"}, actions)
 	})
 }
 
-func (c *cli) printRules(rules *reputation.Rules, carrier string) error {
+func printRules(c *cli.Call, rules *reputation.Rules, carrier string) error {
 	list := slices.DeleteFunc(rules.List(), func(r reputation.Rule) bool {
 		return carrier != "" && len(r.Carriers) > 0 && !slices.Contains(r.Carriers, carrier)
 	})
-	return c.print(list, func(w io.Writer) error {
+	return c.Print(list, func(w io.Writer) error {
 		var rows [][]string
 		for _, r := range list {
 			action := string(r.Action)
@@ -325,7 +326,7 @@ func (c *cli) printRules(rules *reputation.Rules, carrier string) error {
 			}
 			rows = append(rows, []string{r.Name, string(r.Category), action, asks(r)})
 		}
-		return c.table(w, []string{"RULE", "CATEGORY", "ACTION", "ASKS FOR"}, rows)
+		return c.Table(w, []string{"RULE", "CATEGORY", "ACTION", "ASKS FOR"}, rows)
 	})
 }
 

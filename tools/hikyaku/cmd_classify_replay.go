@@ -17,6 +17,7 @@ import (
 	"hikyaku/node/events"
 	"hikyaku/reputation"
 	"hikyaku/spool/message"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
@@ -80,22 +81,22 @@ type replay struct {
 // maxReplayGroups bounds what a log of any size can make us keep.
 const maxReplayGroups = 20_000
 
-func (c *cli) replayEvents(ctx context.Context, o *classify, rules *reputation.Rules) error {
+func replayEvents(ctx context.Context, c *cli.Call, o *classify, rules *reputation.Rules) error {
 	if o.limit < 1 {
-		return usageError("--limit %d: want 1 or more", o.limit)
+		return cli.UsageError("--limit %d: want 1 or more", o.limit)
 	}
 	r := &replay{rules: rules, limit: o.limit, changes: map[replayChange]*replayChange{}, groups: map[replayGroup]*replayGroup{}}
-	if err := c.readEvents(ctx, o.replay, r.event); err != nil {
+	if err := readEvents(ctx, c, o.replay, r.event); err != nil {
 		return err
 	}
 	r.finish()
-	return c.print(&r.out, func(w io.Writer) error { return c.printReplay(w, &r.out) })
+	return c.Print(&r.out, func(w io.Writer) error { return printReplay(c, w, &r.out) })
 }
 
 // readEvents calls fn with each event of a file, a directory of segments, or
 // standard input.
-func (c *cli) readEvents(ctx context.Context, path string, fn func(*message.EventRecord)) error {
-	in := c.in
+func readEvents(ctx context.Context, c *cli.Call, path string, fn func(*message.EventRecord)) error {
+	in := c.In
 	if path != "-" {
 		info, err := os.Stat(path)
 		if err != nil {
@@ -138,7 +139,7 @@ func eachEvent(ctx context.Context, path string, in io.Reader, fn func(*message.
 		}
 		rec, err := nodeclient.DecodeEvent(sc.Bytes())
 		if err != nil {
-			return hint(fmt.Errorf("%s, line %d: %w", path, n, err), "want the event log as JSON lines: \"hikyaku events search --json\"")
+			return cli.Hint(fmt.Errorf("%s, line %d: %w", path, n, err), "want the event log as JSON lines: \"hikyaku events search --json\"")
 		}
 		fn(rec)
 		if ctx.Err() != nil {
@@ -237,14 +238,14 @@ func (r *replay) finish() {
 	r.out.Unclassified = r.out.Unclassified[:min(len(r.out.Unclassified), r.limit)]
 }
 
-func (c *cli) printReplay(w io.Writer, r *replayed) error {
+func printReplay(c *cli.Call, w io.Writer, r *replayed) error {
 	fmt.Fprintf(w, "%s, %s; %d would be of another category\n",
 		human.Count(int64(r.Events), "event", "events"), human.Count(int64(r.Replies), "reply", "replies"), r.Changed)
 	var rows [][]string
 	for _, x := range r.Changes {
 		rows = append(rows, []string{fmt.Sprint(x.Count), orDash(x.From), x.To, x.Carrier, x.Rule, shorten(x.Sample)})
 	}
-	if err := c.section(w, "", []string{">COUNT", "RECORDED", "NOW", "CARRIER", "RULE", "SAMPLE"}, rows); err != nil {
+	if err := section(c, w, "", []string{">COUNT", "RECORDED", "NOW", "CARRIER", "RULE", "SAMPLE"}, rows); err != nil {
 		return err
 	}
 	for _, l := range []struct {
@@ -260,7 +261,7 @@ func (c *cli) printReplay(w io.Writer, r *replayed) error {
 			rows = append(rows, []string{x.Recipient, x.Carrier, x.Phase, x.Rule, shorten(x.Reply)})
 		}
 		title := fmt.Sprintf("%s %s", human.Count(int64(l.count), "recipient", "recipients"), l.text)
-		if err := c.section(w, title, []string{"RECIPIENT", "CARRIER", "PHASE", "RULE", "REPLY"}, rows); err != nil {
+		if err := section(c, w, title, []string{"RECIPIENT", "CARRIER", "PHASE", "RULE", "REPLY"}, rows); err != nil {
 			return err
 		}
 	}
@@ -269,21 +270,21 @@ func (c *cli) printReplay(w io.Writer, r *replayed) error {
 		rows = append(rows, []string{fmt.Sprint(x.Count), x.Carrier, x.Category, x.Rule, x.Text})
 	}
 	title := human.Count(int64(r.UnclassifiedCount), "reply", "replies") + " that no rule knows"
-	return c.section(w, title, []string{">COUNT", "CARRIER", "CATEGORY", "READ BY", "TEXT"}, rows)
+	return section(c, w, title, []string{">COUNT", "CARRIER", "CATEGORY", "READ BY", "TEXT"}, rows)
 }
 
 // section is a table under a title; nothing where there are no rows.
-func (c *cli) section(w io.Writer, title string, header []string, rows [][]string) error {
+func section(c *cli.Call, w io.Writer, title string, header []string, rows [][]string) error {
 	if len(rows) == 0 {
 		return nil
 	}
 	if title != "" {
-		title = c.paint(title, bold) + "\n"
+		title = c.Paint(title, cli.Bold) + "\n"
 	}
 	if _, err := io.WriteString(w, "\n"+title); err != nil {
 		return err
 	}
-	return c.table(w, header, rows)
+	return c.Table(w, header, rows)
 }
 
 func orDash(s string) string {

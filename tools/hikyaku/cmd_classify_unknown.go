@@ -7,12 +7,13 @@ import (
 	"slices"
 
 	policyapi "hikyaku/controlplane/api"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
-// unclassified lists what no rule knows: what a rule should be written for.
-func (c *cli) unclassified(ctx context.Context, carrier string) error {
-	m, err := c.mail(ctx)
+// showUnclassified lists what no rule knows: what a rule should be written for.
+func showUnclassified(ctx context.Context, c *cli.Call, carrier string) error {
+	m, err := Open(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -23,8 +24,8 @@ func (c *cli) unclassified(ctx context.Context, carrier string) error {
 	if carrier != "" {
 		list.Items = slices.DeleteFunc(list.Items, func(r policyapi.StrangeReply) bool { return r.Carrier != carrier })
 	}
-	return c.print(list, func(w io.Writer) error {
-		c.missing(list.Coverage)
+	return c.Print(list, func(w io.Writer) error {
+		missing(c, list.Coverage)
 		if len(list.Items) == 0 {
 			_, err := fmt.Fprintln(w, "no reply was without a rule")
 			return err
@@ -38,7 +39,7 @@ func (c *cli) unclassified(ctx context.Context, carrier string) error {
 			}
 			rows = append(rows, []string{human.Number(r.N), r.Carrier, r.Phase, code, human.Since(&r.Last), human.Clean(r.Text)})
 		}
-		return c.table(w, []string{">times", "carrier", "step", "code", "last", "text"}, rows)
+		return c.Table(w, []string{">times", "carrier", "step", "code", "last", "text"}, rows)
 	})
 }
 

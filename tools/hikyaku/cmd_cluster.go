@@ -11,24 +11,25 @@ import (
 	"hikyaku/controlplane/client"
 	"hikyaku/controlplane/state"
 	"hikyaku/controlplane/store"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
-func newSourceCmd(c *cli) *cobra.Command {
-	cmd := &cobra.Command{Use: "source", Short: "List sending addresses and who holds them; move one", GroupID: groupCluster}
+func newSourceCmd(c *cli.Call) *cobra.Command {
+	cmd := &cobra.Command{Use: "source", Short: "List sending addresses and who holds them; move one", GroupID: cli.GroupCluster}
 	var f client.SourceFilter
 	ls := &cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List sources", Args: wantArgs(0, 0),
+		Use: "list", Aliases: []string{"ls"}, Short: "List sources", Args: cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cl, err := c.control()
+			cl, err := c.Control()
 			if err != nil {
 				return err
 			}
 			ss, err := cl.Sources(cmd.Context(), f)
 			if err != nil {
-				return c.noControl(err)
+				return c.NoControl(err)
 			}
-			return c.print(ss, func(w io.Writer) error { return c.showSources(w, ss) })
+			return c.Print(ss, func(w io.Writer) error { return showSources(c, w, ss) })
 		},
 	}
 	ls.Flags().StringVar(&f.Node, "node", "", "only those of this node")
@@ -40,17 +41,17 @@ func newSourceCmd(c *cli) *cobra.Command {
 		Short: "Hand a movable source to another node",
 		Long: `Hand a movable source to a live node that its labels allow. The holder stops
 using it first; the allocator may move it again later.`,
-		Args: wantArgs(2, 2),
+		Args: cli.WantArgs(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cl, err := c.control()
+			cl, err := c.Control()
 			if err != nil {
 				return err
 			}
 			s, err := cl.MoveSource(cmd.Context(), args[0], args[1], reason)
 			if err != nil {
-				return c.noControl(err)
+				return c.NoControl(err)
 			}
-			return c.print(s, func(w io.Writer) error { return c.showSources(w, []state.Source{*s}) })
+			return c.Print(s, func(w io.Writer) error { return showSources(c, w, []state.Source{*s}) })
 		},
 	}
 	move.Flags().StringVar(&reason, "reason", "", "why, for the audit log")
@@ -58,7 +59,7 @@ using it first; the allocator may move it again later.`,
 	return cmd
 }
 
-func (c *cli) showSources(w io.Writer, ss []state.Source) error {
+func showSources(c *cli.Call, w io.Writer, ss []state.Source) error {
 	var rows [][]string
 	for i := range ss {
 		s := &ss[i]
@@ -67,11 +68,11 @@ func (c *cli) showSources(w io.Writer, ss []state.Source) error {
 		case s.Disabled:
 			st = "disabled"
 		case s.Fault != "":
-			st = c.paint("fault", red)
+			st = c.Paint("fault", cli.Red)
 		case st == "held":
-			st = c.paint(st, green)
+			st = c.Paint(st, cli.Green)
 		case st != "":
-			st = c.paint(st, yellow)
+			st = c.Paint(st, cli.Yellow)
 		}
 		why := s.Reason
 		if s.Fault != "" {
@@ -83,10 +84,10 @@ func (c *cli) showSources(w io.Writer, ss []state.Source) error {
 		}
 		rows = append(rows, []string{s.Name, s.Address, s.Mode, st, s.Node, human.Number(s.Epoch), age, human.Number(s.Backlog), strings.Join(s.Pools, " "), why})
 	}
-	return c.table(w, []string{"SOURCE", "ADDRESS", "MODE", "STATE", "NODE", ">EPOCH", ">SINCE", ">WAITING", "POOLS", "WHY"}, rows)
+	return c.Table(w, []string{"SOURCE", "ADDRESS", "MODE", "STATE", "NODE", ">EPOCH", ">SINCE", ">WAITING", "POOLS", "WHY"}, rows)
 }
 
-func newGrantsCmd(c *cli) *cobra.Command {
+func newGrantsCmd(c *cli.Call) *cobra.Command {
 	var f client.GrantFilter
 	cmd := &cobra.Command{
 		Use:   "grants",
@@ -96,17 +97,17 @@ the rate, its part of burst and connections, its permits of the daily count. A
 grant ends by itself seconds after the leader no longer renews it; then the node
 is down to its floor.`,
 		Example: "  hikyaku grants --carrier docomo",
-		GroupID: groupCluster, Args: wantArgs(0, 0),
+		GroupID: cli.GroupCluster, Args: cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cl, err := c.control()
+			cl, err := c.Control()
 			if err != nil {
 				return err
 			}
 			gs, err := cl.Grants(cmd.Context(), f)
 			if err != nil {
-				return c.noControl(err)
+				return c.NoControl(err)
 			}
-			return c.print(gs, func(w io.Writer) error { return c.showGrants(w, gs) })
+			return c.Print(gs, func(w io.Writer) error { return showGrants(c, w, gs) })
 		},
 	}
 	cmd.Flags().StringVar(&f.Carrier, "carrier", "", "only those of this carrier")
@@ -127,7 +128,7 @@ func grantScope(s *state.Scope) string {
 	return strings.Join(parts, ", ")
 }
 
-func (c *cli) showGrants(w io.Writer, gs []state.Grant) error {
+func showGrants(c *cli.Call, w io.Writer, gs []state.Grant) error {
 	var rows [][]string
 	for i := range gs {
 		g := &gs[i]
@@ -142,22 +143,22 @@ func (c *cli) showGrants(w io.Writer, gs []state.Grant) error {
 		rows = append(rows, []string{grantScope(&g.Scope), g.Limit, g.Node, fmt.Sprintf("%.1f%%", g.Share), g.Rate, human.Number(g.Burst), conns, permits, human.Number(g.Demand),
 			human.PerSecond(g.Used), human.Span(time.Duration(g.ExpiresIn * float64(time.Second)))})
 	}
-	return c.table(w, []string{"BUDGET", "LIMIT", "NODE", ">SHARE", ">RATE", ">BURST", ">CONNS", ">PERMITS", ">WAITING", ">USED", ">ENDS IN"}, rows)
+	return c.Table(w, []string{"BUDGET", "LIMIT", "NODE", ">SHARE", ">RATE", ">BURST", ">CONNS", ">PERMITS", ">WAITING", ">USED", ">ENDS IN"}, rows)
 }
 
-func newLeaderCmd(c *cli) *cobra.Command {
+func newLeaderCmd(c *cli.Call) *cobra.Command {
 	return &cobra.Command{
-		Use: "leader", Short: "Show the control plane that assigns and grants", GroupID: groupCluster, Args: wantArgs(0, 0),
+		Use: "leader", Short: "Show the control plane that assigns and grants", GroupID: cli.GroupCluster, Args: cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cl, err := c.control()
+			cl, err := c.Control()
 			if err != nil {
 				return err
 			}
 			l, err := cl.Leader(cmd.Context())
 			if err != nil {
-				return c.noControl(err)
+				return c.NoControl(err)
 			}
-			return c.print(l, func(w io.Writer) error {
+			return c.Print(l, func(w io.Writer) error {
 				for _, f := range [][2]string{
 					{"leader", l.Name}, {"address", l.Address}, {"since", stampOr(l.Since)}, {"version", l.Version}, {"term", human.Number(l.Term)}, {"revision", human.Number(l.Revision)},
 					{"nodes", fmt.Sprintf("%d of %d live", l.Live, l.Members)}, {"budgets", human.Number(int64(l.Scopes))}, {"exchanges", human.PerSecond(l.Exchanges)},
@@ -180,7 +181,7 @@ type auditFlags struct {
 	verify       bool
 }
 
-func newAuditCmd(c *cli) *cobra.Command {
+func newAuditCmd(c *cli.Call) *cobra.Command {
 	var f auditFlags
 	cmd := &cobra.Command{
 		Use:   "audit",
@@ -190,8 +191,8 @@ newest first. Entries cannot be changed: each is chained to the one before by it
 SHA-256 sum. --verify walks the chain; the sums that it prints, noted down
 elsewhere, show later whether the end was cut off.`,
 		Example: "  hikyaku audit --since 1d --action cancel\n  hikyaku audit --verify",
-		GroupID: groupCluster, Args: wantArgs(0, 0),
-		RunE: func(cmd *cobra.Command, _ []string) error { return c.audit(cmd, &f) },
+		GroupID: cli.GroupCluster, Args: cli.WantArgs(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error { return audit(c, cmd, &f) },
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.Author, "author", "", "only what this one ordered")
@@ -204,23 +205,23 @@ elsewhere, show later whether the end was cut off.`,
 	return cmd
 }
 
-func (c *cli) audit(cmd *cobra.Command, f *auditFlags) error {
-	cl, err := c.control()
+func audit(c *cli.Call, cmd *cobra.Command, f *auditFlags) error {
+	cl, err := c.Control()
 	if err != nil {
 		return err
 	}
 	if f.verify {
-		return c.auditProof(cl, cmd)
+		return auditProof(c, cl, cmd)
 	}
 	now := time.Now()
-	if f.Since, err = when("since", f.since, now); err != nil {
+	if f.Since, err = cli.When("since", f.since, now); err != nil {
 		return err
 	}
-	if f.Until, err = when("until", f.until, now); err != nil {
+	if f.Until, err = cli.When("until", f.until, now); err != nil {
 		return err
 	}
 	if f.Limit < 1 {
-		return usageError("--limit %d: want at least 1", f.Limit)
+		return cli.UsageError("--limit %d: want at least 1", f.Limit)
 	}
 	want := f.Limit
 	entries := []store.Entry{}
@@ -228,25 +229,25 @@ func (c *cli) audit(cmd *cobra.Command, f *auditFlags) error {
 		f.Limit = min(want-len(entries), maxPage)
 		l, err := cl.Audit(cmd.Context(), f.AuditFilter)
 		if err != nil {
-			return c.noControl(err)
+			return c.NoControl(err)
 		}
 		entries, f.Page = append(entries, l.Entries...), l.Next
 	}
-	return c.print(entries, func(w io.Writer) error {
+	return c.Print(entries, func(w io.Writer) error {
 		var rows [][]string
 		for _, e := range entries {
 			rows = append(rows, []string{e.ID, human.Stamp(e.Time), e.Author, e.Role, e.Action, e.Scope, e.Result, e.Reason})
 		}
-		return c.table(w, []string{"ENTRY", "TIME", "AUTHOR", "ROLE", "ACTION", "ON", "RESULT", "WHY"}, rows)
+		return c.Table(w, []string{"ENTRY", "TIME", "AUTHOR", "ROLE", "ACTION", "ON", "RESULT", "WHY"}, rows)
 	})
 }
 
-func (c *cli) auditProof(cl *client.Cluster, cmd *cobra.Command) error {
+func auditProof(c *cli.Call, cl *client.Cluster, cmd *cobra.Command) error {
 	p, err := cl.VerifyAudit(cmd.Context())
 	if err != nil {
-		return c.noControl(err)
+		return c.NoControl(err)
 	}
-	if err := c.print(p, func(w io.Writer) error {
+	if err := c.Print(p, func(w io.Writer) error {
 		if !p.Whole {
 			return nil
 		}
@@ -257,7 +258,7 @@ func (c *cli) auditProof(cl *client.Cluster, cmd *cobra.Command) error {
 		return err
 	}
 	if !p.Whole {
-		return &exitError{code: 1, text: "the audit log is not whole, or cannot be read: " + p.Fault}
+		return &cli.ExitError{Code: 1, Text: "the audit log is not whole, or cannot be read: " + p.Fault}
 	}
 	return nil
 }

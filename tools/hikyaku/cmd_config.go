@@ -8,15 +8,16 @@ import (
 
 	"hikyaku/controlplane/catalogue"
 	"hikyaku/controlplane/policy"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/config"
 	"hikyaku/tools/hikyaku/human"
 )
 
-func newConfigCmd(c *cli) *cobra.Command {
+func newConfigCmd(c *cli.Call) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "config",
 		Short:   "Check configuration files and show the reference",
-		GroupID: groupTools,
+		GroupID: cli.GroupTools,
 	}
 	cmd.AddCommand(newConfigCheckCmd(c), newConfigReferenceCmd(c))
 	return cmd
@@ -30,7 +31,7 @@ type checked struct {
 	Warnings  []string `json:"warnings"`
 }
 
-func newConfigCheckCmd(c *cli) *cobra.Command {
+func newConfigCheckCmd(c *cli.Call) *cobra.Command {
 	var path string
 	var policies []string
 	offline := false
@@ -41,10 +42,10 @@ func newConfigCheckCmd(c *cli) *cobra.Command {
 them, or dangerous. The policy files are checked as a whole, as for an empty
 node.`,
 		Example: "  hikyaku config check --config hikyaku.yaml --policy policy.yaml",
-		Args:    wantArgs(0, 0),
+		Args:    cli.WantArgs(0, 0),
 		RunE: func(*cobra.Command, []string) error {
 			if path == "" && len(policies) == 0 {
-				return usageError("give --config FILE, --policy FILE or both")
+				return cli.UsageError("give --config FILE, --policy FILE or both")
 			}
 			out := &checked{Config: path, Policy: policies, Warnings: []string{}}
 			if path != "" {
@@ -60,7 +61,7 @@ node.`,
 				out.Warnings = append(out.Warnings, cfg.Warnings()...)
 			}
 			if len(policies) > 0 {
-				f, err := c.readManifests(policies)
+				f, err := Read(c, policies)
 				if err != nil {
 					return err
 				}
@@ -69,7 +70,7 @@ node.`,
 				}
 				out.Resources = len(f.Resources)
 			}
-			return c.print(out, func(w io.Writer) error { return c.showChecked(w, out) })
+			return c.Print(out, func(w io.Writer) error { return showChecked(c, w, out) })
 		},
 	}
 	cmd.Flags().StringVar(&path, "config", "", "hikyaku.yaml to check")
@@ -78,9 +79,9 @@ node.`,
 	return cmd
 }
 
-func (c *cli) showChecked(w io.Writer, out *checked) error {
+func showChecked(c *cli.Call, w io.Writer, out *checked) error {
 	for _, text := range out.Warnings {
-		if _, err := fmt.Fprintf(w, "%s %s\n", c.paint("warning:", yellow), human.Clean(text)); err != nil {
+		if _, err := fmt.Fprintf(w, "%s %s\n", c.Paint("warning:", cli.Yellow), human.Clean(text)); err != nil {
 			return err
 		}
 	}
@@ -97,13 +98,13 @@ func (c *cli) showChecked(w io.Writer, out *checked) error {
 	return nil
 }
 
-func newConfigReferenceCmd(c *cli) *cobra.Command {
+func newConfigReferenceCmd(c *cli.Call) *cobra.Command {
 	return &cobra.Command{
 		Use:   "reference",
 		Short: "Print every key of hikyaku.yaml and of the resources of policy",
-		Args:  wantArgs(0, 0),
+		Args:  cli.WantArgs(0, 0),
 		RunE: func(*cobra.Command, []string) error {
-			_, err := io.WriteString(c.out, config.Reference)
+			_, err := io.WriteString(c.Out, config.Reference)
 			return err
 		},
 	}

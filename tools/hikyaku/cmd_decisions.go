@@ -9,12 +9,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"hikyaku/controlplane/state"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
-func newDecisionsCmd(c *cli) *cobra.Command {
+func newDecisionsCmd(c *cli.Call) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "decisions", Aliases: []string{"decision"}, GroupID: groupCluster,
+		Use: "decisions", Aliases: []string{"decision"}, GroupID: cli.GroupCluster,
 		Short: "List what was decided about sources and tenants, and why; take a decision back",
 		Long: `The control plane slows a source at a carrier that throttles it, lets it rest when
 it is blocked, steps its warm-up, and holds the mail of a tenant that harms all.
@@ -22,39 +23,39 @@ Each such decision is recorded with what was seen, the rule, and how long it
 holds. "hikyaku queue why" names the decision that keeps mail back.`,
 	}
 	ls := newDecisionsListCmd(c)
-	cmd.RunE, cmd.Args = ls.RunE, wantArgs(0, 0)
+	cmd.RunE, cmd.Args = ls.RunE, cli.WantArgs(0, 0)
 	cmd.Flags().AddFlagSet(ls.Flags())
 	cmd.AddCommand(ls, newDecisionsShowCmd(c), newDecisionsUndoCmd(c))
 	return cmd
 }
 
-func newDecisionsListCmd(c *cli) *cobra.Command {
+func newDecisionsListCmd(c *cli.Call) *cobra.Command {
 	var f state.DecisionFilter
 	var from string
 	cmd := &cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List decisions, newest first", Args: wantArgs(0, 0),
+		Use: "list", Aliases: []string{"ls"}, Short: "List decisions, newest first", Args: cli.WantArgs(0, 0),
 		Example: "  hikyaku decisions --carrier docomo --action block --since 2h",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
-			if f.Since, err = when("since", from, time.Now()); err != nil {
+			if f.Since, err = cli.When("since", from, time.Now()); err != nil {
 				return err
 			}
-			cl, err := c.control()
+			cl, err := c.Control()
 			if err != nil {
 				return err
 			}
 			l, err := cl.Decisions(cmd.Context(), f)
 			if err != nil {
-				return c.noControl(err)
+				return c.NoControl(err)
 			}
-			return c.print(l, func(w io.Writer) error {
+			return c.Print(l, func(w io.Writer) error {
 				if l.Unreadable > 0 {
-					fmt.Fprintf(c.err, "%s cannot be read and are left out\n", human.Count(int64(l.Unreadable), "decision", "decisions"))
+					fmt.Fprintf(c.Err, "%s cannot be read and are left out\n", human.Count(int64(l.Unreadable), "decision", "decisions"))
 				}
-				if err := c.showDecisions(w, l.Decisions); err != nil || l.Next == "" {
+				if err := showDecisions(c, w, l.Decisions); err != nil || l.Next == "" {
 					return err
 				}
-				fmt.Fprintf(c.err, "there are older ones: --page %s\n", human.Clean(l.Next))
+				fmt.Fprintf(c.Err, "there are older ones: --page %s\n", human.Clean(l.Next))
 				return nil
 			})
 		},
@@ -70,17 +71,17 @@ func newDecisionsListCmd(c *cli) *cobra.Command {
 	return cmd
 }
 
-func (c *cli) showDecisions(w io.Writer, ds []state.Decision) error {
+func showDecisions(c *cli.Call, w io.Writer, ds []state.Decision) error {
 	if len(ds) == 0 {
-		fmt.Fprintln(c.err, "nothing was decided")
+		fmt.Fprintln(c.Err, "nothing was decided")
 		return nil
 	}
 	var rows [][]string
 	for i := range ds {
 		d := &ds[i]
-		rows = append(rows, []string{human.Stamp(d.At), c.state(actionText(d)), subject(d), change(d), untilText(d.Until), d.Rule, d.ID})
+		rows = append(rows, []string{human.Stamp(d.At), c.State(actionText(d)), subject(d), change(d), untilText(d.Until), d.Rule, d.ID})
 	}
-	return c.table(w, []string{"TIME", "ACTION", "ABOUT", "CHANGE", "UNTIL", "RULE", "ID"}, rows)
+	return c.Table(w, []string{"TIME", "ACTION", "ABOUT", "CHANGE", "UNTIL", "RULE", "ID"}, rows)
 }
 
 // actionText is what was done, and whether it still is so.
@@ -125,24 +126,24 @@ func untilText(t time.Time) string {
 	return human.Stamp(t)
 }
 
-func newDecisionsShowCmd(c *cli) *cobra.Command {
+func newDecisionsShowCmd(c *cli.Call) *cobra.Command {
 	return &cobra.Command{
-		Use: "show ID", Short: "Show a decision: what was seen, the rule, some replies", Args: wantArgs(1, 1),
+		Use: "show ID", Short: "Show a decision: what was seen, the rule, some replies", Args: cli.WantArgs(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cl, err := c.control()
+			cl, err := c.Control()
 			if err != nil {
 				return err
 			}
 			d, err := cl.Decision(cmd.Context(), args[0])
 			if err != nil {
-				return c.noControl(err)
+				return c.NoControl(err)
 			}
-			return c.print(d, func(w io.Writer) error { return c.showDecision(w, d) })
+			return c.Print(d, func(w io.Writer) error { return showDecision(c, w, d) })
 		},
 	}
 }
 
-func (c *cli) showDecision(w io.Writer, d *state.Decision) error {
+func showDecision(c *cli.Call, w io.Writer, d *state.Decision) error {
 	rows := [][2]string{
 		{"decision", d.ID}, {"at", human.Stamp(d.At)}, {"action", actionText(d)}, {"about", subject(d)}, {"change", change(d)}, {"until", untilText(d.Until)},
 		{"rule", d.Rule}, {"why", d.Why},
@@ -157,31 +158,31 @@ func (c *cli) showDecision(w io.Writer, d *state.Decision) error {
 		if r[1] == "" {
 			continue
 		}
-		if _, err := fmt.Fprintf(w, "%s%s\n", c.paint(fmt.Sprintf("%-10s", r[0]), dim), human.Clean(r[1])); err != nil {
+		if _, err := fmt.Fprintf(w, "%s%s\n", c.Paint(fmt.Sprintf("%-10s", r[0]), cli.Dim), human.Clean(r[1])); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func newDecisionsUndoCmd(c *cli) *cobra.Command {
+func newDecisionsUndoCmd(c *cli.Call) *cobra.Command {
 	reason := ""
 	cmd := &cobra.Command{
-		Use: "undo ID", Short: "Take a decision back that is still in force", Args: wantArgs(1, 1),
+		Use: "undo ID", Short: "Take a decision back that is still in force", Args: cli.WantArgs(1, 1),
 		Long: `A source is bounded by policy alone again, a hold ends, a day of a warm-up is as if
 it had not been decided. What carriers say from now on counts as ever, so the
 same may be decided again; change the settings (Reputation, or steering of a
 Carrier) if it should not.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cl, err := c.control()
+			cl, err := c.Control()
 			if err != nil {
 				return err
 			}
 			d, err := cl.UndoDecision(cmd.Context(), args[0], reason)
 			if err != nil {
-				return c.noControl(err)
+				return c.NoControl(err)
 			}
-			return c.print(d, func(w io.Writer) error {
+			return c.Print(d, func(w io.Writer) error {
 				_, err := fmt.Fprintf(w, "undone: %s of %s\n", human.Clean(d.Action), human.Clean(subject(d)))
 				return err
 			})

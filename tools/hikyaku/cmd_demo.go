@@ -28,12 +28,13 @@ import (
 	nodeclient "hikyaku/node/api/client"
 	"hikyaku/node/dkim"
 	"hikyaku/spool/message"
+	"hikyaku/tools/hikyaku/cli"
 )
 
-func newDemoCmd(c *cli) *cobra.Command {
+func newDemoCmd(c *cli.Call) *cobra.Command {
 	d := &demo{c: c}
 	cmd := &cobra.Command{
-		Use: "demo", Short: "Show the whole way on this machine, with a ledger at the end", GroupID: groupRun, Args: wantArgs(0, 0),
+		Use: "demo", Short: "Show the whole way on this machine, with a ledger at the end", GroupID: cli.GroupRun, Args: cli.WantArgs(0, 0),
 		Long: `Starts a node and a receiving mail server on loopback, in a temporary
 directory, sends mail by SMTP and by HTTP, and compares what was accepted with
 what was received and what was reported as bounced. Exit code 0 means that every
@@ -47,7 +48,7 @@ message is accounted for.`,
 
 // demo is one run.
 type demo struct {
-	c        *cli
+	c        *cli.Call
 	messages int
 	keep     bool
 
@@ -69,7 +70,7 @@ const (
 
 func (d *demo) run(ctx context.Context) (err error) {
 	if d.messages < 2 || d.messages > 1_000_000 {
-		return usageError("--messages must be 2 to 1000000")
+		return cli.UsageError("--messages must be 2 to 1000000")
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
@@ -106,7 +107,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	return d.report(took)
 }
 
-func (d *demo) say(what, text string) { fmt.Fprintf(d.c.out, "%-10s %s\n", what, text) }
+func (d *demo) say(what, text string) { fmt.Fprintf(d.c.Out, "%-10s %s\n", what, text) }
 
 // startNode runs "serve" as a child, as an operator would.
 func (d *demo) startNode(ctx context.Context, receiver string) (stop func() error, err error) {
@@ -354,21 +355,21 @@ func (d *demo) readBounces(ctx context.Context) error {
 
 func (d *demo) client() (*nodeclient.Client, error) {
 	c := *d.c
-	c.api, c.token = "http://"+d.admin, ""
-	return c.node()
+	c.API, c.Token = "http://"+d.admin, ""
+	return c.Node()
 }
 
 func (d *demo) bar(name string, total int) *progressbar.ProgressBar {
-	o := []progressbar.Option{progressbar.OptionSetDescription(fmt.Sprintf("%-10s", name)), progressbar.OptionSetWriter(d.c.err),
+	o := []progressbar.Option{progressbar.OptionSetDescription(fmt.Sprintf("%-10s", name)), progressbar.OptionSetWriter(d.c.Err),
 		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("msg"), progressbar.OptionThrottle(100 * time.Millisecond),
-		progressbar.OptionSetVisibility(isTerminal(d.c.err))}
+		progressbar.OptionSetVisibility(cli.IsTerminal(d.c.Err))}
 	return progressbar.NewOptions(total, o...)
 }
 
 func (d *demo) endBar(bar *progressbar.ProgressBar) {
 	_ = bar.Finish()
-	if isTerminal(d.c.err) {
-		fmt.Fprintln(d.c.err)
+	if cli.IsTerminal(d.c.Err) {
+		fmt.Fprintln(d.c.Err)
 	}
 }
 

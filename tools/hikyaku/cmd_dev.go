@@ -9,20 +9,21 @@ import (
 	"github.com/spf13/cobra"
 
 	"hikyaku/bench/sink"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
-func newDevCmd(c *cli) *cobra.Command {
-	cmd := &cobra.Command{Use: "dev", Short: "Helpers for trying things out", GroupID: groupTools}
+func newDevCmd(c *cli.Call) *cobra.Command {
+	cmd := &cobra.Command{Use: "dev", Short: "Helpers for trying things out", GroupID: cli.GroupTools}
 	cmd.AddCommand(newDevSinkCmd(c), newDevClusterCmd(c), newDevEtcdCmd(c))
 	return cmd
 }
 
-func newDevSinkCmd(c *cli) *cobra.Command {
+func newDevSinkCmd(c *cli.Call) *cobra.Command {
 	var listen string
 	var quiet bool
 	cmd := &cobra.Command{
-		Use: "sink", Short: "Receive mail and print it", Args: wantArgs(0, 0),
+		Use: "sink", Short: "Receive mail and print it", Args: cli.WantArgs(0, 0),
 		Long: `Runs a small receiving mail server that accepts everything and prints it.
 Recipients that begin with "bounce" are refused with 550, those that begin with
 "defer" with 451. It keeps nothing and must not face the internet.`,
@@ -31,13 +32,13 @@ Recipients that begin with "bounce" are refused with 550, those that begin with
 			s, err := sink.Start(sink.Options{Listen: listen, Recipient: sink.ByName, Message: func(r *sink.Received) string {
 				mu.Lock()
 				defer mu.Unlock()
-				printReceived(c.out, r, quiet)
+				printReceived(c.Out, r, quiet)
 				return ""
 			}})
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(c.err, "receiving on %s\n", s.Addr)
+			fmt.Fprintf(c.Err, "receiving on %s\n", s.Addr)
 			<-cmd.Context().Done()
 			return s.Close()
 		},

@@ -19,6 +19,7 @@ import (
 	"hikyaku/bench/load"
 	"hikyaku/bench/load/mix"
 	"hikyaku/controlplane/policy"
+	"hikyaku/tools/hikyaku/cli"
 )
 
 // devCluster holds the flags of "dev cluster".
@@ -31,10 +32,10 @@ type devCluster struct {
 	seed                    uint64
 }
 
-func newDevClusterCmd(c *cli) *cobra.Command {
+func newDevClusterCmd(c *cli.Call) *cobra.Command {
 	d := &devCluster{}
 	cmd := &cobra.Command{
-		Use: "cluster", Short: "Run a whole cluster on this machine, with simulated carriers", Args: wantArgs(0, 0),
+		Use: "cluster", Short: "Run a whole cluster on this machine, with simulated carriers", Args: cli.WantArgs(0, 0),
 		Long: `Starts etcd members, nodes and the simulated carriers of the load suite on
 loopback addresses, sends mail through them and shows what each carrier gets,
 until Ctrl-C. Every carrier enforces its limits: change one with "hikyaku
@@ -51,11 +52,11 @@ throttle" as printed, and see what arrives. Everything is thrown away at the end
 	f.StringSliceVar(&d.carriers, "carriers", []string{"gmail", "docomo", "yahoo-japan", "sink"}, "profiles of carriers (see bench farm)")
 	f.StringVar(&d.dir, "dir", "", "keep the data in this `directory` (default: a fresh one, thrown away)")
 	f.Uint64Var(&d.seed, "seed", 1, "of all chance")
-	durationFlag(cmd, &d.duration, "for", 24*time.Hour, "end after this `time`")
+	cli.DurationFlag(cmd, &d.duration, "for", 24*time.Hour, "end after this `time`")
 	return cmd
 }
 
-func (d *devCluster) run(ctx context.Context, c *cli) (err error) {
+func (d *devCluster) run(ctx context.Context, c *cli.Call) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, d.duration.D())
 	defer cancel()
 	if d.dir == "" {
@@ -83,7 +84,7 @@ func (d *devCluster) run(ctx context.Context, c *cli) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.err, "starting %d etcd members and %d nodes …\n", d.members, d.nodes)
+	fmt.Fprintf(c.Err, "starting %d etcd members and %d nodes …\n", d.members, d.nodes)
 	cl, err := fault.StartCluster(ctx, fault.Options{
 		Binary: binary, Dir: d.dir, Nodes: d.nodes, Members: d.members, Resolver: farm.DNS, Port: farm.Port, Policy: string(text), Direct: true,
 	})
@@ -99,20 +100,20 @@ func (d *devCluster) run(ctx context.Context, c *cli) (err error) {
 	d.follow(ctx, c, farm)
 	cancel()
 	source.Wait()
-	return c.print(farm.Metrics(), func(w io.Writer) error { return carrierTable(c, w, farm.Metrics()) })
+	return c.Print(farm.Metrics(), func(w io.Writer) error { return carrierTable(c, w, farm.Metrics()) })
 }
 
 // introduce says where everything is and what to try.
-func (d *devCluster) introduce(c *cli, cl *fault.Cluster) error {
+func (d *devCluster) introduce(c *cli.Call, cl *fault.Cluster) error {
 	var rows [][]string
 	for _, n := range cl.Nodes {
 		rows = append(rows, []string{n.ID, n.SMTP, n.HTTP, "http://" + n.Admin, filepath.Join(n.Dir, "hikyaku.yaml")})
 	}
-	if err := c.table(c.err, []string{"NODE", "SMTP", "HTTP", "ADMIN", "CONFIGURATION"}, rows); err != nil {
+	if err := c.Table(c.Err, []string{"NODE", "SMTP", "HTTP", "ADMIN", "CONFIGURATION"}, rows); err != nil {
 		return err
 	}
 	at := "http://" + cl.Nodes[0].Admin
-	fmt.Fprintf(c.err, `
+	fmt.Fprintf(c.Err, `
 in another terminal:
   export HIKYAKU_API=%s
   hikyaku node list
@@ -127,7 +128,7 @@ in another terminal:
 }
 
 // send hands mail in at all nodes in turn.
-func (d *devCluster) send(ctx context.Context, c *cli, cl *fault.Cluster, profiles []*carriers.Profile) {
+func (d *devCluster) send(ctx context.Context, c *cli.Call, cl *fault.Cluster, profiles []*carriers.Profile) {
 	if d.rate == 0 {
 		return
 	}
@@ -148,12 +149,12 @@ func (d *devCluster) send(ctx context.Context, c *cli, cl *fault.Cluster, profil
 		Addrs: addrs, Connections: 2 * len(addrs), Rate: d.rate, Poisson: true, GiveUp: d.duration.D(),
 	})
 	if err != nil && ctx.Err() == nil {
-		fmt.Fprintf(c.err, "the source of mail has ended: %v\n", err)
+		fmt.Fprintf(c.Err, "the source of mail has ended: %v\n", err)
 	}
 }
 
 // follow shows once a second what the carriers get.
-func (d *devCluster) follow(ctx context.Context, c *cli, farm *carriers.Farm) {
+func (d *devCluster) follow(ctx context.Context, c *cli.Call, farm *carriers.Farm) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	shown := 0
@@ -169,19 +170,19 @@ func (d *devCluster) follow(ctx context.Context, c *cli, farm *carriers.Farm) {
 		for _, m := range ms {
 			broken := strconv.FormatInt(m.Violations, 10)
 			if m.Violations > 0 {
-				broken = c.paint(broken, red)
+				broken = c.Paint(broken, cli.Red)
 			}
 			rows = append(rows, []string{m.Carrier, strconv.FormatInt(m.Delivered-before[m.Carrier], 10), strconv.FormatInt(m.Delivered, 10), strconv.FormatInt(m.Connections, 10), broken})
 			before[m.Carrier] = m.Delivered
 		}
-		if !isTerminal(c.err) {
+		if !cli.IsTerminal(c.Err) {
 			continue
 		}
 		if shown > 0 {
-			fmt.Fprintf(c.err, "\x1b[%dA\x1b[J", shown)
+			fmt.Fprintf(c.Err, "\x1b[%dA\x1b[J", shown)
 		}
 		shown = len(rows) + 1
-		if err := c.table(c.err, []string{"CARRIER", ">DELIVERED/S", ">DELIVERED", ">CONNS", ">VIOLATIONS"}, rows); err != nil {
+		if err := c.Table(c.Err, []string{"CARRIER", ">DELIVERED/S", ">DELIVERED", ">CONNS", ">VIOLATIONS"}, rows); err != nil {
 			return
 		}
 	}

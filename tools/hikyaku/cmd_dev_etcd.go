@@ -8,14 +8,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"hikyaku/controlplane/store/embedded"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/config"
 )
 
-func newDevEtcdCmd(c *cli) *cobra.Command {
+func newDevEtcdCmd(c *cli.Call) *cobra.Command {
 	var name, dir, listen, peer string
 	var members []string
 	cmd := &cobra.Command{
-		Use: "etcd", Short: "Run one etcd member on loopback, for tests and for trying a cluster out", Args: wantArgs(0, 0),
+		Use: "etcd", Short: "Run one etcd member on loopback, for tests and for trying a cluster out", Args: cli.WantArgs(0, 0),
 		Long: `Runs the etcd that hikyaku has inside as a process of its own. It asks nobody who
 they are, so it listens on loopback only; for real machines use etcd itself.`,
 		Example: `  hikyaku dev etcd --data-dir ./etcd --listen 127.0.0.1:2379`,
@@ -24,16 +25,16 @@ they are, so it listens on loopback only; for real machines use etcd itself.`,
 			for _, m := range members {
 				who, url, ok := strings.Cut(m, "=")
 				if !ok {
-					return usageError("--members %q: want name=http://127.0.0.1:port", m)
+					return cli.UsageError("--members %q: want name=http://127.0.0.1:port", m)
 				}
 				all[who] = url
 			}
 			for flag, a := range map[string]string{"listen": listen, "peer-listen": peer} {
 				if a != "" && !config.IsLoopback(a) {
-					return usageError("--%s %s: only loopback addresses", flag, a)
+					return cli.UsageError("--%s %s: only loopback addresses", flag, a)
 				}
 			}
-			o := embedded.Options{Dir: dir, Name: name, Listen: "http://" + listen, Members: all, Logger: slog.New(slog.NewTextHandler(c.err, nil))}
+			o := embedded.Options{Dir: dir, Name: name, Listen: "http://" + listen, Members: all, Logger: slog.New(slog.NewTextHandler(c.Err, nil))}
 			if peer != "" {
 				o.Peer = "http://" + peer
 			}
@@ -41,7 +42,7 @@ they are, so it listens on loopback only; for real machines use etcd itself.`,
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(c.err, "etcd %s serves on %s\n", name, strings.Join(s.Endpoints(), ", "))
+			fmt.Fprintf(c.Err, "etcd %s serves on %s\n", name, strings.Join(s.Endpoints(), ", "))
 			<-cmd.Context().Done()
 			return s.Close()
 		},

@@ -13,13 +13,14 @@ import (
 	"hikyaku/controlplane/manifest"
 	"hikyaku/controlplane/policy"
 	"hikyaku/node/dkim"
+	"hikyaku/tools/hikyaku/cli"
 )
 
-func newDKIMCmd(c *cli) *cobra.Command {
+func newDKIMCmd(c *cli.Call) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "dkim",
 		Short:   "Make keys that sign mail",
-		GroupID: groupTools,
+		GroupID: cli.GroupTools,
 	}
 	cmd.AddCommand(newDKIMKeygenCmd(c))
 	return cmd
@@ -38,7 +39,7 @@ type madeKey struct {
 	zone     string
 }
 
-func newDKIMKeygenCmd(c *cli) *cobra.Command {
+func newDKIMKeygenCmd(c *cli.Call) *cobra.Command {
 	k := &keygen{}
 	cmd := &cobra.Command{
 		Use:   "keygen --domain DOMAIN --selector SELECTOR",
@@ -50,13 +51,13 @@ cannot be looked up is worse than mail that is not signed.
 With --out the private key goes into a file of its own, for the node to read, and
 the resource names that file.`,
 		Example: "  hikyaku dkim keygen --domain example.com --selector s1 > key.yaml\n  hikyaku apply -f key.yaml",
-		Args:    wantArgs(0, 0),
+		Args:    cli.WantArgs(0, 0),
 		RunE: func(*cobra.Command, []string) error {
 			made, err := k.make()
 			if err != nil {
 				return err
 			}
-			return c.print(made, func(w io.Writer) error {
+			return c.Print(made, func(w io.Writer) error {
 				_, err := fmt.Fprintf(w, "# Publish this in DNS first:\n# %s\n%s", made.zone, made.Resource)
 				return err
 			})
@@ -76,13 +77,13 @@ the resource names that file.`,
 func (k *keygen) make() (*madeKey, error) {
 	domain, selector := strings.ToLower(k.domain), strings.ToLower(k.selector)
 	if err := policy.CheckDomain(domain); err != nil {
-		return nil, usageError("--domain %.80q is no domain: %v", k.domain, err)
+		return nil, cli.UsageError("--domain %.80q is no domain: %v", k.domain, err)
 	}
 	if err := policy.CheckDomain(selector); err != nil {
-		return nil, usageError("--selector %.80q is no selector: %v", k.selector, err)
+		return nil, cli.UsageError("--selector %.80q is no selector: %v", k.selector, err)
 	}
 	if k.kind != dkim.RSA2048 && k.kind != dkim.Ed25519 {
-		return nil, usageError("--type %.20q: want %s or %s", k.kind, dkim.RSA2048, dkim.Ed25519)
+		return nil, cli.UsageError("--type %.20q: want %s or %s", k.kind, dkim.RSA2048, dkim.Ed25519)
 	}
 	private, txt, err := dkim.Generate(k.kind)
 	if err != nil {

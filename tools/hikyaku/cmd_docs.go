@@ -7,15 +7,17 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"hikyaku/tools/hikyaku/cli"
 )
 
 // newDocsCmd prints docs/cli.md. It is for tools/docgen, and hidden.
-func newDocsCmd(c *cli) *cobra.Command {
+func newDocsCmd(c *cli.Call) *cobra.Command {
 	return &cobra.Command{
 		Use:    "docs",
 		Short:  "Print the reference of all commands as Markdown",
 		Hidden: true,
-		Args:   wantArgs(0, 0),
+		Args:   cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var b strings.Builder
 			b.WriteString("# Commands\n\n<!-- Made by \"go run ./tools/docgen\" from the commands' own help. Change that. -->\n\n")
@@ -30,7 +32,7 @@ func newDocsCmd(c *cli) *cobra.Command {
 				}
 			}
 			b.WriteString("\n## Shell completion\n\n`hikyaku completion bash` (or zsh, fish, powershell) prints a script that completes commands, flags and names;\n`hikyaku completion bash --help` says where to put it.\n")
-			_, err := io.WriteString(c.out, b.String())
+			_, err := io.WriteString(c.Out, b.String())
 			return err
 		},
 	}

@@ -16,6 +16,7 @@ import (
 	"hikyaku/controlplane/policy"
 	"hikyaku/node/mx"
 	"hikyaku/reputation/doctor"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/config"
 	"hikyaku/tools/hikyaku/human"
 )
@@ -28,7 +29,7 @@ type doctorFlags struct {
 	offline             bool
 }
 
-func newDoctorCmd(c *cli) *cobra.Command {
+func newDoctorCmd(c *cli.Call) *cobra.Command {
 	f := &doctorFlags{}
 	cmd := &cobra.Command{
 		Use:   "doctor DOMAIN",
@@ -47,9 +48,9 @@ DNS is asked as nodes do: --resolver, else delivery.resolver of --config, else
 		Example: `  hikyaku doctor example.com
   hikyaku doctor example.com --offline --source 203.0.113.7=out1.example.com --selector s1
   hikyaku doctor example.com --message newsletter.eml`,
-		GroupID: groupTools,
-		Args:    wantArgs(1, 1),
-		RunE:    func(cmd *cobra.Command, args []string) error { return c.doctor(cmd.Context(), args[0], f) },
+		GroupID: cli.GroupTools,
+		Args:    cli.WantArgs(1, 1),
+		RunE:    func(cmd *cobra.Command, args []string) error { return examine(cmd.Context(), c, args[0], f) },
 	}
 	fl := cmd.Flags()
 	fl.StringSliceVar(&f.selectors, "selector", nil, "`selector` of a DKIM key; may be repeated")
@@ -62,15 +63,15 @@ DNS is asked as nodes do: --resolver, else delivery.resolver of --config, else
 	return cmd
 }
 
-func (c *cli) doctor(ctx context.Context, domain string, f *doctorFlags) error {
+func examine(ctx context.Context, c *cli.Call, domain string, f *doctorFlags) error {
 	domain = strings.ToLower(strings.TrimSuffix(domain, "."))
 	if err := policy.CheckDomain(domain); err != nil {
-		return usageError("%.80q is no domain: %v", domain, err)
+		return cli.UsageError("%.80q is no domain: %v", domain, err)
 	}
 	s := doctor.Subject{Domain: domain}
 	if !f.offline {
-		if err := c.subjectFromPolicy(ctx, &s); err != nil {
-			fmt.Fprintf(c.err, "policy is not known (%s); give --selector and --source, or --offline\n", human.Clean(err.Error()))
+		if err := subjectFromPolicy(ctx, c, &s); err != nil {
+			fmt.Fprintf(c.Err, "policy is not known (%s); give --selector and --source, or --offline\n", human.Clean(err.Error()))
 		}
 	}
 	if err := f.complete(c, &s); err != nil {
@@ -87,20 +88,20 @@ func (c *cli) doctor(ctx context.Context, domain string, f *doctorFlags) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if err := c.print(report, func(w io.Writer) error { return c.showHealth(w, report) }); err != nil {
+	if err := c.Print(report, func(w io.Writer) error { return showHealth(c, w, report) }); err != nil {
 		return err
 	}
 	if report.Failed {
-		return &exitError{code: 1}
+		return &cli.ExitError{Code: 1}
 	}
 	return nil
 }
 
 // complete adds what the flags say.
-func (f *doctorFlags) complete(c *cli, s *doctor.Subject) error {
+func (f *doctorFlags) complete(c *cli.Call, s *doctor.Subject) error {
 	for _, sel := range f.selectors {
 		if err := policy.CheckDomain(sel); err != nil {
-			return usageError("--selector %.80q: %v", sel, err)
+			return cli.UsageError("--selector %.80q: %v", sel, err)
 		}
 		known := slices.ContainsFunc(s.Keys, func(k doctor.Key) bool { return k.Domain == s.Domain && k.Selector == sel })
 		if !known {
@@ -111,25 +112,25 @@ func (f *doctorFlags) complete(c *cli, s *doctor.Subject) error {
 		address, name, _ := strings.Cut(text, "=")
 		a, err := netip.ParseAddr(address)
 		if err != nil || a.Zone() != "" {
-			return usageError("--source %.80q: want an address, or one with its name as in 203.0.113.7=out1.example.com", text)
+			return cli.UsageError("--source %.80q: want an address, or one with its name as in 203.0.113.7=out1.example.com", text)
 		}
 		s.Sources = append(s.Sources, doctor.Source{Name: address, Addr: a, EHLO: strings.ToLower(name)})
 	}
 	if f.returnPath != "" {
 		s.ReturnPath = strings.ToLower(strings.TrimSuffix(f.returnPath, "."))
 		if err := policy.CheckDomain(s.ReturnPath); err != nil {
-			return usageError("--return-path %.80q is no domain: %v", f.returnPath, err)
+			return cli.UsageError("--return-path %.80q is no domain: %v", f.returnPath, err)
 		}
 	}
 	if f.message == "" {
 		return nil
 	}
-	text, err := c.readMessage(f.message)
+	text, err := readMessage(c, f.message)
 	if err != nil {
 		return err
 	}
 	if s.Message, err = doctor.ParseMessage(text); err != nil {
-		return usageError("--message %s: %v", f.message, err)
+		return cli.UsageError("--message %s: %v", f.message, err)
 	}
 	return nil
 }
@@ -137,12 +138,12 @@ func (f *doctorFlags) complete(c *cli, s *doctor.Subject) error {
 // maxMessage is what is read of a message: its header is what counts.
 const maxMessage = 1 << 20
 
-func (c *cli) readMessage(path string) ([]byte, error) {
-	in := c.in
+func readMessage(c *cli.Call, path string) ([]byte, error) {
+	in := c.In
 	if path != "-" {
 		file, err := os.Open(path)
 		if err != nil {
-			return nil, usageError("--message: %v", err)
+			return nil, cli.UsageError("--message: %v", err)
 		}
 		defer file.Close()
 		in = file
@@ -171,7 +172,7 @@ func (f *doctorFlags) open() (*mx.Resolver, error) {
 	}
 	r, err := mx.New(mx.Config{Servers: servers})
 	if err != nil && f.resolver != "" {
-		return nil, usageError("--resolver: %v", err)
+		return nil, cli.UsageError("--resolver: %v", err)
 	}
 	return r, err
 }
@@ -189,8 +190,8 @@ func (l dnsLookup) MX(ctx context.Context, name string) ([]doctor.MX, error) {
 }
 
 // subjectFromPolicy takes keys, sources and return path from the cluster.
-func (c *cli) subjectFromPolicy(ctx context.Context, s *doctor.Subject) error {
-	p, err := c.policy()
+func subjectFromPolicy(ctx context.Context, c *cli.Call, s *doctor.Subject) error {
+	p, err := c.Policy()
 	if err != nil {
 		return err
 	}
@@ -216,7 +217,7 @@ func (c *cli) subjectFromPolicy(ctx context.Context, s *doctor.Subject) error {
 	}
 	slices.Sort(s.PlainCarriers)
 	s.ReturnPath = returnPathOf(s.Domain, tenants)
-	keys, err := c.signingKeys(ctx)
+	keys, err := signingKeys(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -243,8 +244,8 @@ func returnPathOf(domain string, tenants []*policy.Tenant) string {
 
 // signingKeys asks which keys sign. Their private parts are never shown, so
 // policy alone does not tell.
-func (c *cli) signingKeys(ctx context.Context) ([]doctor.Key, error) {
-	m, err := c.mail(ctx)
+func signingKeys(ctx context.Context, c *cli.Call) ([]doctor.Key, error) {
+	m, err := Open(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -295,26 +296,26 @@ func keysFor(domain string, keys []doctor.Key) []doctor.Key {
 }
 
 // mark is a status as a sign.
-func (c *cli) mark(s doctor.Status) string {
+func mark(c *cli.Call, s doctor.Status) string {
 	switch s {
 	case doctor.Pass:
-		return c.paint("✓", green)
+		return c.Paint("✓", cli.Green)
 	case doctor.Fail:
-		return c.paint("✗", red)
+		return c.Paint("✗", cli.Red)
 	case doctor.Warn:
-		return c.paint("!", yellow)
+		return c.Paint("!", cli.Yellow)
 	case doctor.Hint:
-		return c.paint("·", dim)
+		return c.Paint("·", cli.Dim)
 	}
-	return c.paint("?", yellow)
+	return c.Paint("?", cli.Yellow)
 }
 
-func (c *cli) showHealth(w io.Writer, r *doctor.Report) error {
+func showHealth(c *cli.Call, w io.Writer, r *doctor.Report) error {
 	rows := make([][]string, 0, len(r.Checks))
 	for _, k := range r.Checks {
-		rows = append(rows, []string{c.mark(k.Status), k.Name, k.About, k.Text})
+		rows = append(rows, []string{mark(c, k.Status), k.Name, k.About, k.Text})
 	}
-	if err := c.table(w, []string{"", "CHECK", "OF", "FOUND"}, rows); err != nil {
+	if err := c.Table(w, []string{"", "CHECK", "OF", "FOUND"}, rows); err != nil {
 		return err
 	}
 	fmt.Fprintln(w)
@@ -327,25 +328,25 @@ func (c *cli) showHealth(w io.Writer, r *doctor.Report) error {
 			who = append(who, x.Who)
 		}
 		why, _, _ := strings.Cut(x.Text, ": ") // which check; what it found stands above
-		rows = append(rows, []string{c.mark(x.Status), x.Who, x.Rule, why})
+		rows = append(rows, []string{mark(c, x.Status), x.Who, x.Rule, why})
 	}
-	if err := c.table(w, []string{"", "RECEIVER", "RULE FOR BULK SENDERS", "WHY NOT"}, rows); err != nil {
+	if err := c.Table(w, []string{"", "RECEIVER", "RULE FOR BULK SENDERS", "WHY NOT"}, rows); err != nil {
 		return err
 	}
 	for _, x := range who {
 		fmt.Fprintf(w, "  %s: %s\n", x, urls[x])
 	}
 	if len(r.Publish) > 0 {
-		fmt.Fprintf(w, "\n%s\n", c.paint("Publish in DNS:", bold))
+		fmt.Fprintf(w, "\n%s\n", c.Paint("Publish in DNS:", cli.Bold))
 		for i := range r.Publish {
 			fmt.Fprintf(w, "  %s\n", human.Clean(r.Publish[i].Zone()))
 		}
 	}
-	return c.verdict(w, r)
+	return verdict(c, w, r)
 }
 
 // verdict is the last line.
-func (c *cli) verdict(w io.Writer, r *doctor.Report) error {
+func verdict(c *cli.Call, w io.Writer, r *doctor.Report) error {
 	n := map[doctor.Status]int64{}
 	for _, k := range r.Checks {
 		n[k.Status]++

@@ -16,6 +16,7 @@ import (
 	"hikyaku/controlplane/api"
 	"hikyaku/controlplane/client"
 	"hikyaku/controlplane/manifest"
+	"hikyaku/tools/hikyaku/cli"
 )
 
 // editing are the flags of edit.
@@ -24,7 +25,7 @@ type editing struct {
 	waiting
 }
 
-func newEditCmd(c *cli) *cobra.Command {
+func newEditCmd(c *cli.Call) *cobra.Command {
 	var e editing
 	cmd := &cobra.Command{
 		Use:   "edit KIND NAME",
@@ -35,18 +36,18 @@ changed the resource meanwhile, nothing is applied, what they did is shown, and
 the edit is kept in its file. Of a carrier that ships with the product, the file
 holds what is set locally; what is in force stands below as comments.`,
 		Example:           "  EDITOR=nano hikyaku edit Carrier docomo --reason \"new agreement\"",
-		GroupID:           groupPolicy,
-		Args:              wantArgs(2, 2),
+		GroupID:           cli.GroupPolicy,
+		Args:              cli.WantArgs(2, 2),
 		ValidArgsFunction: completeResource(c),
-		RunE:              func(cmd *cobra.Command, args []string) error { return c.edit(cmd.Context(), args[0], args[1], &e) },
+		RunE:              func(cmd *cobra.Command, args []string) error { return edit(cmd.Context(), c, args[0], args[1], &e) },
 	}
 	cmd.Flags().StringVar(&e.reason, "reason", "", "why, for the history")
 	e.flags(cmd)
 	return cmd
 }
 
-func (c *cli) edit(ctx context.Context, kind, name string, e *editing) error {
-	p, err := c.policy()
+func edit(ctx context.Context, c *cli.Call, kind, name string, e *editing) error {
+	p, err := c.Policy()
 	if err != nil {
 		return err
 	}
@@ -65,19 +66,19 @@ func (c *cli) edit(ctx context.Context, kind, name string, e *editing) error {
 		}
 		text = append(text, inForce...)
 	}
-	path, err := c.openEditor(ctx, text)
+	path, err := openEditor(ctx, c, text)
 	if err != nil {
 		return err
 	}
 	kept := func(err error) error {
-		return hint(err, "the edit is kept in %s; correct it there and \"hikyaku apply -f %s\"", path, path)
+		return cli.Hint(err, "the edit is kept in %s; correct it there and \"hikyaku apply -f %s\"", path, path)
 	}
 	edited, err := os.ReadFile(path)
 	if err != nil {
 		return fmt.Errorf("read the edited file: %w", err)
 	}
 	if bytes.Equal(edited, text) {
-		fmt.Fprintln(c.err, "nothing was changed")
+		fmt.Fprintln(c.Err, "nothing was changed")
 		return os.Remove(path)
 	}
 	f, err := manifest.Parse(path, edited)
@@ -92,7 +93,7 @@ func (c *cli) edit(ctx context.Context, kind, name string, e *editing) error {
 	var refused *client.Error
 	if errors.As(err, &refused) {
 		if refused.Status == http.StatusConflict {
-			return c.overtaken(ctx, p, before, path, err)
+			return overtaken(ctx, c, p, before, path, err)
 		}
 		if problems, ok := refused.Policy(); ok {
 			return kept(f.Locate(problems))
@@ -101,17 +102,17 @@ func (c *cli) edit(ctx context.Context, kind, name string, e *editing) error {
 	if err != nil {
 		return kept(err)
 	}
-	if err := c.print(res, func(w io.Writer) error { return c.showResult(w, res) }); err != nil {
+	if err := c.Print(res, func(w io.Writer) error { return showResult(c, w, res) }); err != nil {
 		return err
 	}
 	if err := os.Remove(path); err != nil {
 		return fmt.Errorf("remove the edited file: %w", err)
 	}
-	return c.applied(ctx, &e.waiting, res.Revision, false)
+	return applied(ctx, c, &e.waiting, res.Revision, false)
 }
 
 // openEditor lets the user change text and gives the file that holds it.
-func (c *cli) openEditor(ctx context.Context, text []byte) (path string, err error) {
+func openEditor(ctx context.Context, c *cli.Call, text []byte) (path string, err error) {
 	f, err := os.CreateTemp("", "hikyaku-edit-*.yaml") // mode 0600
 	if err != nil {
 		return "", fmt.Errorf("make a file to edit: %w", err)
@@ -124,7 +125,7 @@ func (c *cli) openEditor(ctx context.Context, text []byte) (path string, err err
 	editor := cmp.Or(os.Getenv("VISUAL"), os.Getenv("EDITOR"), "vi")
 	// The variable may hold arguments, as in "code --wait".
 	cmd := exec.CommandContext(ctx, "sh", "-c", editor+` "$1"`, "sh", path)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.in, c.out, c.err
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.In, c.Out, c.Err
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("editor %q: %w; nothing was applied, the file is %s", editor, err, path)
 	}
@@ -132,17 +133,17 @@ func (c *cli) openEditor(ctx context.Context, text []byte) (path string, err err
 }
 
 // overtaken says what others did meanwhile, and how to go on.
-func (c *cli) overtaken(ctx context.Context, p *client.Policy, before *api.Resource, path string, conflict error) error {
+func overtaken(ctx context.Context, c *cli.Call, p *client.Policy, before *api.Resource, path string, conflict error) error {
 	now, err := p.Get(ctx, before.Kind, before.Name)
 	switch {
-	case notFound(err):
-		return hint(conflict, "it was deleted meanwhile; the edit is kept in %s: take its revision line out and \"hikyaku apply -f %s\" to make it anew", path, path)
+	case cli.NotFound(err):
+		return cli.Hint(conflict, "it was deleted meanwhile; the edit is kept in %s: take its revision line out and \"hikyaku apply -f %s\" to make it anew", path, path)
 	case err != nil:
 		return errors.Join(conflict, err)
 	}
-	fmt.Fprintln(c.err, "changed meanwhile by somebody else:")
-	if err := c.showDiff(c.err, &api.Result{Effects: []api.Effect{{Action: "changed", Kind: before.Kind, Name: before.Name, Before: before, After: now}}}, "as it was", "in force"); err != nil {
+	fmt.Fprintln(c.Err, "changed meanwhile by somebody else:")
+	if err := showDiff(c, c.Err, &api.Result{Effects: []api.Effect{{Action: "changed", Kind: before.Kind, Name: before.Name, Before: before, After: now}}}, "as it was", "in force"); err != nil {
 		return err
 	}
-	return hint(conflict, "the edit is kept in %s: take over what is wanted, set its revision to %d, and \"hikyaku apply -f %s\"", path, now.Revision, path)
+	return cli.Hint(conflict, "the edit is kept in %s: take over what is wanted, set its revision to %d, and \"hikyaku apply -f %s\"", path, now.Revision, path)
 }

@@ -17,16 +17,17 @@ import (
 	nodeclient "hikyaku/node/api/client"
 	"hikyaku/node/events"
 	"hikyaku/spool/message"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
-func newEventsCmd(c *cli) *cobra.Command {
+func newEventsCmd(c *cli.Call) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "events",
 		Short:   "Follow and search the event log",
-		GroupID: groupMail,
+		GroupID: cli.GroupMail,
 	}
-	c.nodeFlag(cmd)
+	nodeFlag(c, cmd)
 	cmd.AddCommand(newEventsTailCmd(c), newEventsSearchCmd(c))
 	return cmd
 }
@@ -59,10 +60,10 @@ func (f *eventFlags) query(args []string) (api.EventQuery, error) {
 	q := f.q
 	var err error
 	now := time.Now()
-	if q.Since, err = when("since", f.since, now); err != nil {
+	if q.Since, err = cli.When("since", f.since, now); err != nil {
 		return q, err
 	}
-	if q.Until, err = when("until", f.until, now); err != nil {
+	if q.Until, err = cli.When("until", f.until, now); err != nil {
 		return q, err
 	}
 	if len(args) == 0 {
@@ -76,7 +77,7 @@ func (f *eventFlags) query(args []string) (api.EventQuery, error) {
 		field, flag = &q.Recipient, "recipient"
 	}
 	if *field != "" {
-		return q, usageError("the %s is given twice: %q and --%s %q", flag, args[0], flag, *field)
+		return q, cli.UsageError("the %s is given twice: %q and --%s %q", flag, args[0], flag, *field)
 	}
 	*field = args[0]
 	return q, nil
@@ -91,34 +92,34 @@ func isID(s string) bool {
 	return err == nil
 }
 
-func newEventsTailCmd(c *cli) *cobra.Command {
+func newEventsTailCmd(c *cli.Call) *cobra.Command {
 	var f eventFlags
 	var d policy.Duration
 	cmd := &cobra.Command{
 		Use:     "tail [ID|ADDRESS|DOMAIN]",
 		Short:   "Follow the event log",
 		Example: "  hikyaku events tail --type bounced,deferred --destination docomo.ne.jp",
-		Args:    wantArgs(0, 1),
+		Args:    cli.WantArgs(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q, err := f.query(args)
 			if err != nil {
 				return err
 			}
-			m, err := c.mail(cmd.Context())
+			m, err := Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
 			if m.cluster == nil {
 				return ended(cmd.Context(), m.node.TailEvents(cmd.Context(), q, d.D(), eventLine(c)))
 			}
-			end, err := m.cluster.TailEvents(cmd.Context(), c.eventFilter(q), d.D(), eventLine(c))
-			c.streamMissing(end)
+			end, err := m.cluster.TailEvents(cmd.Context(), eventFilter(c, q), d.D(), eventLine(c))
+			streamMissing(c, end)
 			return ended(cmd.Context(), err)
 		},
 	}
 	f.add(cmd)
 	cmd.Flags().IntVar(&f.q.Limit, "limit", 1_000_000, "end after this many")
-	durationFlag(cmd, &d, "for", 24*time.Hour, "end after this `time`")
+	cli.DurationFlag(cmd, &d, "for", 24*time.Hour, "end after this `time`")
 	return cmd
 }
 
@@ -128,12 +129,12 @@ func ended(ctx context.Context, err error) error {
 		return nil
 	}
 	if errors.Is(err, nodeclient.ErrCut) || errors.Is(err, client.ErrCut) {
-		return hint(err, "the node may have stopped; \"hikyaku top --once\" shows whether it is back")
+		return cli.Hint(err, "the node may have stopped; \"hikyaku top --once\" shows whether it is back")
 	}
 	return err
 }
 
-func newEventsSearchCmd(c *cli) *cobra.Command {
+func newEventsSearchCmd(c *cli.Call) *cobra.Command {
 	var f eventFlags
 	var dir string
 	cmd := &cobra.Command{
@@ -142,17 +143,17 @@ func newEventsSearchCmd(c *cli) *cobra.Command {
 		Example: `  hikyaku events search user@example.com --since 2d
   hikyaku events search --type bounced --job news-1 --json
   hikyaku events search 01jd3q8v5x2m9k7c4t6r0w1yza --dir /backup/events`,
-		Args: wantArgs(0, 1),
+		Args: cli.WantArgs(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q, err := f.query(args)
 			if err != nil {
 				return err
 			}
-			found, err := c.searchEvents(cmd.Context(), dir, q)
+			found, err := searchEvents(cmd.Context(), c, dir, q)
 			if err = ended(cmd.Context(), err); err != nil {
 				return err
 			}
-			c.searchNotes(found)
+			searchNotes(c, found)
 			return nil
 		},
 	}
@@ -163,17 +164,17 @@ func newEventsSearchCmd(c *cli) *cobra.Command {
 	return cmd
 }
 
-func (c *cli) searchEvents(ctx context.Context, dir string, q api.EventQuery) (*api.EventsFound, error) {
+func searchEvents(ctx context.Context, c *cli.Call, dir string, q api.EventQuery) (*api.EventsFound, error) {
 	if dir == "" {
-		m, err := c.mail(ctx)
+		m, err := Open(ctx, c)
 		if err != nil {
 			return nil, err
 		}
 		if m.cluster == nil {
 			return m.node.SearchEvents(ctx, q, eventLine(c))
 		}
-		end, err := m.cluster.SearchEvents(ctx, c.eventFilter(q), eventLine(c))
-		c.streamMissing(end)
+		end, err := m.cluster.SearchEvents(ctx, eventFilter(c, q), eventLine(c))
+		streamMissing(c, end)
 		if end == nil || end.Found == nil {
 			return nil, err
 		}
@@ -186,54 +187,54 @@ func (c *cli) searchEvents(ctx context.Context, dir string, q api.EventQuery) (*
 }
 
 // eventFilter is a query for all nodes.
-func (c *cli) eventFilter(q api.EventQuery) client.EventFilter {
+func eventFilter(c *cli.Call, q api.EventQuery) client.EventFilter {
 	return client.EventFilter{ID: q.ID, Recipient: q.Recipient, Sender: q.Sender, Tenant: q.Tenant, Stream: q.Stream, Job: q.Job, Tag: q.Tag, Type: q.Type,
-		Destination: q.Destination, Carrier: q.Carrier, Source: q.Source, Since: q.Since, Until: q.Until, Limit: q.Limit, Nodes: c.nodes}
+		Destination: q.Destination, Carrier: q.Carrier, Source: q.Source, Since: q.Since, Until: q.Until, Limit: q.Limit, Nodes: c.Nodes}
 }
 
 // streamMissing says which nodes a stream did not have.
-func (c *cli) streamMissing(end *policyapi.StreamEnd) {
+func streamMissing(c *cli.Call, end *policyapi.StreamEnd) {
 	if end != nil {
-		c.missing(end.Coverage)
+		missing(c, end.Coverage)
 	}
 }
 
 // searchNotes says on stderr what the lines do not: they go to a pipe.
-func (c *cli) searchNotes(f *api.EventsFound) {
+func searchNotes(c *cli.Call, f *api.EventsFound) {
 	if f == nil {
 		return
 	}
 	if f.Matches == 0 {
-		fmt.Fprintln(c.err, "no event matches")
+		fmt.Fprintln(c.Err, "no event matches")
 	}
 	if f.Limited {
-		fmt.Fprintf(c.err, "ended after %s; --limit shows more\n", human.Count(int64(f.Matches), "event", "events"))
+		fmt.Fprintf(c.Err, "ended after %s; --limit shows more\n", human.Count(int64(f.Matches), "event", "events"))
 	}
 	if f.DamagedBytes > 0 {
-		fmt.Fprintf(c.err, "%s of the log are damaged and were left out\n", human.Size(f.DamagedBytes))
+		fmt.Fprintf(c.Err, "%s of the log are damaged and were left out\n", human.Size(f.DamagedBytes))
 	}
 }
 
 // eventLine prints one line of the log: as it is with --json.
-func eventLine(c *cli) func(line []byte) error {
+func eventLine(c *cli.Call) func(line []byte) error {
 	return func(line []byte) error {
-		if c.json {
-			_, err := fmt.Fprintf(c.out, "%s\n", strings.TrimSuffix(string(line), "\n"))
+		if c.JSON {
+			_, err := fmt.Fprintf(c.Out, "%s\n", strings.TrimSuffix(string(line), "\n"))
 			return err
 		}
 		r, err := nodeclient.DecodeEvent(line)
 		if err != nil {
 			return err
 		}
-		_, err = io.WriteString(c.out, c.eventText(r)+"\n")
+		_, err = io.WriteString(c.Out, eventText(c, r)+"\n")
 		return err
 	}
 }
 
 // eventText is one event on one line.
-func (c *cli) eventText(r *message.EventRecord) string {
+func eventText(c *cli.Call, r *message.EventRecord) string {
 	var b strings.Builder
-	kind := c.paint(fmt.Sprintf("%-9s", r.Type), stateColor(string(r.Type)))
+	kind := c.Paint(fmt.Sprintf("%-9s", r.Type), cli.StateColor(string(r.Type)))
 	fmt.Fprintf(&b, "%s %s %s", r.Time.Local().Format("2006-01-02 15:04:05.000"), kind, r.ID)
 	if r.Recipient != "" {
 		fmt.Fprintf(&b, " %s", human.Clean(r.Recipient))

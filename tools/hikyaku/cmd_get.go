@@ -14,9 +14,10 @@ import (
 	"hikyaku/controlplane/api"
 	"hikyaku/controlplane/manifest"
 	"hikyaku/controlplane/policy"
+	"hikyaku/tools/hikyaku/cli"
 )
 
-func newGetCmd(c *cli) *cobra.Command {
+func newGetCmd(c *cli.Call) *cobra.Command {
 	output := ""
 	cmd := &cobra.Command{
 		Use:   "get [KIND [NAME]]",
@@ -32,17 +33,17 @@ are in force and where each is from: shipped, overridden (it ships, and local
 settings change it) or local. "get carrier NAME" shows what is set locally and,
 as comments, what is in force. With -o yaml, a list holds only what is set
 locally.`,
-		GroupID:           groupPolicy,
-		Args:              wantArgs(0, 2),
+		GroupID:           cli.GroupPolicy,
+		Args:              cli.WantArgs(0, 2),
 		ValidArgsFunction: completeResource(c),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if c.json && output == "" {
+			if c.JSON && output == "" {
 				output = "json"
 			}
 			if output != "" && output != "yaml" && output != "json" && output != "table" {
-				return usageError("-o %q: want yaml, json or table", output)
+				return cli.UsageError("-o %q: want yaml, json or table", output)
 			}
-			p, err := c.policy()
+			p, err := c.Policy()
 			if err != nil {
 				return err
 			}
@@ -51,7 +52,7 @@ locally.`,
 				if err != nil {
 					return err
 				}
-				return c.showOne(r, output)
+				return showOne(c, r, output)
 			}
 			kind := ""
 			list := p.List
@@ -65,7 +66,7 @@ locally.`,
 			if err != nil {
 				return err
 			}
-			return c.showList(l, output)
+			return showList(c, l, output)
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "yaml (default for one resource), table (default for more) or json")
@@ -75,51 +76,51 @@ locally.`,
 	return cmd
 }
 
-func (c *cli) showOne(r *api.Resource, output string) error {
+func showOne(c *cli.Call, r *api.Resource, output string) error {
 	switch output {
 	case "json":
-		return c.printJSON(r)
+		return c.PrintJSON(r)
 	case "table":
-		return c.resourceTable([]api.Resource{*r})
+		return resourceTable(c, []api.Resource{*r})
 	}
 	if r.InForce != nil {
-		return c.showCarrier(r)
+		return showCarrier(c, r)
 	}
-	return c.printYAML([]api.Resource{*r})
+	return printYAML(c, []api.Resource{*r})
 }
 
-func (c *cli) showList(l *api.List, output string) error {
+func showList(c *cli.Call, l *api.List, output string) error {
 	switch output {
 	case "json":
-		return c.printJSON(l)
+		return c.PrintJSON(l)
 	case "yaml":
-		return c.printYAML(l.Resources)
+		return printYAML(c, l.Resources)
 	}
 	if len(l.Resources) == 0 {
-		_, err := fmt.Fprintln(c.err, "there are no such resources; the built-in defaults are in force")
+		_, err := fmt.Fprintln(c.Err, "there are no such resources; the built-in defaults are in force")
 		return err
 	}
-	return c.resourceTable(l.Resources)
+	return resourceTable(c, l.Resources)
 }
 
-func (c *cli) printYAML(rs []api.Resource) error {
+func printYAML(c *cli.Call, rs []api.Resource) error {
 	text, err := manifest.Format(plain(rs))
 	if err != nil {
 		return err
 	}
-	_, err = c.out.Write(text)
+	_, err = c.Out.Write(text)
 	return err
 }
 
-func (c *cli) resourceTable(rs []api.Resource) error {
+func resourceTable(c *cli.Call, rs []api.Resource) error {
 	if len(rs) > 0 && rs[0].InForce != nil {
-		return c.carriersInForce(rs)
+		return carriersInForce(c, rs)
 	}
 	rows := make([][]string, len(rs))
 	for i, r := range rs {
 		rows[i] = []string{r.Kind, r.Name, strconv.FormatInt(r.Revision, 10), summary(r.Spec)}
 	}
-	return c.table(c.out, []string{"KIND", "NAME", ">REVISION", "SPEC"}, rows)
+	return c.Table(c.Out, []string{"KIND", "NAME", ">REVISION", "SPEC"}, rows)
 }
 
 // summary is a spec on one line, cut short.
@@ -138,7 +139,7 @@ func summary(spec any) string {
 	return string([]rune(s)[:wide-1]) + "…"
 }
 
-func newDeleteCmd(c *cli) *cobra.Command {
+func newDeleteCmd(c *cli.Call) *cobra.Command {
 	reason, dryRun, revision := "", false, int64(0)
 	var wait waiting
 	cmd := &cobra.Command{
@@ -146,11 +147,11 @@ func newDeleteCmd(c *cli) *cobra.Command {
 		Short: "Delete a resource of policy",
 		Long: `Delete one resource. It is refused while others refer to it. Mail that is queued
 under its name goes on by the defaults.`,
-		GroupID:           groupPolicy,
-		Args:              wantArgs(2, 2),
+		GroupID:           cli.GroupPolicy,
+		Args:              cli.WantArgs(2, 2),
 		ValidArgsFunction: completeResource(c),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p, err := c.policy()
+			p, err := c.Policy()
 			if err != nil {
 				return err
 			}
@@ -158,10 +159,10 @@ under its name goes on by the defaults.`,
 			if err != nil {
 				return err
 			}
-			if err := c.print(r, func(w io.Writer) error { return c.showResult(w, r) }); err != nil {
+			if err := c.Print(r, func(w io.Writer) error { return showResult(c, w, r) }); err != nil {
 				return err
 			}
-			return c.applied(cmd.Context(), &wait, r.Revision, r.DryRun)
+			return applied(cmd.Context(), c, &wait, r.Revision, r.DryRun)
 		},
 	}
 	wait.flags(cmd)
@@ -172,12 +173,12 @@ under its name goes on by the defaults.`,
 }
 
 // completeResource completes a kind, then the names of that kind.
-func completeResource(c *cli) cobra.CompletionFunc {
+func completeResource(c *cli.Call) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if len(args) == 0 {
 			return policy.Kinds(), cobra.ShellCompDirectiveNoFileComp
 		}
-		p, err := c.policy()
+		p, err := c.Policy()
 		if err != nil || len(args) > 1 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

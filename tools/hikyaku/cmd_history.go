@@ -10,17 +10,18 @@ import (
 	"github.com/spf13/cobra"
 
 	"hikyaku/controlplane/api"
+	"hikyaku/tools/hikyaku/cli"
 )
 
-func newHistoryCmd(c *cli) *cobra.Command {
+func newHistoryCmd(c *cli.Call) *cobra.Command {
 	limit := 0
 	cmd := &cobra.Command{
 		Use:     "history",
 		Short:   "List the revisions of policy: when, who, what and why",
-		GroupID: groupPolicy,
-		Args:    wantArgs(0, 0),
+		GroupID: cli.GroupPolicy,
+		Args:    cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			p, err := c.policy()
+			p, err := c.Policy()
 			if err != nil {
 				return err
 			}
@@ -28,12 +29,12 @@ func newHistoryCmd(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.print(h, func(w io.Writer) error {
+			return c.Print(h, func(w io.Writer) error {
 				var rows [][]string
 				for _, r := range h.Revisions {
 					rows = append(rows, []string{strconv.FormatInt(r.Revision, 10), r.Time.Local().Format(time.DateTime), r.Author, effects(&r), r.Reason})
 				}
-				return c.table(w, []string{">REVISION", "TIME", "AUTHOR", "WHAT", "WHY"}, rows)
+				return c.Table(w, []string{">REVISION", "TIME", "AUTHOR", "WHAT", "WHY"}, rows)
 			})
 		},
 	}
@@ -55,7 +56,7 @@ func effects(r *api.Revision) string {
 	return strings.Join(parts, ", ")
 }
 
-func newRollbackCmd(c *cli) *cobra.Command {
+func newRollbackCmd(c *cli.Call) *cobra.Command {
 	req := &api.RollbackRequest{}
 	var wait waiting
 	cmd := &cobra.Command{
@@ -63,15 +64,15 @@ func newRollbackCmd(c *cli) *cobra.Command {
 		Short: "Bring the policy of an old revision back into force",
 		Long: `Make a new revision with the resources, secrets included, of an old one. What
 was created since is deleted. "hikyaku history" lists the revisions.`,
-		GroupID: groupPolicy,
-		Args:    wantArgs(1, 1),
+		GroupID: cli.GroupPolicy,
+		Args:    cli.WantArgs(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n, err := strconv.ParseInt(args[0], 10, 64)
 			if err != nil || n < 1 {
-				return usageError("revision %q: want a number from \"hikyaku history\"", args[0])
+				return cli.UsageError("revision %q: want a number from \"hikyaku history\"", args[0])
 			}
 			req.Revision = n
-			p, err := c.policy()
+			p, err := c.Policy()
 			if err != nil {
 				return err
 			}
@@ -79,10 +80,10 @@ was created since is deleted. "hikyaku history" lists the revisions.`,
 			if err != nil {
 				return err
 			}
-			if err := c.print(r, func(w io.Writer) error { return c.showResult(w, changedOnly(r)) }); err != nil {
+			if err := c.Print(r, func(w io.Writer) error { return showResult(c, w, changedOnly(r)) }); err != nil {
 				return err
 			}
-			return c.applied(cmd.Context(), &wait, r.Revision, r.DryRun)
+			return applied(cmd.Context(), c, &wait, r.Revision, r.DryRun)
 		},
 	}
 	wait.flags(cmd)

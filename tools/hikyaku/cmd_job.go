@@ -12,46 +12,47 @@ import (
 	"hikyaku/controlplane/client"
 	"hikyaku/controlplane/policy"
 	"hikyaku/node/api"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
-func newJobCmd(c *cli) *cobra.Command {
+func newJobCmd(c *cli.Call) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "job",
 		Short:   "Watch, pause, slow or cancel bulk submissions",
 		Long:    "A job is named TENANT/JOB, as \"hikyaku job ls\" shows it.",
-		GroupID: groupMail,
+		GroupID: cli.GroupMail,
 	}
-	c.nodeFlag(cmd)
+	nodeFlag(c, cmd)
 	cmd.AddCommand(newJobLsCmd(c), newJobShowCmd(c), newJobRateCmd(c), newJobCancelCmd(c),
 		newJobStateCmd(c, "pause", "paused", "Stop sending a job until it is resumed"),
 		newJobStateCmd(c, "resume", "active", "Go on sending a paused job"))
 	return cmd
 }
 
-func newJobLsCmd(c *cli) *cobra.Command {
+func newJobLsCmd(c *cli.Call) *cobra.Command {
 	var f api.JobFilter
 	cmd := &cobra.Command{
 		Use:   "ls",
 		Short: "List jobs",
-		Args:  wantArgs(0, 0),
+		Args:  cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			m, err := c.mail(cmd.Context())
+			m, err := Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			jobs, raw, err := m.jobs(cmd.Context(), c.nodes, f)
+			jobs, raw, err := m.jobs(cmd.Context(), c.Nodes, f)
 			if err != nil {
 				return err
 			}
-			return c.print(raw, func(w io.Writer) error {
-				if err := c.showJobs(w, jobs.Jobs); err != nil {
+			return c.Print(raw, func(w io.Writer) error {
+				if err := showJobs(c, w, jobs.Jobs); err != nil {
 					return err
 				}
 				if jobs.Next != "" {
-					fmt.Fprintln(c.err, "there are more; --limit shows them")
+					fmt.Fprintln(c.Err, "there are more; --limit shows them")
 				}
-				c.missing(jobs.Coverage)
+				missing(c, jobs.Coverage)
 				return nil
 			})
 		},
@@ -64,7 +65,7 @@ func newJobLsCmd(c *cli) *cobra.Command {
 
 func collectJobs(ctx context.Context, ask func(context.Context, api.JobFilter) (*api.JobList, error), f api.JobFilter) (jobs []api.Job, more bool, err error) {
 	if f.Limit < 1 {
-		return nil, false, usageError("--limit %d: want at least 1", f.Limit)
+		return nil, false, cli.UsageError("--limit %d: want at least 1", f.Limit)
 	}
 	want := f.Limit
 	jobs = []api.Job{}
@@ -95,7 +96,7 @@ func (m *mailbox) jobs(ctx context.Context, nodes []string, f api.JobFilter) (*p
 		return out, all, err
 	}
 	if f.Limit < 1 {
-		return nil, nil, usageError("--limit %d: want at least 1", f.Limit)
+		return nil, nil, cli.UsageError("--limit %d: want at least 1", f.Limit)
 	}
 	out := &policyapi.ClusterJobs{Jobs: []policyapi.ClusterJob{}}
 	at := client.Where{Nodes: nodes}
@@ -111,15 +112,15 @@ func (m *mailbox) jobs(ctx context.Context, nodes []string, f api.JobFilter) (*p
 	return out, out, nil
 }
 
-func (c *cli) showJobs(w io.Writer, jobs []policyapi.ClusterJob) error {
+func showJobs(c *cli.Call, w io.Writer, jobs []policyapi.ClusterJob) error {
 	var rows [][]string
 	for _, j := range jobs {
 		rows = append(rows, []string{
-			j.Tenant + "/" + j.ID, c.state(j.State), j.Rate, human.Number(j.Accepted), human.Number(j.Queued), human.Number(j.Delivered),
+			j.Tenant + "/" + j.ID, c.State(j.State), j.Rate, human.Number(j.Accepted), human.Number(j.Queued), human.Number(j.Delivered),
 			human.Number(j.Bounced), human.Number(j.Expired), human.Number(j.Cancelled), progress(&j), human.Since(&j.Created),
 		})
 	}
-	return c.table(w, []string{"JOB", "STATE", "RATE", ">ACCEPTED", ">QUEUED", ">DELIVERED", ">BOUNCED", ">EXPIRED", ">CANCELLED", ">DONE", ">AGE"}, rows)
+	return c.Table(w, []string{"JOB", "STATE", "RATE", ">ACCEPTED", ">QUEUED", ">DELIVERED", ">BOUNCED", ">EXPIRED", ">CANCELLED", ">DONE", ">AGE"}, rows)
 }
 
 // progress is how many recipients of a job have come to an end.
@@ -134,124 +135,124 @@ func progress(j *policyapi.ClusterJob) string {
 func jobArg(s string) (tenant, id string, err error) {
 	tenant, id, ok := strings.Cut(s, "/")
 	if !ok || tenant == "" || id == "" {
-		return "", "", usageError("job %q: want TENANT/JOB, as \"hikyaku job ls\" shows it", s)
+		return "", "", cli.UsageError("job %q: want TENANT/JOB, as \"hikyaku job ls\" shows it", s)
 	}
 	return tenant, id, nil
 }
 
-func newJobShowCmd(c *cli) *cobra.Command {
+func newJobShowCmd(c *cli.Call) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show TENANT/JOB",
 		Short: "Show a job",
-		Args:  wantArgs(1, 1),
+		Args:  cli.WantArgs(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			tenant, id, err := jobArg(args[0])
 			if err != nil {
 				return err
 			}
-			m, err := c.mail(cmd.Context())
+			m, err := Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
 			if m.cluster != nil {
-				j, err := m.cluster.Job(cmd.Context(), tenant, id, c.nodes)
-				return c.showJob(j, j, err)
+				j, err := m.cluster.Job(cmd.Context(), tenant, id, c.Nodes)
+				return showJob(c, j, j, err)
 			}
 			j, err := m.node.Job(cmd.Context(), tenant, id)
-			return c.showNodeJob(j, err)
+			return showNodeJob(c, j, err)
 		},
 	}
 }
 
 // showNodeJob shows the answer of a node alone.
-func (c *cli) showNodeJob(j *api.Job, err error) error {
+func showNodeJob(c *cli.Call, j *api.Job, err error) error {
 	if err != nil {
-		return c.showJob(nil, nil, err)
+		return showJob(c, nil, nil, err)
 	}
 	out, err := reshape[policyapi.ClusterJobAnswer](j)
-	return c.showJob(out, j, err)
+	return showJob(c, out, j, err)
 }
 
-func (c *cli) showJob(j *policyapi.ClusterJobAnswer, raw any, err error) error {
-	if notFound(err) {
-		return hint(err, "\"hikyaku job ls\" lists the jobs")
+func showJob(c *cli.Call, j *policyapi.ClusterJobAnswer, raw any, err error) error {
+	if cli.NotFound(err) {
+		return cli.Hint(err, "\"hikyaku job ls\" lists the jobs")
 	}
 	if err != nil {
 		return err
 	}
-	return c.print(raw, func(w io.Writer) error {
-		c.missing(j.Coverage)
-		return c.showJobs(w, []policyapi.ClusterJob{j.ClusterJob})
+	return c.Print(raw, func(w io.Writer) error {
+		missing(c, j.Coverage)
+		return showJobs(c, w, []policyapi.ClusterJob{j.ClusterJob})
 	})
 }
 
 // changeJob changes a job and shows it as it stands after.
-func (c *cli) changeJob(ctx context.Context, arg string, change api.JobChange) error {
+func changeJob(ctx context.Context, c *cli.Call, arg string, change api.JobChange) error {
 	tenant, id, err := jobArg(arg)
 	if err != nil {
 		return err
 	}
-	m, err := c.mail(ctx)
+	m, err := Open(ctx, c)
 	if err != nil {
 		return err
 	}
 	if m.cluster == nil {
 		j, err := m.node.ChangeJob(ctx, tenant, id, change)
-		return c.showNodeJob(j, err)
+		return showNodeJob(c, j, err)
 	}
-	j, err := m.cluster.ChangeJob(ctx, tenant, id, policyapi.JobOrder(change), c.nodes)
-	if err := c.showJob(j, j, err); err != nil || j.Complete {
+	j, err := m.cluster.ChangeJob(ctx, tenant, id, policyapi.JobOrder(change), c.Nodes)
+	if err := showJob(c, j, j, err); err != nil || j.Complete {
 		return err
 	}
-	return &exitError{code: exitPartly, text: "not everywhere: give the command again when the missing nodes are back; that is harmless"}
+	return &cli.ExitError{Code: cli.ExitPartly, Text: "not everywhere: give the command again when the missing nodes are back; that is harmless"}
 }
 
-func newJobStateCmd(c *cli, name, state, short string) *cobra.Command {
+func newJobStateCmd(c *cli.Call, name, state, short string) *cobra.Command {
 	return &cobra.Command{
 		Use:   name + " TENANT/JOB",
 		Short: short,
-		Args:  wantArgs(1, 1),
+		Args:  cli.WantArgs(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.changeJob(cmd.Context(), args[0], api.JobChange{State: &state})
+			return changeJob(cmd.Context(), c, args[0], api.JobChange{State: &state})
 		},
 	}
 }
 
-func newJobRateCmd(c *cli) *cobra.Command {
+func newJobRateCmd(c *cli.Call) *cobra.Command {
 	return &cobra.Command{
 		Use:     "rate TENANT/JOB RATE",
 		Short:   "Bound a job's messages per time, or remove the bound",
 		Example: "  hikyaku job rate shop/news-1 100/s\n  hikyaku job rate shop/news-1 none",
-		Args:    wantArgs(2, 2),
+		Args:    cli.WantArgs(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			rate := args[1]
 			if rate == "none" {
 				rate = ""
 			} else if _, err := policy.ParseRate(rate); err != nil {
-				return usageError("%v\nhint: \"none\" removes the bound", err)
+				return cli.UsageError("%v\nhint: \"none\" removes the bound", err)
 			}
-			return c.changeJob(cmd.Context(), args[0], api.JobChange{Rate: &rate})
+			return changeJob(cmd.Context(), c, args[0], api.JobChange{Rate: &rate})
 		},
 	}
 }
 
-func newJobCancelCmd(c *cli) *cobra.Command {
+func newJobCancelCmd(c *cli.Call) *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
 		Use:   "cancel TENANT/JOB",
 		Short: "Cancel what is still queued of a job, for good",
-		Args:  wantArgs(1, 1),
+		Args:  cli.WantArgs(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, _, err := jobArg(args[0]); err != nil {
 				return err
 			}
 			if !yes {
-				if err := c.confirm(fmt.Sprintf("This cancels job %s for good.", human.Clean(args[0]))); err != nil {
+				if err := c.Confirm(fmt.Sprintf("This cancels job %s for good.", human.Clean(args[0]))); err != nil {
 					return err
 				}
 			}
 			state := "cancelled"
-			return c.changeJob(cmd.Context(), args[0], api.JobChange{State: &state})
+			return changeJob(cmd.Context(), c, args[0], api.JobChange{State: &state})
 		},
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")

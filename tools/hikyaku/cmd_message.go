@@ -11,48 +11,49 @@ import (
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/controlplane/client"
 	"hikyaku/node/api"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
-func newMessageCmd(c *cli) *cobra.Command {
+func newMessageCmd(c *cli.Call) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "message",
 		Short:   "Show a message and where its recipients stand; cancel it",
-		GroupID: groupMail,
+		GroupID: cli.GroupMail,
 	}
-	c.nodeFlag(cmd)
+	nodeFlag(c, cmd)
 	cmd.AddCommand(newMessageShowCmd(c), newMessageCancelCmd(c))
 	return cmd
 }
 
-func newMessageShowCmd(c *cli) *cobra.Command {
+func newMessageShowCmd(c *cli.Call) *cobra.Command {
 	o := api.MessageOptions{Limit: 100}
 	cmd := &cobra.Command{
 		Use:   "show ID",
 		Short: "Show a message, given its id or that of one of its deliveries",
-		Args:  wantArgs(1, 1),
+		Args:  cli.WantArgs(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			from, err := c.mail(cmd.Context())
+			from, err := Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			m, raw, err := from.message(cmd.Context(), c.nodes, args[0], o)
-			if notFound(err) {
-				return hint(err, "a message is kept for a while after its end; \"hikyaku events search --id %s\" has its whole story", args[0])
+			m, raw, err := from.message(cmd.Context(), c.Nodes, args[0], o)
+			if cli.NotFound(err) {
+				return cli.Hint(err, "a message is kept for a while after its end; \"hikyaku events search --id %s\" has its whole story", args[0])
 			}
 			if err != nil {
 				return err
 			}
-			return c.print(raw, func(w io.Writer) error {
+			return c.Print(raw, func(w io.Writer) error {
 				for i := range m.Messages {
 					if i > 0 {
 						fmt.Fprintln(w)
 					}
-					if err := c.showMessage(w, &m.Messages[i], o.Content); err != nil {
+					if err := showMessage(c, w, &m.Messages[i], o.Content); err != nil {
 						return err
 					}
 				}
-				c.missing(m.Coverage)
+				missing(c, m.Coverage)
 				return nil
 			})
 		},
@@ -81,7 +82,7 @@ func (m *mailbox) message(ctx context.Context, nodes []string, id string, o api.
 	return &policyapi.ClusterMessage{Messages: []policyapi.NodeMessage{*one}}, raw, nil
 }
 
-func (c *cli) showMessage(w io.Writer, m *policyapi.NodeMessage, content bool) error {
+func showMessage(c *cli.Call, w io.Writer, m *policyapi.NodeMessage, content bool) error {
 	sender, bytes := m.Sender, human.Size(m.Size)
 	switch {
 	case m.Via == "": // no longer stored
@@ -99,14 +100,14 @@ func (c *cli) showMessage(w io.Writer, m *policyapi.NodeMessage, content bool) e
 		}
 	}
 	fmt.Fprintln(w)
-	if err := c.showDeliveries(w, m.Deliveries); err != nil {
+	if err := showDeliveries(c, w, m.Deliveries); err != nil {
 		return err
 	}
 	if m.Via == "" {
-		fmt.Fprintf(c.err, "sender and content are kept until the last delivery has ended; \"hikyaku events search --id %s\" has the whole story\n", human.Clean(m.ID))
+		fmt.Fprintf(c.Err, "sender and content are kept until the last delivery has ended; \"hikyaku events search --id %s\" has the whole story\n", human.Clean(m.ID))
 	}
 	if m.Next > 0 {
-		fmt.Fprintf(c.err, "%s in all; --from %d shows the next\n", human.Count(int64(m.Count), "delivery", "deliveries"), m.Next)
+		fmt.Fprintf(c.Err, "%s in all; --from %d shows the next\n", human.Count(int64(m.Count), "delivery", "deliveries"), m.Next)
 	}
 	if !content {
 		return nil
@@ -114,7 +115,7 @@ func (c *cli) showMessage(w io.Writer, m *policyapi.NodeMessage, content bool) e
 	switch {
 	case m.Template != nil:
 		fmt.Fprintln(w, "\nTemplate:")
-		return c.printJSON(m.Template)
+		return c.PrintJSON(m.Template)
 	case len(m.Raw) > 0:
 		// Mail is text from elsewhere: control bytes must not reach a terminal.
 		_, err := fmt.Fprintf(w, "\n%s", human.Clean(strings.ReplaceAll(string(m.Raw), "\r\n", "\n")))
@@ -123,15 +124,15 @@ func (c *cli) showMessage(w io.Writer, m *policyapi.NodeMessage, content bool) e
 	return nil
 }
 
-func newMessageCancelCmd(c *cli) *cobra.Command {
+func newMessageCancelCmd(c *cli.Call) *cobra.Command {
 	var f actFlags
 	cmd := &cobra.Command{
 		Use:   "cancel ID",
 		Short: "Cancel what is still queued of a message or of one delivery",
-		Args:  wantArgs(1, 1),
+		Args:  cli.WantArgs(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.Verb, f.Message = api.VerbCancel, args[0]
-			return c.act(cmd.Context(), verb{name: api.VerbCancel, done: "cancelled", final: true}, &f)
+			return act(cmd.Context(), c, verb{name: api.VerbCancel, done: "cancelled", final: true}, &f)
 		},
 	}
 	cmd.Flags().StringVar(&f.Reason, "reason", "", "why, for those who come after")

@@ -15,44 +15,45 @@ import (
 	"hikyaku/controlplane/client"
 	"hikyaku/controlplane/policy"
 	"hikyaku/controlplane/state"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
-func newNodeCmd(c *cli) *cobra.Command {
-	cmd := &cobra.Command{Use: "node", Short: "List the nodes of the cluster, show one, remove a dead one", GroupID: groupCluster}
+func newNodeCmd(c *cli.Call) *cobra.Command {
+	cmd := &cobra.Command{Use: "node", Short: "List the nodes of the cluster, show one, remove a dead one", GroupID: cli.GroupCluster}
 	ls := &cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List nodes", Args: wantArgs(0, 0),
+		Use: "list", Aliases: []string{"ls"}, Short: "List nodes", Args: cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cl, err := c.control()
+			cl, err := c.Control()
 			if err != nil {
 				return err
 			}
 			ns, err := cl.Nodes(cmd.Context())
 			if err != nil {
-				return c.noControl(err)
+				return c.NoControl(err)
 			}
-			return c.print(ns, func(w io.Writer) error { return c.showNodes(w, ns) })
+			return c.Print(ns, func(w io.Writer) error { return showNodes(c, w, ns) })
 		},
 	}
 	show := &cobra.Command{
-		Use: "show NODE", Short: "Show a node", Args: wantArgs(1, 1), ValidArgsFunction: completeNode(c),
+		Use: "show NODE", Short: "Show a node", Args: cli.WantArgs(1, 1), ValidArgsFunction: completeNode(c),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cl, err := c.control()
+			cl, err := c.Control()
 			if err != nil {
 				return err
 			}
 			n, err := cl.Node(cmd.Context(), args[0])
 			if err != nil {
-				return c.noControl(err)
+				return c.NoControl(err)
 			}
-			return c.print(n, func(w io.Writer) error { return c.showNode(w, n) })
+			return c.Print(n, func(w io.Writer) error { return showNode(c, w, n) })
 		},
 	}
 	cmd.AddCommand(ls, show, newNodeRemoveCmd(c))
 	return cmd
 }
 
-func newNodeRemoveCmd(c *cli) *cobra.Command {
+func newNodeRemoveCmd(c *cli.Call) *cobra.Command {
 	reason, yes := "", false
 	cmd := &cobra.Command{
 		Use:   "remove NODE",
@@ -60,21 +61,21 @@ func newNodeRemoveCmd(c *cli) *cobra.Command {
 		Long: `End a node's membership: its share of every budget goes to the others. Mail that
 lies in its data directory stays there; drain a node that can still run instead.
 A live node is refused.`,
-		Args: wantArgs(1, 1), ValidArgsFunction: completeNode(c),
+		Args: cli.WantArgs(1, 1), ValidArgsFunction: completeNode(c),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cl, err := c.control()
+			cl, err := c.Control()
 			if err != nil {
 				return err
 			}
 			if !yes {
-				if err := c.confirm(fmt.Sprintf("This removes node %s; mail in its data directory is not moved.", human.Clean(args[0]))); err != nil {
+				if err := c.Confirm(fmt.Sprintf("This removes node %s; mail in its data directory is not moved.", human.Clean(args[0]))); err != nil {
 					return err
 				}
 			}
 			if err := cl.RemoveNode(cmd.Context(), args[0], reason); err != nil {
-				return c.noControl(err)
+				return c.NoControl(err)
 			}
-			return c.print(map[string]string{"removed": args[0]}, func(w io.Writer) error {
+			return c.Print(map[string]string{"removed": args[0]}, func(w io.Writer) error {
 				_, err := fmt.Fprintf(w, "removed %s\n", human.Clean(args[0]))
 				return err
 			})
@@ -86,9 +87,9 @@ A live node is refused.`,
 }
 
 // completeNode completes names of nodes.
-func completeNode(c *cli) cobra.CompletionFunc {
+func completeNode(c *cli.Call) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		cl, err := c.control()
+		cl, err := c.Control()
 		if err != nil || len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
@@ -105,14 +106,14 @@ func completeNode(c *cli) cobra.CompletionFunc {
 }
 
 // nodeState is how a node is, in a word.
-func (c *cli) nodeState(n *state.Node) string {
+func nodeState(c *cli.Call, n *state.Node) string {
 	switch {
 	case !n.Live:
-		return c.paint("down", red)
+		return c.Paint("down", cli.Red)
 	case n.Drain != "":
-		return c.paint(n.Drain, yellow)
+		return c.Paint(n.Drain, cli.Yellow)
 	}
-	return c.paint("live", green)
+	return c.Paint("live", cli.Green)
 }
 
 // heard is when the leader last heard of a node.
@@ -123,17 +124,17 @@ func heard(n *state.Node) string {
 	return human.Span(time.Duration(*n.ExchangeAge * float64(time.Second)))
 }
 
-func (c *cli) showNodes(w io.Writer, ns []state.Node) error {
+func showNodes(c *cli.Call, w io.Writer, ns []state.Node) error {
 	var rows [][]string
 	for i := range ns {
 		n := &ns[i]
-		rows = append(rows, []string{n.Name, c.nodeState(n), n.Version, heard(n), human.Number(n.Revision), human.Number(int64(n.Sources)), human.Number(n.Queued), human.PerSecond(n.PerSecond),
-			fmt.Sprintf("%.1f%%", n.Floor), n.Peer, c.paint(human.Clean(strings.Join(n.Alarms, "; ")), red)})
+		rows = append(rows, []string{n.Name, nodeState(c, n), n.Version, heard(n), human.Number(n.Revision), human.Number(int64(n.Sources)), human.Number(n.Queued), human.PerSecond(n.PerSecond),
+			fmt.Sprintf("%.1f%%", n.Floor), n.Peer, c.Paint(human.Clean(strings.Join(n.Alarms, "; ")), cli.Red)})
 	}
-	return c.table(w, []string{"NODE", "STATE", "VERSION", ">HEARD", ">REVISION", ">SOURCES", ">QUEUED", ">OUT", ">FLOOR", "PEER", "ALARMS"}, rows)
+	return c.Table(w, []string{"NODE", "STATE", "VERSION", ">HEARD", ">REVISION", ">SOURCES", ">QUEUED", ">OUT", ">FLOOR", "PEER", "ALARMS"}, rows)
 }
 
-func (c *cli) showNode(w io.Writer, n *state.Node) error {
+func showNode(c *cli.Call, w io.Writer, n *state.Node) error {
 	labels := ""
 	for _, k := range slices.Sorted(maps.Keys(n.Labels)) {
 		labels += k + "=" + n.Labels[k] + " "
@@ -143,18 +144,18 @@ func (c *cli) showNode(w io.Writer, n *state.Node) error {
 		drain += ", ordered " + human.Stamp(n.DrainAt)
 	}
 	for _, f := range [][2]string{
-		{"node", n.Name}, {"state", c.nodeState(n)}, {"drain", drain}, {"version", n.Version}, {"joined", human.Stamp(n.Joined)}, {"started", stampOr(n.Started)},
+		{"node", n.Name}, {"state", nodeState(c, n)}, {"drain", drain}, {"version", n.Version}, {"joined", human.Stamp(n.Joined)}, {"started", stampOr(n.Started)},
 		{"heard", heard(n)}, {"peer", n.Peer}, {"gossip", n.Gossip}, {"labels", strings.TrimSpace(labels)}, {"capacity", human.Number(int64(n.Capacity))},
 		{"revision", human.Number(n.Revision)}, {"queued", human.Number(n.Queued)}, {"stranded", human.Number(n.Stranded)}, {"out", human.PerSecond(n.PerSecond)},
 		{"disk free", fmt.Sprintf("%.0f%%", 100*n.SpoolFreePart)}, {"sources", human.Number(int64(n.Sources))}, {"to let go", human.Number(int64(n.SourcesLeft))},
 		{"floor", fmt.Sprintf("%.2f%% (confirmed %.2f%%), rank %d", n.Floor, n.FloorConfirmed, n.Rank)}, {"spool id", n.NodeID}, {"lease", fmt.Sprintf("%x", n.Lease)},
 	} {
 		if f[1] != "" {
-			fmt.Fprintf(w, "%-10s %s\n", f[0], c.cell(f[1]))
+			fmt.Fprintf(w, "%-10s %s\n", f[0], c.Cell(f[1]))
 		}
 	}
 	for _, a := range n.Alarms {
-		fmt.Fprintf(w, "%-10s %s\n", "alarm", c.paint(human.Clean(a), red))
+		fmt.Fprintf(w, "%-10s %s\n", "alarm", c.Paint(human.Clean(a), cli.Red))
 	}
 	return nil
 }
@@ -174,7 +175,7 @@ type drainFlags struct {
 	timeout policy.Duration
 }
 
-func newDrainCmd(c *cli) *cobra.Command {
+func newDrainCmd(c *cli.Call) *cobra.Command {
 	var f drainFlags
 	cmd := &cobra.Command{
 		Use:   "drain NODE",
@@ -183,27 +184,27 @@ func newDrainCmd(c *cli) *cobra.Command {
 nodes that have sources for it. It goes on running; "hikyaku undrain" lets it
 take part again.`,
 		Example: "  hikyaku drain tokyo-1 --wait --reason \"kernel update\"",
-		GroupID: groupCluster, Args: wantArgs(1, 1), ValidArgsFunction: completeNode(c),
+		GroupID: cli.GroupCluster, Args: cli.WantArgs(1, 1), ValidArgsFunction: completeNode(c),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cl, err := c.control()
+			cl, err := c.Control()
 			if err != nil {
 				return err
 			}
 			n, err := cl.Drain(cmd.Context(), args[0], f.reason)
 			if err != nil {
-				return c.noControl(err)
+				return c.NoControl(err)
 			}
 			if f.wait {
-				if n, err = c.drained(cmd.Context(), cl, n, f.timeout.D()); err != nil {
+				if n, err = drained(cmd.Context(), c, cl, n, f.timeout.D()); err != nil {
 					return err
 				}
 			}
-			return c.print(n, func(w io.Writer) error { return c.showNodes(w, []state.Node{*n}) })
+			return c.Print(n, func(w io.Writer) error { return showNodes(c, w, []state.Node{*n}) })
 		},
 	}
 	cmd.Flags().StringVar(&f.reason, "reason", "", "why, for the audit log")
 	cmd.Flags().BoolVar(&f.wait, "wait", false, "wait until the node has neither sources nor mail; exit code 3 if not")
-	durationFlag(cmd, &f.timeout, "timeout", 10*time.Minute, "with --wait: give up after this `time`")
+	cli.DurationFlag(cmd, &f.timeout, "timeout", 10*time.Minute, "with --wait: give up after this `time`")
 	return cmd
 }
 
@@ -211,11 +212,11 @@ take part again.`,
 const drainLook = 500 * time.Millisecond
 
 // drained waits until a node is empty.
-func (c *cli) drained(ctx context.Context, cl *client.Cluster, n *state.Node, timeout time.Duration) (*state.Node, error) {
+func drained(ctx context.Context, c *cli.Call, cl *client.Cluster, n *state.Node, timeout time.Duration) (*state.Node, error) {
 	most := n.Queued
 	var bar *progressbar.ProgressBar
-	if isTerminal(c.err) {
-		bar = progressbar.NewOptions64(max(1, most), progressbar.OptionSetWriter(c.err), progressbar.OptionSetDescription("draining "+human.Clean(n.Name)),
+	if cli.IsTerminal(c.Err) {
+		bar = progressbar.NewOptions64(max(1, most), progressbar.OptionSetWriter(c.Err), progressbar.OptionSetDescription("draining "+human.Clean(n.Name)),
 			progressbar.OptionShowCount(), progressbar.OptionSetWidth(30), progressbar.OptionClearOnFinish())
 	}
 	tick := time.NewTicker(drainLook)
@@ -236,7 +237,7 @@ func (c *cli) drained(ctx context.Context, cl *client.Cluster, n *state.Node, ti
 			_ = bar.Set64(most - n.Queued)
 		}
 		if time.Now().After(end) {
-			return n, &exitError{code: exitPartly, text: fmt.Sprintf("not empty after %s: %s queued (%d without a source here), %s to let go\nhint: it goes on; \"hikyaku node show %s\" shows how far it is, \"hikyaku queue ls --node %s\" what is left",
+			return n, &cli.ExitError{Code: cli.ExitPartly, Text: fmt.Sprintf("not empty after %s: %s queued (%d without a source here), %s to let go\nhint: it goes on; \"hikyaku node show %s\" shows how far it is, \"hikyaku queue ls --node %s\" what is left",
 				human.Span(timeout), human.Count(n.Queued, "delivery", "deliveries"), n.Stranded, human.Count(int64(n.SourcesLeft), "source", "sources"), name, name)}
 		}
 		select {
@@ -252,20 +253,20 @@ func (c *cli) drained(ctx context.Context, cl *client.Cluster, n *state.Node, ti
 	}
 }
 
-func newUndrainCmd(c *cli) *cobra.Command {
+func newUndrainCmd(c *cli.Call) *cobra.Command {
 	reason := ""
 	cmd := &cobra.Command{
-		Use: "undrain NODE", Short: "Let a drained node take part again", GroupID: groupCluster, Args: wantArgs(1, 1), ValidArgsFunction: completeNode(c),
+		Use: "undrain NODE", Short: "Let a drained node take part again", GroupID: cli.GroupCluster, Args: cli.WantArgs(1, 1), ValidArgsFunction: completeNode(c),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cl, err := c.control()
+			cl, err := c.Control()
 			if err != nil {
 				return err
 			}
 			n, err := cl.Undrain(cmd.Context(), args[0], reason)
 			if err != nil {
-				return c.noControl(err)
+				return c.NoControl(err)
 			}
-			return c.print(n, func(w io.Writer) error { return c.showNodes(w, []state.Node{*n}) })
+			return c.Print(n, func(w io.Writer) error { return showNodes(c, w, []state.Node{*n}) })
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit log")

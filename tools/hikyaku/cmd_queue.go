@@ -10,16 +10,17 @@ import (
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/controlplane/client"
 	"hikyaku/node/api"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
-func newQueueCmd(c *cli) *cobra.Command {
+func newQueueCmd(c *cli.Call) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "queue",
 		Short:   "List queues, say why they wait, act on them",
-		GroupID: groupMail,
+		GroupID: cli.GroupMail,
 	}
-	c.nodeFlag(cmd)
+	nodeFlag(c, cmd)
 	cmd.AddCommand(newQueueLsCmd(c), newQueueShowCmd(c), newQueueWhyCmd(c))
 	for _, v := range verbs {
 		cmd.AddCommand(newQueueVerbCmd(c, v))
@@ -27,24 +28,24 @@ func newQueueCmd(c *cli) *cobra.Command {
 	return cmd
 }
 
-func newQueueLsCmd(c *cli) *cobra.Command {
+func newQueueLsCmd(c *cli.Call) *cobra.Command {
 	var f api.QueueFilter
 	cmd := &cobra.Command{
 		Use:   "ls",
 		Short: "List queues, the largest first",
 		Example: `  hikyaku queue ls --tenant shop --sort age
   hikyaku queue ls --json --limit 1000`,
-		Args: wantArgs(0, 0),
+		Args: cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			m, err := c.mail(cmd.Context())
+			m, err := Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			all, err := m.queues(cmd.Context(), c.nodes, f)
+			all, err := m.queues(cmd.Context(), c.Nodes, f)
 			if err != nil {
 				return err
 			}
-			return c.print(all.raw, func(w io.Writer) error { return c.showQueues(w, all.list) })
+			return c.Print(all.raw, func(w io.Writer) error { return showQueues(c, w, all.list) })
 		},
 	}
 	scopeFlags(cmd, &f.Scope)
@@ -56,7 +57,7 @@ func newQueueLsCmd(c *cli) *cobra.Command {
 // collectQueues asks page by page until there are as many as wanted.
 func collectQueues(ctx context.Context, ask func(context.Context, api.QueueFilter) (*api.QueueList, error), f api.QueueFilter) (*api.QueueList, error) {
 	if f.Limit < 1 {
-		return nil, usageError("--limit %d: want at least 1", f.Limit)
+		return nil, cli.UsageError("--limit %d: want at least 1", f.Limit)
 	}
 	want, out := f.Limit, &api.QueueList{Queues: []api.Queue{}}
 	for {
@@ -89,7 +90,7 @@ func (m *mailbox) queues(ctx context.Context, nodes []string, f api.QueueFilter)
 		return &queues{list, all}, err
 	}
 	if f.Limit < 1 {
-		return nil, usageError("--limit %d: want at least 1", f.Limit)
+		return nil, cli.UsageError("--limit %d: want at least 1", f.Limit)
 	}
 	out := &policyapi.ClusterQueues{Queues: []policyapi.NodeQueue{}}
 	at := client.Where{Nodes: nodes}
@@ -108,14 +109,14 @@ func (m *mailbox) queues(ctx context.Context, nodes []string, f api.QueueFilter)
 	return &queues{out, out}, nil
 }
 
-func (c *cli) showQueues(w io.Writer, l *policyapi.ClusterQueues) error {
+func showQueues(c *cli.Call, w io.Writer, l *policyapi.ClusterQueues) error {
 	var rows [][]string
 	var nodes []string
 	for i := range l.Queues {
 		q := &l.Queues[i]
 		binding := q.Binding
 		if binding != "" {
-			binding = c.paint(binding, yellow)
+			binding = c.Paint(binding, cli.Yellow)
 		}
 		last := ""
 		if q.Last != nil {
@@ -129,43 +130,43 @@ func (c *cli) showQueues(w io.Writer, l *policyapi.ClusterQueues) error {
 	}
 	head := []string{"DESTINATION", "PRIO", "TENANT", "STREAM", "JOB", "CARRIER", ">QUEUED", ">SENDING", ">OLDEST", ">DUE IN", "WAITS FOR", "LAST REPLY"}
 	head, rows = withNode(head, rows, nodes)
-	if err := c.table(w, head, rows); err != nil {
+	if err := c.Table(w, head, rows); err != nil {
 		return err
 	}
 	if more := l.Total - len(l.Queues); more > 0 {
-		fmt.Fprintf(c.err, "%s more; --limit shows them\n", human.Count(int64(more), "queue", "queues"))
+		fmt.Fprintf(c.Err, "%s more; --limit shows them\n", human.Count(int64(more), "queue", "queues"))
 	}
 	if !l.Counted {
-		fmt.Fprintln(c.err, "a node still counts after its start: sizes will grow")
+		fmt.Fprintln(c.Err, "a node still counts after its start: sizes will grow")
 	}
-	c.missing(l.Coverage)
+	missing(c, l.Coverage)
 	return nil
 }
 
-func newQueueShowCmd(c *cli) *cobra.Command {
+func newQueueShowCmd(c *cli.Call) *cobra.Command {
 	var f api.DeliveryFilter
 	cmd := &cobra.Command{
 		Use:   "show DESTINATION",
 		Short: "List the deliveries queued for a destination",
-		Args:  wantArgs(1, 1),
+		Args:  cli.WantArgs(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			m, err := c.mail(cmd.Context())
+			m, err := Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
 			f.Destination = args[0]
-			out, raw, err := m.deliveries(cmd.Context(), c.nodes, f)
+			out, raw, err := m.deliveries(cmd.Context(), c.Nodes, f)
 			if err != nil {
 				return err
 			}
-			return c.print(raw, func(w io.Writer) error {
-				if err := c.showDeliveries(w, out.Deliveries); err != nil {
+			return c.Print(raw, func(w io.Writer) error {
+				if err := showDeliveries(c, w, out.Deliveries); err != nil {
 					return err
 				}
 				if out.Next != "" {
-					fmt.Fprintln(c.err, "there are more; --limit shows them")
+					fmt.Fprintln(c.Err, "there are more; --limit shows them")
 				}
-				c.missing(out.Coverage)
+				missing(c, out.Coverage)
 				return nil
 			})
 		},
@@ -181,7 +182,7 @@ func newQueueShowCmd(c *cli) *cobra.Command {
 
 func collectDeliveries(ctx context.Context, ask func(context.Context, api.DeliveryFilter) (*api.DeliveryList, error), f api.DeliveryFilter) (*api.DeliveryList, error) {
 	if f.Limit < 1 {
-		return nil, usageError("--limit %d: want at least 1", f.Limit)
+		return nil, cli.UsageError("--limit %d: want at least 1", f.Limit)
 	}
 	want, out := f.Limit, &api.DeliveryList{Deliveries: []api.Delivery{}}
 	for {
@@ -209,7 +210,7 @@ func (m *mailbox) deliveries(ctx context.Context, nodes []string, f api.Delivery
 		return out, all, err
 	}
 	if f.Limit < 1 {
-		return nil, nil, usageError("--limit %d: want at least 1", f.Limit)
+		return nil, nil, cli.UsageError("--limit %d: want at least 1", f.Limit)
 	}
 	out := &policyapi.ClusterDeliveries{Deliveries: []policyapi.NodeDelivery{}}
 	at := client.Where{Nodes: nodes}
@@ -225,7 +226,7 @@ func (m *mailbox) deliveries(ctx context.Context, nodes []string, f api.Delivery
 	return out, out, nil
 }
 
-func (c *cli) showDeliveries(w io.Writer, ds []policyapi.NodeDelivery) error {
+func showDeliveries(c *cli.Call, w io.Writer, ds []policyapi.NodeDelivery) error {
 	var rows [][]string
 	var nodes []string
 	for i := range ds {
@@ -235,7 +236,7 @@ func (c *cli) showDeliveries(w io.Writer, ds []policyapi.NodeDelivery) error {
 			last = human.ReplyText(&d.Last.Reply)
 		}
 		for j, r := range d.Recipients {
-			row := []string{d.ID, r.Address, c.state(r.State), human.Number(int64(d.Attempts)), human.Since(&d.Accepted), "", "", last}
+			row := []string{d.ID, r.Address, c.State(r.State), human.Number(int64(d.Attempts)), human.Since(&d.Accepted), "", "", last}
 			if r.State == "queued" {
 				row[5], row[6] = human.Until(d.Due), human.Until(d.Expires)
 			}
@@ -249,29 +250,29 @@ func (c *cli) showDeliveries(w io.Writer, ds []policyapi.NodeDelivery) error {
 		}
 	}
 	head, rows := withNode([]string{"DELIVERY", "RECIPIENT", "STATE", ">TRIES", ">AGE", ">DUE IN", ">EXPIRES IN", "REPLY"}, rows, nodes)
-	return c.table(w, head, rows)
+	return c.Table(w, head, rows)
 }
 
-func newQueueWhyCmd(c *cli) *cobra.Command {
+func newQueueWhyCmd(c *cli.Call) *cobra.Command {
 	var s api.Scope
 	cmd := &cobra.Command{
 		Use:     "why [DESTINATION]",
 		Short:   "Say which limits hold deliveries back",
 		Example: "  hikyaku queue why docomo.ne.jp\n  hikyaku queue why --tenant shop --job news-1",
-		Args:    wantArgs(0, 1),
+		Args:    cli.WantArgs(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := destinationArg(&s, args); err != nil {
 				return err
 			}
-			m, err := c.mail(cmd.Context())
+			m, err := Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			a, raw, err := m.why(cmd.Context(), c.nodes, s)
+			a, raw, err := m.why(cmd.Context(), c.Nodes, s)
 			if err != nil {
 				return err
 			}
-			return c.print(raw, func(w io.Writer) error { return c.showWhy(w, a) })
+			return c.Print(raw, func(w io.Writer) error { return showWhy(c, w, a) })
 		},
 	}
 	scopeFlags(cmd, &s)
@@ -292,9 +293,9 @@ func (m *mailbox) why(ctx context.Context, nodes []string, s api.Scope) (*policy
 	return a, raw, err
 }
 
-func (c *cli) showWhy(w io.Writer, a *policyapi.ClusterWhy) error {
+func showWhy(c *cli.Call, w io.Writer, a *policyapi.ClusterWhy) error {
 	fmt.Fprintf(w, "%s queued for %s\n", human.Count(a.Queued, "delivery", "deliveries"), human.Clean(scopeText(api.Scope(a.Scope))))
-	c.missing(a.Coverage)
+	missing(c, a.Coverage)
 	if len(a.Reasons) == 0 {
 		_, err := fmt.Fprintln(w, "Nothing holds them back.")
 		return err
@@ -303,8 +304,8 @@ func (c *cli) showWhy(w io.Writer, a *policyapi.ClusterWhy) error {
 	var nodes []string
 	for _, r := range a.Reasons {
 		nodes = append(nodes, r.Node)
-		rows = append(rows, []string{c.paint(r.Limit, yellow), r.Scope, r.Value, r.Used, human.Until(r.Until), r.Text})
+		rows = append(rows, []string{c.Paint(r.Limit, cli.Yellow), r.Scope, r.Value, r.Used, human.Until(r.Until), r.Text})
 	}
 	head, rows := withNode([]string{"LIMIT", "ON", ">VALUE", ">USED", ">FREE IN", "WHY"}, rows, nodes)
-	return c.table(w, head, rows)
+	return c.Table(w, head, rows)
 }

@@ -14,6 +14,7 @@ import (
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/controlplane/policy"
 	"hikyaku/node/api"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
@@ -40,29 +41,29 @@ type actFlags struct {
 	retry policy.Duration
 }
 
-func newQueueVerbCmd(c *cli, v verb) *cobra.Command {
+func newQueueVerbCmd(c *cli.Call, v verb) *cobra.Command {
 	var f actFlags
 	cmd := &cobra.Command{
 		Use:     v.name + " [DESTINATION]",
 		Short:   v.short,
 		Example: fmt.Sprintf("  hikyaku queue %s docomo.ne.jp\n  hikyaku queue %s --tenant shop --job news-1 --reason \"wrong link\"", v.name, v.name),
-		Args:    wantArgs(0, 1),
+		Args:    cli.WantArgs(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := destinationArg(&f.Scope, args); err != nil {
 				return err
 			}
 			if f.Scope == (api.Scope{}) && !f.All {
-				return usageError("%s of what? Name a destination or give --tenant, --stream, --pool, --job, --carrier or --source.\nhint: --all means all mail", v.name)
+				return cli.UsageError("%s of what? Name a destination or give --tenant, --stream, --pool, --job, --carrier or --source.\nhint: --all means all mail", v.name)
 			}
 			f.Verb = v.name
-			return c.act(cmd.Context(), v, &f)
+			return act(cmd.Context(), c, v, &f)
 		},
 	}
 	scopeFlags(cmd, &f.Scope)
 	cmd.Flags().BoolVar(&f.All, "all", false, "all mail")
 	cmd.Flags().StringVar(&f.Reason, "reason", "", "why, for those who come after")
 	if v.name == api.VerbHold {
-		durationFlag(cmd, &f.lasts, "for", 0, "release by itself after this `time`, as in 30m or 2d")
+		cli.DurationFlag(cmd, &f.lasts, "for", 0, "release by itself after this `time`, as in 30m or 2d")
 	}
 	orderFlags(cmd, &f)
 	if v.final {
@@ -74,25 +75,25 @@ func newQueueVerbCmd(c *cli, v verb) *cobra.Command {
 // orderFlags are for orders that have not reached every node.
 func orderFlags(cmd *cobra.Command, f *actFlags) {
 	cmd.Flags().StringVar(&f.order, "order", "", "repeat the order of this `id` with the same scope; harmless where it was carried out")
-	durationFlag(cmd, &f.retry, "retry-missing", 0, "ask nodes that have not acknowledged again for this `time`, as in 10m")
+	cli.DurationFlag(cmd, &f.retry, "retry-missing", 0, "ask nodes that have not acknowledged again for this `time`, as in 10m")
 }
 
 // act carries out an action and says what it did.
-func (c *cli) act(ctx context.Context, v verb, f *actFlags) error {
-	m, err := c.mail(ctx)
+func act(ctx context.Context, c *cli.Call, v verb, f *actFlags) error {
+	m, err := Open(ctx, c)
 	if err != nil {
 		return err
 	}
 	if v.final && !f.yes {
 		what := "message " + f.Message
 		if f.Message == "" {
-			a, _, err := m.why(ctx, c.nodes, f.Scope)
+			a, _, err := m.why(ctx, c.Nodes, f.Scope)
 			if err != nil {
 				return err
 			}
 			what = human.Count(a.Queued, "delivery", "deliveries") + " (" + scopeText(f.Scope) + ")"
 		}
-		if err := c.confirm(fmt.Sprintf("This will %s %s for good.", v.name, human.Clean(what))); err != nil {
+		if err := c.Confirm(fmt.Sprintf("This will %s %s for good.", v.name, human.Clean(what))); err != nil {
 			return err
 		}
 	}
@@ -101,7 +102,7 @@ func (c *cli) act(ctx context.Context, v verb, f *actFlags) error {
 		f.Expires = &at
 	}
 	if m.cluster != nil {
-		return c.orderAll(ctx, m, v, f)
+		return orderAll(ctx, c, m, v, f)
 	}
 	if u, err := user.Current(); err == nil {
 		f.Author = u.Username
@@ -111,12 +112,12 @@ func (c *cli) act(ctx context.Context, v verb, f *actFlags) error {
 	if err != nil {
 		return err
 	}
-	return c.print(r, func(w io.Writer) error { return c.showAction(w, v, r) })
+	return c.Print(r, func(w io.Writer) error { return showAction(c, w, v, r) })
 }
 
 // orderAll gives an order to all nodes, and again to those that are missing.
-func (c *cli) orderAll(ctx context.Context, m *mailbox, v verb, f *actFlags) error {
-	o := &policyapi.MailOrder{Verb: f.Verb, Scope: policyapi.MailScope(f.Scope), Message: f.Message, Reason: f.Reason, Expires: f.Expires, All: f.All, ID: f.order, Nodes: c.nodes}
+func orderAll(ctx context.Context, c *cli.Call, m *mailbox, v verb, f *actFlags) error {
+	o := &policyapi.MailOrder{Verb: f.Verb, Scope: policyapi.MailScope(f.Scope), Message: f.Message, Reason: f.Reason, Expires: f.Expires, All: f.All, ID: f.order, Nodes: c.Nodes}
 	r, err := m.cluster.Act(ctx, o)
 	if err != nil {
 		return err
@@ -134,18 +135,18 @@ func (c *cli) orderAll(ctx context.Context, m *mailbox, v verb, f *actFlags) err
 		}
 		again, err := m.cluster.Act(ctx, o)
 		if err != nil {
-			fmt.Fprintf(c.err, "again: %v\n", err)
+			fmt.Fprintf(c.Err, "again: %v\n", err)
 			continue
 		}
 		r = joinOrdered(r, again)
 	}
-	if err := c.print(r, func(w io.Writer) error { return c.showOrdered(w, v, r) }); err != nil {
+	if err := c.Print(r, func(w io.Writer) error { return showOrdered(c, w, v, r) }); err != nil {
 		return err
 	}
 	if r.Status == policyapi.Everywhere {
 		return nil
 	}
-	return &exitError{code: exitPartly, text: c.partlyText(v, f, r)}
+	return &cli.ExitError{Code: cli.ExitPartly, Text: partlyText(c, v, f, r)}
 }
 
 // retryEvery is how long nodes that are missing are left alone.
@@ -161,7 +162,7 @@ func joinOrdered(r, again *policyapi.Ordered) *policyapi.Ordered {
 	return &out
 }
 
-func (c *cli) showOrdered(w io.Writer, v verb, r *policyapi.Ordered) error {
+func showOrdered(c *cli.Call, w io.Writer, v verb, r *policyapi.Ordered) error {
 	if v.name == api.VerbHold && r.Affected == 0 {
 		fmt.Fprintf(w, "nothing is queued now; mail that comes for %s will wait\n", human.Clean(scopeText(api.Scope(r.Scope))))
 	} else {
@@ -178,11 +179,11 @@ func (c *cli) showOrdered(w io.Writer, v verb, r *policyapi.Ordered) error {
 		}
 		rows = append(rows, []string{k.Node, human.Number(k.Affected), human.Number(k.TooLate), note})
 	}
-	if err := c.table(w, []string{"NODE", ">DELIVERIES", ">TOO LATE", "NOTE"}, rows); err != nil {
+	if err := c.Table(w, []string{"NODE", ">DELIVERIES", ">TOO LATE", "NOTE"}, rows); err != nil {
 		return err
 	}
 	if !r.Audited {
-		fmt.Fprintln(c.err, "the audit log could not be written; the order was carried out all the same")
+		fmt.Fprintln(c.Err, "the audit log could not be written; the order was carried out all the same")
 	}
 	if v.name != api.VerbHold {
 		return nil
@@ -193,7 +194,7 @@ func (c *cli) showOrdered(w io.Writer, v verb, r *policyapi.Ordered) error {
 
 // partlyText says what an order that has not reached every node means, and what
 // to do.
-func (c *cli) partlyText(v verb, f *actFlags, r *policyapi.Ordered) string {
+func partlyText(c *cli.Call, v verb, f *actFlags, r *policyapi.Ordered) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "not everywhere: %d of %s acknowledged", r.Answered, human.Count(int64(r.Nodes), "node", "nodes"))
 	for _, m := range r.Missing {
@@ -208,7 +209,7 @@ func (c *cli) partlyText(v verb, f *actFlags, r *policyapi.Ordered) string {
 	return b.String()
 }
 
-func (c *cli) showAction(w io.Writer, v verb, r *api.ActionResult) error {
+func showAction(c *cli.Call, w io.Writer, v verb, r *api.ActionResult) error {
 	if v.name == api.VerbHold && r.Affected == 0 {
 		fmt.Fprintf(w, "nothing is queued now; mail that comes for %s will wait\n", human.Clean(scopeText(r.Scope)))
 	} else {

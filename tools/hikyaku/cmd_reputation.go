@@ -12,12 +12,13 @@ import (
 	"hikyaku/controlplane/api"
 	"hikyaku/controlplane/policy"
 	"hikyaku/controlplane/state"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
-func newReputationCmd(c *cli) *cobra.Command {
+func newReputationCmd(c *cli.Call) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "reputation", Aliases: []string{"rep"}, GroupID: groupCluster,
+		Use: "reputation", Aliases: []string{"rep"}, GroupID: cli.GroupCluster,
 		Short: "Show how sources and tenants are liked, what is in force about them, and warm-ups",
 		Long: `What carriers say is counted for each source at each carrier, each tenant, job
 and sender domain. A score of 100 is nothing wrong; what lowers it is named.`,
@@ -34,20 +35,20 @@ and sender domain. A score of 100 is nothing wrong; what lowers it is named.`,
 	return cmd
 }
 
-func newScoresCmd(c *cli, use, of, short string) *cobra.Command {
+func newScoresCmd(c *cli.Call, use, of, short string) *cobra.Command {
 	f := state.ScoreFilter{Of: of}
 	cmd := &cobra.Command{
-		Use: use, Short: short, Args: wantArgs(0, 0),
+		Use: use, Short: short, Args: cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cl, err := c.control()
+			cl, err := c.Control()
 			if err != nil {
 				return err
 			}
 			ss, err := cl.Scores(cmd.Context(), f)
 			if err != nil {
-				return c.noControl(err)
+				return c.NoControl(err)
 			}
-			return c.print(ss, func(w io.Writer) error { return c.showScores(w, of, ss) })
+			return c.Print(ss, func(w io.Writer) error { return showScores(c, w, of, ss) })
 		},
 	}
 	fl := cmd.Flags()
@@ -64,9 +65,9 @@ func newScoresCmd(c *cli, use, of, short string) *cobra.Command {
 	return cmd
 }
 
-func (c *cli) showScores(w io.Writer, of string, ss []state.Score) error {
+func showScores(c *cli.Call, w io.Writer, of string, ss []state.Score) error {
 	if len(ss) == 0 {
-		fmt.Fprintln(c.err, "nothing is known yet")
+		fmt.Fprintln(c.Err, "nothing is known yet")
 		return nil
 	}
 	var rows [][]string
@@ -81,10 +82,10 @@ func (c *cli) showScores(w io.Writer, of string, ss []state.Score) error {
 		case state.OfDomains:
 			name = s.Domain
 		}
-		rows = append(rows, []string{strconv.Itoa(s.Score), name, at(s.Carrier, s.Site), c.state(s.State), s.Rate, s.LastGood, untilText(s.Until), strings.Join(s.Reasons, "; ")})
+		rows = append(rows, []string{strconv.Itoa(s.Score), name, at(s.Carrier, s.Site), c.State(s.State), s.Rate, s.LastGood, untilText(s.Until), strings.Join(s.Reasons, "; ")})
 	}
 	first := map[string]string{state.OfSources: "SOURCE", state.OfTenants: "TENANT", state.OfDomains: "DOMAIN"}[of]
-	return c.table(w, []string{">SCORE", first, "CARRIER", "STATE", ">RATE", ">THROTTLED AT", "UNTIL", "REASONS"}, rows)
+	return c.Table(w, []string{">SCORE", first, "CARRIER", "STATE", ">RATE", ">THROTTLED AT", "UNTIL", "REASONS"}, rows)
 }
 
 // at is a carrier, with the site if it is about one.
@@ -95,20 +96,20 @@ func at(carrier, site string) string {
 	return carrier + " " + site
 }
 
-func newLanesCmd(c *cli) *cobra.Command {
+func newLanesCmd(c *cli.Call) *cobra.Command {
 	var f state.LaneFilter
 	cmd := &cobra.Command{
-		Use: "lanes", Short: "List what is in force about sources at carriers", Args: wantArgs(0, 0),
+		Use: "lanes", Short: "List what is in force about sources at carriers", Args: cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cl, err := c.control()
+			cl, err := c.Control()
 			if err != nil {
 				return err
 			}
 			ls, err := cl.SteeredLanes(cmd.Context(), f)
 			if err != nil {
-				return c.noControl(err)
+				return c.NoControl(err)
 			}
-			return c.print(ls, func(w io.Writer) error { return c.showLanes(w, ls) })
+			return c.Print(ls, func(w io.Writer) error { return showLanes(c, w, ls) })
 		},
 	}
 	fl := cmd.Flags()
@@ -118,17 +119,17 @@ func newLanesCmd(c *cli) *cobra.Command {
 	return cmd
 }
 
-func (c *cli) showLanes(w io.Writer, ls []state.Lane) error {
+func showLanes(c *cli.Call, w io.Writer, ls []state.Lane) error {
 	if len(ls) == 0 {
-		fmt.Fprintln(c.err, "nothing but policy bounds the sources")
+		fmt.Fprintln(c.Err, "nothing but policy bounds the sources")
 		return nil
 	}
 	var rows [][]string
 	for i := range ls {
 		l := &ls[i]
-		rows = append(rows, []string{at(l.Carrier, l.Site), l.Source, c.state(l.State), l.Rate, positive(int64(l.Connections)), positive(l.PerDay), untilText(l.Rests), l.Decision, l.Reason})
+		rows = append(rows, []string{at(l.Carrier, l.Site), l.Source, c.State(l.State), l.Rate, positive(int64(l.Connections)), positive(l.PerDay), untilText(l.Rests), l.Decision, l.Reason})
 	}
-	return c.table(w, []string{"CARRIER", "SOURCE", "STATE", ">RATE", ">CONNS", ">PER DAY", "RESTS UNTIL", "DECISION", "REASON"}, rows)
+	return c.Table(w, []string{"CARRIER", "SOURCE", "STATE", ">RATE", ">CONNS", ">PER DAY", "RESTS UNTIL", "DECISION", "REASON"}, rows)
 }
 
 // positive is a number, "" for 0.
@@ -139,53 +140,53 @@ func positive(n int64) string {
 	return human.Number(n)
 }
 
-func newHoldsCmd(c *cli) *cobra.Command {
+func newHoldsCmd(c *cli.Call) *cobra.Command {
 	return &cobra.Command{
-		Use: "holds", Short: "List what the control plane holds of tenants' mail", Args: wantArgs(0, 0),
+		Use: "holds", Short: "List what the control plane holds of tenants' mail", Args: cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cl, err := c.control()
+			cl, err := c.Control()
 			if err != nil {
 				return err
 			}
 			hs, err := cl.TenantHolds(cmd.Context())
 			if err != nil {
-				return c.noControl(err)
+				return c.NoControl(err)
 			}
-			return c.print(hs, func(w io.Writer) error {
+			return c.Print(hs, func(w io.Writer) error {
 				if len(hs) == 0 {
-					fmt.Fprintln(c.err, "nothing is held")
+					fmt.Fprintln(c.Err, "nothing is held")
 					return nil
 				}
 				var rows [][]string
 				for _, h := range hs {
 					rows = append(rows, []string{h.Tenant, h.Carrier, h.Stream, h.Job, human.Stamp(h.Until), h.Decision, h.Reason})
 				}
-				return c.table(w, []string{"TENANT", "CARRIER", "STREAM", "JOB", "UNTIL", "DECISION", "REASON"}, rows)
+				return c.Table(w, []string{"TENANT", "CARRIER", "STREAM", "JOB", "UNTIL", "DECISION", "REASON"}, rows)
 			})
 		},
 	}
 }
 
-func newWarmUpsCmd(c *cli) *cobra.Command {
+func newWarmUpsCmd(c *cli.Call) *cobra.Command {
 	return &cobra.Command{
-		Use: "warm-ups", Short: "List warm-ups and how far they are", Args: wantArgs(0, 0),
+		Use: "warm-ups", Short: "List warm-ups and how far they are", Args: cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cl, err := c.control()
+			cl, err := c.Control()
 			if err != nil {
 				return err
 			}
 			ws, err := cl.WarmUps(cmd.Context())
 			if err != nil {
-				return c.noControl(err)
+				return c.NoControl(err)
 			}
-			return c.print(ws, func(w io.Writer) error { return c.showWarmUps(w, ws) })
+			return c.Print(ws, func(w io.Writer) error { return showWarmUps(c, w, ws) })
 		},
 	}
 }
 
-func (c *cli) showWarmUps(w io.Writer, ws []state.WarmUp) error {
+func showWarmUps(c *cli.Call, w io.Writer, ws []state.WarmUp) error {
 	if len(ws) == 0 {
-		fmt.Fprintln(c.err, "no source warms up")
+		fmt.Fprintln(c.Err, "no source warms up")
 		return nil
 	}
 	var rows [][]string
@@ -207,32 +208,32 @@ func (c *cli) showWarmUps(w io.Writer, ws []state.WarmUp) error {
 		}
 		rows = append(rows, []string{x.WarmUp, x.Source, x.Carrier, day, part, ends, how})
 	}
-	return c.table(w, []string{"WARM-UP", "SOURCE", "CARRIER", ">DAY", ">DELIVERED", "DAY ENDS", "STATE"}, rows)
+	return c.Table(w, []string{"WARM-UP", "SOURCE", "CARRIER", ">DAY", ">DELIVERED", "DAY ENDS", "STATE"}, rows)
 }
 
 // newSetLaneCmd puts a source at a carrier into a state by hand.
-func newSetLaneCmd(c *cli, to, use, short string) *cobra.Command {
+func newSetLaneCmd(c *cli.Call, to, use, short string) *cobra.Command {
 	o := api.LaneOrder{State: to}
 	span := policy.Duration(time.Hour)
 	cmd := &cobra.Command{
-		Use: use, Short: short, Args: wantArgs(2, 2),
+		Use: use, Short: short, Args: cli.WantArgs(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if to == policy.StateResting {
 				o.Until = time.Now().Add(span.D())
 			}
-			cl, err := c.control()
+			cl, err := c.Control()
 			if err != nil {
 				return err
 			}
 			l, err := cl.SetLane(cmd.Context(), args[0], args[1], &o)
 			if err != nil {
-				return c.noControl(err)
+				return c.NoControl(err)
 			}
-			return c.print(l, func(w io.Writer) error { return c.showLanes(w, []state.Lane{*l}) })
+			return c.Print(l, func(w io.Writer) error { return showLanes(c, w, []state.Lane{*l}) })
 		},
 	}
 	if to == policy.StateResting {
-		durationFlag(cmd, &span, "for", time.Hour, "this long, up to 24h")
+		cli.DurationFlag(cmd, &span, "for", time.Hour, "this long, up to 24h")
 	}
 	cmd.Flags().StringVar(&o.Site, "site", "", "at the default carrier: one of its sites")
 	cmd.Flags().StringVar(&o.Reason, "reason", "", "why, for the audit log")

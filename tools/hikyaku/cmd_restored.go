@@ -7,19 +7,20 @@ import (
 	"github.com/spf13/cobra"
 
 	policyapi "hikyaku/controlplane/api"
+	"hikyaku/tools/hikyaku/cli"
 )
 
-func newPolicyCmd(c *cli) *cobra.Command {
+func newPolicyCmd(c *cli.Call) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "policy",
 		Short:   "Say which policy counts after etcd was restored from a backup",
-		GroupID: groupPolicy,
+		GroupID: cli.GroupPolicy,
 	}
 	cmd.AddCommand(newAcceptRestoredCmd(c))
 	return cmd
 }
 
-func newAcceptRestoredCmd(c *cli) *cobra.Command {
+func newAcceptRestoredCmd(c *cli.Call) *cobra.Command {
 	var in policyapi.AcceptRestoredRequest
 	yes := false
 	var wait waiting
@@ -35,20 +36,20 @@ been seen, and every node takes it. What was changed after the backup is lost;
 What this control plane and the live nodes have seen is known. --above names a
 newer revision that only others have, such as a node that is down.`,
 		Example: `  hikyaku policy accept-restored --reason "etcd restored from the backup of 03:00" --wait`,
-		Args:    wantArgs(0, 0),
+		Args:    cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if in.Reason == "" {
-				return usageError("--reason is needed: why the older policy counts")
+				return cli.UsageError("--reason is needed: why the older policy counts")
 			}
 			if in.Above < 0 {
-				return usageError("--above %d: want a revision", in.Above)
+				return cli.UsageError("--above %d: want a revision", in.Above)
 			}
-			p, err := c.policy()
+			p, err := c.Policy()
 			if err != nil {
 				return err
 			}
 			if !yes {
-				if err := c.confirm("This puts the older policy of the backup in force on all nodes."); err != nil {
+				if err := c.Confirm("This puts the older policy of the backup in force on all nodes."); err != nil {
 					return err
 				}
 			}
@@ -56,13 +57,13 @@ newer revision that only others have, such as a node that is down.`,
 			if err != nil {
 				return err
 			}
-			if err := c.print(r, func(w io.Writer) error {
+			if err := c.Print(r, func(w io.Writer) error {
 				_, err := fmt.Fprintf(w, "the policy of the backup is in force as revision %d\n", r.Revision)
 				return err
 			}); err != nil {
 				return err
 			}
-			return c.applied(cmd.Context(), &wait, r.Revision, false)
+			return applied(cmd.Context(), c, &wait, r.Revision, false)
 		},
 	}
 	wait.flags(cmd)

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hikyaku/node/api"
+	"hikyaku/tools/hikyaku/cli"
 )
 
 // scopeFlags adds the flags that pick deliveries.
@@ -26,7 +27,7 @@ func destinationArg(s *api.Scope, args []string) error {
 		return nil
 	}
 	if s.Destination != "" {
-		return usageError("the destination is given twice: %q and --destination %q", args[0], s.Destination)
+		return cli.UsageError("the destination is given twice: %q and --destination %q", args[0], s.Destination)
 	}
 	s.Destination = args[0]
 	return nil

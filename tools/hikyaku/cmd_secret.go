@@ -12,27 +12,28 @@ import (
 	"golang.org/x/term"
 
 	"hikyaku/node/credential"
+	"hikyaku/tools/hikyaku/cli"
 )
 
-func newSecretCmd(c *cli) *cobra.Command {
+func newSecretCmd(c *cli.Call) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "secret",
 		Short:   "Make password hashes and API keys for tenants",
-		GroupID: groupTools,
+		GroupID: cli.GroupTools,
 	}
 	cmd.AddCommand(newSecretHashCmd(c), newSecretKeyCmd(c), newSecretAdminKeyCmd(c), newSecretClusterKeyCmd(c), newSecretAuthorityCmd(c), newSecretCertificateCmd(c))
 	return cmd
 }
 
-func newSecretHashCmd(c *cli) *cobra.Command {
+func newSecretHashCmd(c *cli.Call) *cobra.Command {
 	return &cobra.Command{
 		Use:   "hash",
 		Short: "Read a password and print its hash, for a tenant's smtp_users",
 		Long: `Read a password, from the terminal without showing it, else the first line of
 standard input, and print its argon2id hash. Policy holds the hash only.`,
-		Args: wantArgs(0, 0),
+		Args: cli.WantArgs(0, 0),
 		RunE: func(*cobra.Command, []string) error {
-			password, err := c.readPassword()
+			password, err := readPassword(c)
 			if err != nil {
 				return err
 			}
@@ -40,7 +41,7 @@ standard input, and print its argon2id hash. Policy holds the hash only.`,
 			if err != nil {
 				return err
 			}
-			return c.print(map[string]string{"password_hash": hash}, func(w io.Writer) error {
+			return c.Print(map[string]string{"password_hash": hash}, func(w io.Writer) error {
 				_, err := fmt.Fprintln(w, hash)
 				return err
 			})
@@ -49,20 +50,20 @@ standard input, and print its argon2id hash. Policy holds the hash only.`,
 }
 
 // readPassword asks twice on a terminal.
-func (c *cli) readPassword() (string, error) {
-	f, ok := c.in.(*os.File)
+func readPassword(c *cli.Call) (string, error) {
+	f, ok := c.In.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		// One byte more than can be used, so that a longer one is refused, not cut.
-		line, err := bufio.NewReader(io.LimitReader(c.in, credential.MaxPassword+2)).ReadString('\n')
+		line, err := bufio.NewReader(io.LimitReader(c.In, credential.MaxPassword+2)).ReadString('\n')
 		if err != nil && !errors.Is(err, io.EOF) {
 			return "", fmt.Errorf("read the password: %w", err)
 		}
 		return strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r"), nil
 	}
 	ask := func(prompt string) (string, error) {
-		fmt.Fprint(c.err, prompt)
+		fmt.Fprint(c.Err, prompt)
 		b, err := term.ReadPassword(int(f.Fd()))
-		fmt.Fprintln(c.err)
+		fmt.Fprintln(c.Err)
 		if err != nil {
 			return "", fmt.Errorf("read the password: %w", err)
 		}
@@ -82,16 +83,16 @@ func (c *cli) readPassword() (string, error) {
 	return first, nil
 }
 
-func newSecretKeyCmd(c *cli) *cobra.Command {
+func newSecretKeyCmd(c *cli.Call) *cobra.Command {
 	return &cobra.Command{
 		Use:   "key",
 		Short: "Make an API key and its hash, for a tenant's api_keys",
 		Long: `Make an API key for the HTTP API. The key is shown this once; policy holds its
 hash only.`,
-		Args: wantArgs(0, 0),
+		Args: cli.WantArgs(0, 0),
 		RunE: func(*cobra.Command, []string) error {
 			key, hash := credential.NewAPIKey()
-			return c.print(map[string]string{"key": key, "hash": hash}, func(w io.Writer) error {
+			return c.Print(map[string]string{"key": key, "hash": hash}, func(w io.Writer) error {
 				_, err := fmt.Fprintf(w, "key   %s\nhash  %s\n", key, hash)
 				return err
 			})

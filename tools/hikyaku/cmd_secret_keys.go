@@ -8,9 +8,10 @@ import (
 
 	"hikyaku/controlplane/access"
 	"hikyaku/controlplane/keyspace"
+	"hikyaku/tools/hikyaku/cli"
 )
 
-func newSecretClusterKeyCmd(c *cli) *cobra.Command {
+func newSecretClusterKeyCmd(c *cli.Call) *cobra.Command {
 	return &cobra.Command{
 		Use:   "cluster-key",
 		Short: "Make the key file of a cluster",
@@ -19,10 +20,10 @@ All nodes and control planes of a cluster have the same. It seals the secrets of
 policy in etcd: without it they cannot be read again, so keep a copy where the
 backups of etcd are not.`,
 		Example: "  (umask 077; hikyaku secret cluster-key > /etc/hikyaku/cluster.key)",
-		Args:    wantArgs(0, 0),
+		Args:    cli.WantArgs(0, 0),
 		RunE: func(*cobra.Command, []string) error {
 			_, text := keyspace.NewKey()
-			return c.print(map[string]string{"cluster_key": text[:2*keyspace.KeyBytes]}, func(w io.Writer) error {
+			return c.Print(map[string]string{"cluster_key": text[:2*keyspace.KeyBytes]}, func(w io.Writer) error {
 				_, err := io.WriteString(w, text)
 				return err
 			})
@@ -30,16 +31,16 @@ backups of etcd are not.`,
 	}
 }
 
-func newSecretAdminKeyCmd(c *cli) *cobra.Command {
+func newSecretAdminKeyCmd(c *cli.Call) *cobra.Command {
 	return &cobra.Command{
 		Use:   "admin-key",
 		Short: "Make a key for the admin API and its hash, for an AdminKey of policy",
 		Long: `Make a key for the admin API. It is shown this once; policy holds its hash only,
 in a resource of the kind AdminKey with the role that the bearer has.`,
-		Args: wantArgs(0, 0),
+		Args: cli.WantArgs(0, 0),
 		RunE: func(*cobra.Command, []string) error {
 			key, hash := access.NewKey()
-			return c.print(map[string]string{"key": key, "hash": hash}, func(w io.Writer) error {
+			return c.Print(map[string]string{"key": key, "hash": hash}, func(w io.Writer) error {
 				_, err := fmt.Fprintf(w, "key   %s\nhash  %s\n", key, hash)
 				return err
 			})

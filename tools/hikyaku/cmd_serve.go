@@ -22,6 +22,7 @@ import (
 	"hikyaku/node/mx"
 	"hikyaku/scheduler"
 	"hikyaku/spool"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/config"
 )
 
@@ -35,10 +36,10 @@ type serveOptions struct {
 	unsafeNoSync, unsafeTrustSession, unsafeGrantsForever bool
 }
 
-func newServeCmd(c *cli) *cobra.Command {
+func newServeCmd(c *cli.Call) *cobra.Command {
 	var o serveOptions
 	cmd := &cobra.Command{
-		Use: "serve", Short: "Run a node, a control plane, or both", GroupID: groupRun, Args: wantArgs(0, 0),
+		Use: "serve", Short: "Run a node, a control plane, or both", GroupID: cli.GroupRun, Args: cli.WantArgs(0, 0),
 		Long: `Runs until SIGTERM or SIGINT, which drain it: listeners close, transactions in
 hand end, what is not sent stays queued for the next start. SIGHUP reads
 certificates and key files again.
@@ -47,7 +48,7 @@ Without files it is a whole cluster of one, with safe defaults: data in
 ./hikyaku-data, SMTP on 127.0.0.1:2525, HTTP on 127.0.0.1:8025, the admin API on
 127.0.0.1:8080, and an etcd inside the process. With etcd.endpoints, or --join, it
 is one of several (docs/cluster.md).`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return c.serve(cmd.Context(), o) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), c, o) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.config, "config", "", "hikyaku.yaml")
@@ -81,7 +82,7 @@ func (o *serveOptions) unsafe() []string {
 	return ws
 }
 
-func (c *cli) serve(ctx context.Context, o serveOptions) (err error) {
+func serve(ctx context.Context, c *cli.Call, o serveOptions) (err error) {
 	cfg, err := config.Load(o.config)
 	if err != nil {
 		return err
@@ -138,12 +139,12 @@ func smtpAddresses(cfg *config.Config) []string {
 }
 
 // newLogger writes to standard error.
-func newLogger(c *cli, cfg *config.Config) *slog.Logger {
+func newLogger(c *cli.Call, cfg *config.Config) *slog.Logger {
 	o := &slog.HandlerOptions{Level: cfg.LogLevel()}
 	if cfg.Log.Format == "json" {
-		return slog.New(slog.NewJSONHandler(c.err, o))
+		return slog.New(slog.NewJSONHandler(c.Err, o))
 	}
-	return slog.New(slog.NewTextHandler(c.err, o))
+	return slog.New(slog.NewTextHandler(c.Err, o))
 }
 
 // seed gives an empty store the resources of a file.

@@ -13,16 +13,17 @@ import (
 
 	"hikyaku/node/api"
 	"hikyaku/spool"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
-func newSpoolCmd(c *cli) *cobra.Command {
+func newSpoolCmd(c *cli.Call) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "spool",
 		Short: "Check, count and dump a spool that no node has open",
 		Long: `Work on the spool of a stopped node, or on a copy of one. Nothing in it is
 changed. A running node is asked with "hikyaku queue".`,
-		GroupID: groupTools,
+		GroupID: cli.GroupTools,
 	}
 	cmd.AddCommand(newSpoolVerifyCmd(c), newSpoolStatsCmd(c), newSpoolDumpCmd(c))
 	return cmd
@@ -36,83 +37,83 @@ func spoolDir(dir string) error {
 	if err == nil && !st.IsDir() {
 		err = fmt.Errorf("%s is not a directory", dir)
 	}
-	return hint(err, spoolHint)
+	return cli.Hint(err, spoolHint)
 }
 
 // spoolError adds the hint where it helps.
 func spoolError(err error) error {
 	if errors.Is(err, spool.ErrInUse) {
-		return hint(err, spoolHint)
+		return cli.Hint(err, spoolHint)
 	}
 	return err
 }
 
-func newSpoolVerifyCmd(c *cli) *cobra.Command {
+func newSpoolVerifyCmd(c *cli.Call) *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify DIR",
 		Short: "Read every record and check that they agree; exit code 1 if not",
-		Args:  wantArgs(1, 1),
+		Args:  cli.WantArgs(1, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := spoolDir(args[0]); err != nil {
 				return err
 			}
-			bar, finish := c.progress("records")
+			bar, finish := readingBar(c, "records")
 			r, err := spool.Verify(args[0], bar)
 			finish()
 			if err != nil {
 				return spoolError(err)
 			}
-			if err := c.print(&r, func(w io.Writer) error { return c.showReport(w, &r) }); err != nil {
+			if err := c.Print(&r, func(w io.Writer) error { return showReport(c, w, &r) }); err != nil {
 				return err
 			}
 			if !r.OK() {
-				return &exitError{code: 1, text: human.Count(r.ProblemCount, "problem", "problems") + " found"}
+				return &cli.ExitError{Code: 1, Text: human.Count(r.ProblemCount, "problem", "problems") + " found"}
 			}
 			return nil
 		},
 	}
 }
 
-// progress shows a counter on stderr if that is a terminal.
-func (c *cli) progress(what string) (step func(int64), finish func()) {
-	if !isTerminal(c.err) {
+// readingBar shows a counter on stderr if that is a terminal.
+func readingBar(c *cli.Call, what string) (step func(int64), finish func()) {
+	if !cli.IsTerminal(c.Err) {
 		return nil, func() {}
 	}
-	bar := progressbar.NewOptions64(-1, progressbar.OptionSetWriter(c.err), progressbar.OptionSetDescription("reading"),
+	bar := progressbar.NewOptions64(-1, progressbar.OptionSetWriter(c.Err), progressbar.OptionSetDescription("reading"),
 		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString(what),
 		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
 	// The bar is decoration: a terminal that does not take it changes nothing.
 	return func(n int64) { _ = bar.Set64(n) }, func() { _ = bar.Finish() }
 }
 
-func (c *cli) showReport(w io.Writer, r *spool.Report) error {
+func showReport(c *cli.Call, w io.Writer, r *spool.Report) error {
 	rows := [][]string{
 		{"deliveries queued", human.Number(r.Deliveries)}, {"recipients queued", human.Number(r.Recipients)}, {"queues", human.Number(r.Queues)},
 		{"destinations", human.Number(r.Destinations)}, {"messages", human.Number(r.Messages)}, {"content", human.Size(r.ContentBytes)},
 		{"end states kept", human.Number(r.EndStates)}, {"jobs", human.Number(r.Jobs)}, {"actions", human.Number(r.Actions)},
 		{"events to be written", human.Number(r.Outbox)}, {"in quarantine", human.Number(r.Quarantined)}, {"problems", human.Number(r.ProblemCount)},
 	}
-	if err := c.table(w, []string{"WHAT", ">COUNT"}, rows); err != nil {
+	if err := c.Table(w, []string{"WHAT", ">COUNT"}, rows); err != nil {
 		return err
 	}
 	for _, p := range r.Problems {
-		fmt.Fprintf(w, "%s %s\n", c.paint("problem:", red), human.Clean(p))
+		fmt.Fprintf(w, "%s %s\n", c.Paint("problem:", cli.Red), human.Clean(p))
 	}
 	if more := r.ProblemCount - int64(len(r.Problems)); more > 0 {
 		fmt.Fprintf(w, "and %d more\n", more)
 	}
 	if r.OK() {
-		_, err := fmt.Fprintln(w, c.paint("All records are sound.", green))
+		_, err := fmt.Fprintln(w, c.Paint("All records are sound.", cli.Green))
 		return err
 	}
 	return nil
 }
 
-func newSpoolStatsCmd(c *cli) *cobra.Command {
+func newSpoolStatsCmd(c *cli.Call) *cobra.Command {
 	return &cobra.Command{
 		Use:   "stats DIR",
 		Short: "Count what is queued, by destination and tenant",
-		Args:  wantArgs(1, 1),
+		Args:  cli.WantArgs(1, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := spoolDir(args[0]); err != nil {
 				return err
@@ -121,12 +122,12 @@ func newSpoolStatsCmd(c *cli) *cobra.Command {
 			if err != nil {
 				return spoolError(err)
 			}
-			return c.print(&s, func(w io.Writer) error { return c.showSummary(w, &s) })
+			return c.Print(&s, func(w io.Writer) error { return showSummary(c, w, &s) })
 		},
 	}
 }
 
-func (c *cli) showSummary(w io.Writer, s *spool.Summary) error {
+func showSummary(c *cli.Call, w io.Writer, s *spool.Summary) error {
 	first := ""
 	if !s.FirstDue.IsZero() {
 		first = ", first due " + human.Stamp(s.FirstDue)
@@ -138,7 +139,7 @@ func (c *cli) showSummary(w io.Writer, s *spool.Summary) error {
 	for _, d := range s.Top {
 		rows = append(rows, []string{d.Destination, human.Number(d.Deliveries)})
 	}
-	if err := c.table(w, []string{"DESTINATION", ">QUEUED"}, rows); err != nil {
+	if err := c.Table(w, []string{"DESTINATION", ">QUEUED"}, rows); err != nil {
 		return err
 	}
 	rows = rows[:0]
@@ -146,20 +147,20 @@ func (c *cli) showSummary(w io.Writer, s *spool.Summary) error {
 		rows = append(rows, []string{t.Tenant, human.Number(t.Deliveries)})
 	}
 	fmt.Fprintln(w)
-	return c.table(w, []string{"TENANT", ">QUEUED"}, rows)
+	return c.Table(w, []string{"TENANT", ">QUEUED"}, rows)
 }
 
-func newSpoolDumpCmd(c *cli) *cobra.Command {
+func newSpoolDumpCmd(c *cli.Call) *cobra.Command {
 	var s api.Scope
 	cmd := &cobra.Command{
 		Use:   "dump DIR",
 		Short: "Print what is queued, one JSON object a line",
-		Args:  wantArgs(1, 1),
+		Args:  cli.WantArgs(1, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := spoolDir(args[0]); err != nil {
 				return err
 			}
-			w := bufio.NewWriter(c.out)
+			w := bufio.NewWriter(c.Out)
 			err := spool.Dump(args[0], w, s.Message())
 			return spoolError(errors.Join(err, w.Flush()))
 		},

@@ -12,10 +12,11 @@ import (
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/controlplane/client"
 	"hikyaku/controlplane/policy"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
-func newSuppressCmd(c *cli) *cobra.Command {
+func newSuppressCmd(c *cli.Call) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "suppress",
 		Short: "Show and change who gets no mail",
@@ -25,7 +26,7 @@ suppress); people add, remove, import and export.
 
 Every node has all lists. A change is on one node's disk when the command ends,
 and on the others' within a second or two; --wait says when.`,
-		GroupID: groupMail,
+		GroupID: cli.GroupMail,
 	}
 	cmd.AddCommand(newSuppressListCmd(c), newSuppressGetCmd(c), newSuppressAddCmd(c), newSuppressRemoveCmd(c),
 		newSuppressImportCmd(c), newSuppressExportCmd(c), newSuppressStatsCmd(c))
@@ -34,16 +35,16 @@ and on the others' within a second or two; --wait says when.`,
 
 // suppressions is the way to the lists, of the cluster or of the node that the
 // server is.
-func (c *cli) suppressions(ctx context.Context) (*client.Suppressions, error) {
-	m, err := c.mail(ctx)
+func suppressions(ctx context.Context, c *cli.Call) (*client.Suppressions, error) {
+	m, err := Open(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	cl, err := c.client()
+	cl, err := c.Client()
 	if err != nil {
 		return nil, err
 	}
-	return cl.Suppressions(whoami(), m.cluster == nil), nil
+	return cl.Suppressions(cli.Whoami(), m.cluster == nil), nil
 }
 
 // suppressFilter are the flags that pick entries.
@@ -66,26 +67,26 @@ func (f *suppressFilter) flags(cmd *cobra.Command) {
 
 func (f *suppressFilter) read() (_ client.SuppressionFilter, err error) {
 	if f.Global && f.Tenant != "" {
-		return f.SuppressionFilter, usageError("--all-tenants is the list beside those of the tenants: it does not go with --tenant")
+		return f.SuppressionFilter, cli.UsageError("--all-tenants is the list beside those of the tenants: it does not go with --tenant")
 	}
-	if f.Since, err = when("since", f.since, time.Now()); err == nil {
-		f.Until, err = when("until", f.until, time.Now())
+	if f.Since, err = cli.When("since", f.since, time.Now()); err == nil {
+		f.Until, err = cli.When("until", f.until, time.Now())
 	}
 	return f.SuppressionFilter, err
 }
 
-func newSuppressListCmd(c *cli) *cobra.Command {
+func newSuppressListCmd(c *cli.Call) *cobra.Command {
 	var f suppressFilter
 	limit, page := 100, ""
 	cmd := &cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List who gets no mail, by domain", Args: wantArgs(0, 0),
+		Use: "list", Aliases: []string{"ls"}, Short: "List who gets no mail, by domain", Args: cli.WantArgs(0, 0),
 		Long: "List who gets no mail, by tenant, domain and address. A search by prefix or kind over\nall domains reads the whole list; \"hikyaku suppress export\" gives it all.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			filter, err := f.read()
 			if err != nil {
 				return err
 			}
-			s, err := c.suppressions(cmd.Context())
+			s, err := suppressions(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
@@ -97,12 +98,12 @@ func newSuppressListCmd(c *cli) *cobra.Command {
 				}
 				all.Items, all.Next, all.Node = append(all.Items, p.Items...), p.Next, p.Node
 			}
-			return c.print(all, func(w io.Writer) error {
-				if err := c.showSuppressions(w, all.Items); err != nil {
+			return c.Print(all, func(w io.Writer) error {
+				if err := showSuppressions(c, w, all.Items); err != nil {
 					return err
 				}
 				if all.Next != "" {
-					fmt.Fprintf(c.err, "there are more; go on with --page %s\n", all.Next)
+					fmt.Fprintf(c.Err, "there are more; go on with --page %s\n", all.Next)
 				}
 				return nil
 			})
@@ -114,13 +115,13 @@ func newSuppressListCmd(c *cli) *cobra.Command {
 	return cmd
 }
 
-func (c *cli) showSuppressions(w io.Writer, items []policyapi.Suppression) error {
+func showSuppressions(c *cli.Call, w io.Writer, items []policyapi.Suppression) error {
 	var rows [][]string
 	for i := range items {
 		s := &items[i]
 		tenant := s.Tenant
 		if tenant == "" {
-			tenant = c.paint("(all)", yellow)
+			tenant = c.Paint("(all)", cli.Yellow)
 		}
 		reason := s.Reason
 		if s.Category != "" {
@@ -128,26 +129,26 @@ func (c *cli) showSuppressions(w io.Writer, items []policyapi.Suppression) error
 		}
 		rows = append(rows, []string{s.Address, tenant, s.Stream, s.Kind, human.Since(s.Added), human.Until(s.Expires), s.By, reason})
 	}
-	return c.table(w, []string{"ADDRESS", "TENANT", "STREAM", "KIND", ">AGE", ">EXPIRES", "BY", "REASON"}, rows)
+	return c.Table(w, []string{"ADDRESS", "TENANT", "STREAM", "KIND", ">AGE", ">EXPIRES", "BY", "REASON"}, rows)
 }
 
-func newSuppressGetCmd(c *cli) *cobra.Command {
+func newSuppressGetCmd(c *cli.Call) *cobra.Command {
 	tenant := ""
 	cmd := &cobra.Command{
-		Use: "get ADDRESS", Short: "Show what keeps an address from getting mail", Args: wantArgs(1, 1),
+		Use: "get ADDRESS", Short: "Show what keeps an address from getting mail", Args: cli.WantArgs(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := c.suppressions(cmd.Context())
+			s, err := suppressions(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
 			p, err := s.Get(cmd.Context(), tenant, args[0])
-			if notFound(err) {
+			if cli.NotFound(err) {
 				return fmt.Errorf("%s is on no list", human.Clean(args[0]))
 			}
 			if err != nil {
 				return err
 			}
-			return c.print(p, func(w io.Writer) error { return c.showSuppressions(w, p.Items) })
+			return c.Print(p, func(w io.Writer) error { return showSuppressions(c, w, p.Items) })
 		},
 	}
 	cmd.Flags().StringVar(&tenant, "tenant", "", "only this tenant's list")
@@ -172,7 +173,7 @@ func (l *onList) flags(cmd *cobra.Command) {
 
 func (l *onList) check() error {
 	if l.global == (l.tenant != "") {
-		return usageError("give either --tenant or --all-tenants: whose list is meant")
+		return cli.UsageError("give either --tenant or --all-tenants: whose list is meant")
 	}
 	return nil
 }
@@ -187,12 +188,12 @@ func (l *onList) waits() time.Duration {
 	return 0
 }
 
-func newSuppressAddCmd(c *cli) *cobra.Command {
+func newSuppressAddCmd(c *cli.Call) *cobra.Command {
 	var l onList
 	kind := ""
 	var ends policy.Duration
 	cmd := &cobra.Command{
-		Use: "add ADDRESS...", Short: "Suppress addresses", Args: wantArgs(1, 10_000),
+		Use: "add ADDRESS...", Short: "Suppress addresses", Args: cli.WantArgs(1, 10_000),
 		Example: "  hikyaku suppress add --tenant shop --reason \"asked by phone\" user@example.com\n  hikyaku suppress add --tenant shop --stream news --for 90d user@example.com",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := l.check(); err != nil {
@@ -207,7 +208,7 @@ func newSuppressAddCmd(c *cli) *cobra.Command {
 				}
 				in.Items = append(in.Items, s)
 			}
-			s, err := c.suppressions(cmd.Context())
+			s, err := suppressions(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
@@ -215,19 +216,19 @@ func newSuppressAddCmd(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.suppressed(r, &l)
+			return suppressed(c, r, &l)
 		},
 	}
 	l.flags(cmd)
 	cmd.Flags().StringVar(&kind, "kind", "", "bounce, complaint, unsubscribe, manual or import (default manual)")
-	durationFlag(cmd, &ends, "for", 0, "end by itself after this `time`; 0 is never")
+	cli.DurationFlag(cmd, &ends, "for", 0, "end by itself after this `time`; 0 is never")
 	return cmd
 }
 
-func newSuppressRemoveCmd(c *cli) *cobra.Command {
+func newSuppressRemoveCmd(c *cli.Call) *cobra.Command {
 	var l onList
 	cmd := &cobra.Command{
-		Use: "remove ADDRESS...", Aliases: []string{"rm"}, Short: "Take addresses off the list", Args: wantArgs(1, 10_000),
+		Use: "remove ADDRESS...", Aliases: []string{"rm"}, Short: "Take addresses off the list", Args: cli.WantArgs(1, 10_000),
 		Long: "Take addresses off the list. Without --stream it takes away what holds for all streams;\nwhat holds for one is named. A sighting that waits for a second one is forgotten too.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := l.check(); err != nil {
@@ -237,7 +238,7 @@ func newSuppressRemoveCmd(c *cli) *cobra.Command {
 			for _, a := range args {
 				in.Items = append(in.Items, policyapi.SuppressionRef{Tenant: l.tenant, Address: a, Stream: l.stream})
 			}
-			s, err := c.suppressions(cmd.Context())
+			s, err := suppressions(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
@@ -245,7 +246,7 @@ func newSuppressRemoveCmd(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.suppressed(r, &l)
+			return suppressed(c, r, &l)
 		},
 	}
 	l.flags(cmd)
@@ -253,8 +254,8 @@ func newSuppressRemoveCmd(c *cli) *cobra.Command {
 }
 
 // suppressed says what a change did and which nodes have it.
-func (c *cli) suppressed(r *policyapi.SuppressionChange, l *onList) error {
-	err := c.print(r, func(w io.Writer) error {
+func suppressed(c *cli.Call, r *policyapi.SuppressionChange, l *onList) error {
+	err := c.Print(r, func(w io.Writer) error {
 		var parts []string
 		for _, p := range []struct {
 			n    int
@@ -273,17 +274,17 @@ func (c *cli) suppressed(r *policyapi.SuppressionChange, l *onList) error {
 	if err != nil {
 		return err
 	}
-	return c.spreadOut(&r.Spread, l.wait)
+	return spreadOut(c, &r.Spread, l.wait)
 }
 
 // spreadOut says which nodes have a change; a wait that ended too early is exit
 // code 3.
-func (c *cli) spreadOut(s *policyapi.Spread, wanted bool) error {
+func spreadOut(c *cli.Call, s *policyapi.Spread, wanted bool) error {
 	if s.Nodes == 0 { // a single node
 		return nil
 	}
-	if !c.json {
-		fmt.Fprintf(c.err, "on %d of %s\n", s.Have, human.Count(int64(s.Nodes), "live node", "live nodes"))
+	if !c.JSON {
+		fmt.Fprintf(c.Err, "on %d of %s\n", s.Have, human.Count(int64(s.Nodes), "live node", "live nodes"))
 	}
 	if s.Everywhere || !wanted {
 		return nil
@@ -292,15 +293,15 @@ func (c *cli) spreadOut(s *policyapi.Spread, wanted bool) error {
 	for _, m := range s.Missing {
 		text += "\n  " + m.Node + ": " + m.Reason
 	}
-	return &exitError{code: exitPartly, text: text}
+	return &cli.ExitError{Code: cli.ExitPartly, Text: text}
 }
 
-func newSuppressStatsCmd(c *cli) *cobra.Command {
+func newSuppressStatsCmd(c *cli.Call) *cobra.Command {
 	tenant := ""
 	cmd := &cobra.Command{
-		Use: "stats", Short: "Count the lists", Args: wantArgs(0, 0),
+		Use: "stats", Short: "Count the lists", Args: cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := c.suppressions(cmd.Context())
+			s, err := suppressions(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
@@ -308,7 +309,7 @@ func newSuppressStatsCmd(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.print(st, func(w io.Writer) error {
+			return c.Print(st, func(w io.Writer) error {
 				var rows [][]string
 				row := func(name string, x *policyapi.SuppressionCounts) {
 					rows = append(rows, []string{name, human.Number(x.Entries), human.Number(x.Bounce), human.Number(x.Complaint), human.Number(x.Unsubscribe), human.Number(x.Manual), human.Number(x.Import), human.Number(x.Sightings)})
@@ -316,12 +317,12 @@ func newSuppressStatsCmd(c *cli) *cobra.Command {
 				for i := range st.Items {
 					name := st.Items[i].Tenant
 					if name == "" {
-						name = c.paint("(all)", yellow)
+						name = c.Paint("(all)", cli.Yellow)
 					}
 					row(name, &st.Items[i])
 				}
-				row(c.paint("total", bold), &st.Total)
-				return c.table(w, []string{"TENANT", ">ENTRIES", ">BOUNCE", ">COMPLAINT", ">UNSUBSCRIBE", ">MANUAL", ">IMPORT", ">SEEN ONCE"}, rows)
+				row(c.Paint("total", cli.Bold), &st.Total)
+				return c.Table(w, []string{"TENANT", ">ENTRIES", ">BOUNCE", ">COMPLAINT", ">UNSUBSCRIBE", ">MANUAL", ">IMPORT", ">SEEN ONCE"}, rows)
 			})
 		},
 	}

@@ -20,6 +20,7 @@ import (
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/controlplane/client"
 	"hikyaku/controlplane/policy"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
@@ -37,7 +38,7 @@ type importFlags struct {
 	dryRun     bool
 }
 
-func newSuppressImportCmd(c *cli) *cobra.Command {
+func newSuppressImportCmd(c *cli.Call) *cobra.Command {
 	var f importFlags
 	cmd := &cobra.Command{
 		Use:   "import FILE",
@@ -53,15 +54,15 @@ again is harmless: what stands so already is left alone.
 --tenant or --all-tenants is for lines that name no tenant.`,
 		Example: `  hikyaku suppress import --tenant shop --dry-run bounces.csv
   zcat all.ndjson.gz | hikyaku suppress import --tenant shop --format ndjson -`,
-		Args: wantArgs(1, 1),
-		RunE: func(cmd *cobra.Command, args []string) error { return c.importList(cmd.Context(), args[0], &f) },
+		Args: cli.WantArgs(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error { return importList(cmd.Context(), c, args[0], &f) },
 	}
 	f.flags(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.kind, "kind", "", "of lines that name none: bounce, complaint, unsubscribe, manual or import (default import)")
 	fl.StringVar(&f.form, "format", "", "ndjson or csv (default by the file's name)")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "check the lines and change nothing")
-	durationFlag(cmd, &f.ends, "for", 0, "lines that name no end, end by themselves after this `time`; 0 is never")
+	cli.DurationFlag(cmd, &f.ends, "for", 0, "lines that name no end, end by themselves after this `time`; 0 is never")
 	return cmd
 }
 
@@ -71,16 +72,16 @@ func formOf(asked, name string) (string, error) {
 	case asked == formNDJSON, asked == formCSV:
 		return asked, nil
 	case asked != "":
-		return "", usageError("--format %q: want ndjson or csv", asked)
+		return "", cli.UsageError("--format %q: want ndjson or csv", asked)
 	case strings.EqualFold(filepath.Ext(name), ".csv"):
 		return formCSV, nil
 	case name == "-":
-		return "", usageError("--format is needed for standard input: ndjson or csv")
+		return "", cli.UsageError("--format is needed for standard input: ndjson or csv")
 	}
 	return formNDJSON, nil
 }
 
-func (c *cli) importList(ctx context.Context, name string, f *importFlags) error {
+func importList(ctx context.Context, c *cli.Call, name string, f *importFlags) error {
 	if err := f.check(); err != nil {
 		return err
 	}
@@ -88,7 +89,7 @@ func (c *cli) importList(ctx context.Context, name string, f *importFlags) error
 	if err != nil {
 		return err
 	}
-	in, size := c.in, int64(-1)
+	in, size := c.In, int64(-1)
 	if name != "-" {
 		file, err := os.Open(name)
 		if err != nil {
@@ -100,16 +101,16 @@ func (c *cli) importList(ctx context.Context, name string, f *importFlags) error
 		}
 		in = file
 	}
-	s, err := c.suppressions(ctx)
+	s, err := suppressions(ctx, c)
 	if err != nil {
 		return err
 	}
-	im := &importing{c: c, s: s, f: f, bar: c.bytesBar("import", size), total: policyapi.ImportResult{Errors: []policyapi.LineError{}, DryRun: f.dryRun}}
+	im := &importing{c: c, s: s, f: f, bar: bytesBar(c, "import", size), total: policyapi.ImportResult{Errors: []policyapi.LineError{}, DryRun: f.dryRun}}
 	start := time.Now()
 	err = im.run(ctx, newParts(in, form))
 	_ = im.bar.Finish()
-	if isTerminal(c.err) {
-		fmt.Fprintln(c.err)
+	if cli.IsTerminal(c.Err) {
+		fmt.Fprintln(c.Err)
 	}
 	if err != nil {
 		if im.line > 1 {
@@ -122,7 +123,7 @@ func (c *cli) importList(ctx context.Context, name string, f *importFlags) error
 
 // importing is an import under way.
 type importing struct {
-	c     *cli
+	c     *cli.Call
 	s     *client.Suppressions
 	f     *importFlags
 	bar   *progressbar.ProgressBar
@@ -172,9 +173,9 @@ func (im *importing) add(r *policyapi.ImportResult) {
 
 func (im *importing) report(took time.Duration) error {
 	c, t := im.c, &im.total
-	err := c.print(t, func(w io.Writer) error {
+	err := c.Print(t, func(w io.Writer) error {
 		for _, e := range t.Errors {
-			fmt.Fprintf(c.err, "line %d: %s\n", e.Line, human.Clean(e.Reason))
+			fmt.Fprintf(c.Err, "line %d: %s\n", e.Line, human.Clean(e.Reason))
 		}
 		if t.DryRun {
 			_, err := fmt.Fprintf(w, "%s, %d good, %d bad; nothing was changed\n", human.Count(int64(t.Lines), "line", "lines"), t.Lines-t.Failed, t.Failed)
@@ -187,18 +188,18 @@ func (im *importing) report(took time.Duration) error {
 		return err
 	}
 	if t.Failed > 0 {
-		return &exitError{code: exitPartly, text: fmt.Sprintf("%s left out", human.Count(int64(t.Failed), "line was", "lines were"))}
+		return &cli.ExitError{Code: cli.ExitPartly, Text: fmt.Sprintf("%s left out", human.Count(int64(t.Failed), "line was", "lines were"))}
 	}
 	if t.DryRun {
 		return nil
 	}
-	return c.spreadOut(&t.Spread, im.f.wait)
+	return spreadOut(c, &t.Spread, im.f.wait)
 }
 
 // bytesBar shows how much of a file is done.
-func (c *cli) bytesBar(name string, size int64) *progressbar.ProgressBar {
-	return progressbar.NewOptions64(size, progressbar.OptionSetDescription(name), progressbar.OptionSetWriter(c.err), progressbar.OptionShowBytes(true),
-		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetVisibility(isTerminal(c.err)))
+func bytesBar(c *cli.Call, name string, size int64) *progressbar.ProgressBar {
+	return progressbar.NewOptions64(size, progressbar.OptionSetDescription(name), progressbar.OptionSetWriter(c.Err), progressbar.OptionShowBytes(true),
+		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetVisibility(cli.IsTerminal(c.Err)))
 }
 
 // parts cuts a list into pieces at the ends of entries. Of CSV each piece but the
@@ -268,11 +269,11 @@ func (p *parts) next() (part []byte, line, read int, err error) {
 	}
 }
 
-func newSuppressExportCmd(c *cli) *cobra.Command {
+func newSuppressExportCmd(c *cli.Call) *cobra.Command {
 	var f suppressFilter
 	form := ""
 	cmd := &cobra.Command{
-		Use: "export [FILE]", Short: "Export the list to a file, or to standard output", Args: wantArgs(0, 1),
+		Use: "export [FILE]", Short: "Export the list to a file, or to standard output", Args: cli.WantArgs(0, 1),
 		Long: "Export the list, as \"import\" takes it. A file is whole when the command has ended well:\nit is written beside its name first.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := "-"
@@ -290,7 +291,7 @@ func newSuppressExportCmd(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.exportList(cmd.Context(), name, kind, filter)
+			return exportList(cmd.Context(), c, name, kind, filter)
 		},
 	}
 	f.flags(cmd)
@@ -298,19 +299,19 @@ func newSuppressExportCmd(c *cli) *cobra.Command {
 	return cmd
 }
 
-func (c *cli) exportList(ctx context.Context, name, form string, f client.SuppressionFilter) (err error) {
-	s, err := c.suppressions(ctx)
+func exportList(ctx context.Context, c *cli.Call, name, form string, f client.SuppressionFilter) (err error) {
+	s, err := suppressions(ctx, c)
 	if err != nil {
 		return err
 	}
-	out := c.out
+	out := c.Out
 	if name != "-" {
 		file, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".part-*")
 		if err != nil {
 			return err
 		}
 		defer os.Remove(file.Name()) // is gone when all went well
-		if err := c.exportTo(ctx, s, file, form, f); err != nil {
+		if err := exportTo(ctx, c, s, file, form, f); err != nil {
 			return errors.Join(err, file.Close())
 		}
 		if err := errors.Join(file.Sync(), file.Close()); err != nil {
@@ -318,10 +319,10 @@ func (c *cli) exportList(ctx context.Context, name, form string, f client.Suppre
 		}
 		return os.Rename(file.Name(), name)
 	}
-	return c.exportTo(ctx, s, out, form, f)
+	return exportTo(ctx, c, s, out, form, f)
 }
 
-func (c *cli) exportTo(ctx context.Context, s *client.Suppressions, out io.Writer, form string, f client.SuppressionFilter) error {
+func exportTo(ctx context.Context, c *cli.Call, s *client.Suppressions, out io.Writer, form string, f client.SuppressionFilter) error {
 	w := bufio.NewWriterSize(out, 256<<10)
 	write := func(line []byte) error {
 		if _, err := w.Write(line); err != nil {
@@ -337,15 +338,15 @@ func (c *cli) exportTo(ctx context.Context, s *client.Suppressions, out io.Write
 		}
 		write = func(line []byte) error { return writeCSV(table, line) }
 	}
-	bar := progressbar.NewOptions64(-1, progressbar.OptionSetDescription("export"), progressbar.OptionSetWriter(c.err), progressbar.OptionShowCount(),
-		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetVisibility(isTerminal(c.err)))
+	bar := progressbar.NewOptions64(-1, progressbar.OptionSetDescription("export"), progressbar.OptionSetWriter(c.Err), progressbar.OptionShowCount(),
+		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetVisibility(cli.IsTerminal(c.Err)))
 	err := s.Export(ctx, f, func(line []byte) error {
 		_ = bar.Add(1)
 		return write(line)
 	})
 	_ = bar.Finish()
-	if isTerminal(c.err) {
-		fmt.Fprintln(c.err)
+	if cli.IsTerminal(c.Err) {
+		fmt.Fprintln(c.Err)
 	}
 	if table != nil {
 		table.Flush()

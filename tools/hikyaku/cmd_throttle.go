@@ -10,6 +10,7 @@ import (
 
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/controlplane/policy"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
@@ -26,7 +27,7 @@ func (f *throttleFlags) sets() bool {
 	return f.Rate != "" || f.PerDay != 0 || f.Connections != 0 || f.ConnectionRate != ""
 }
 
-func newThrottleCmd(c *cli) *cobra.Command {
+func newThrottleCmd(c *cli.Call) *cobra.Command {
 	var f throttleFlags
 	cmd := &cobra.Command{
 		Use:   "throttle CARRIER",
@@ -41,9 +42,9 @@ belongs to no other.`,
   hikyaku throttle docomo --pool bulk --connections 4
   hikyaku throttle docomo --rate 0/s --until 2026-11-22T18:00:00+09:00
   hikyaku throttle docomo --clear`,
-		GroupID: groupPolicy,
-		Args:    wantArgs(1, 1),
-		RunE:    func(cmd *cobra.Command, args []string) error { return c.throttle(cmd, args[0], &f) },
+		GroupID: cli.GroupPolicy,
+		Args:    cli.WantArgs(1, 1),
+		RunE:    func(cmd *cobra.Command, args []string) error { return throttle(c, cmd, args[0], &f) },
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.Rate, "rate", "", "messages, as in 50/s or 3000/h,burst=10; 0/s stops them")
@@ -53,7 +54,7 @@ belongs to no other.`,
 	fl.StringVar(&f.Pool, "pool", "", "only the sources of this pool, together")
 	fl.StringVar(&f.Source, "source", "", "only this source")
 	fl.StringVar(&f.Tenant, "tenant", "", "only what this tenant sends there")
-	durationFlag(cmd, &f.lasts, "for", 0, "end by itself after this `time`, as in 2h or 1d")
+	cli.DurationFlag(cmd, &f.lasts, "for", 0, "end by itself after this `time`, as in 2h or 1d")
 	fl.StringVar(&f.until, "until", "", "end by itself at this time, as in 2026-11-22T18:00:00+09:00 or 18:00")
 	fl.BoolVar(&f.clear, "clear", false, "end the throttle")
 	fl.StringVar(&f.Reason, "reason", "", "why, for the history and whoever sees it")
@@ -62,8 +63,8 @@ belongs to no other.`,
 	return cmd
 }
 
-func (c *cli) throttle(cmd *cobra.Command, carrier string, f *throttleFlags) error {
-	p, err := c.policy()
+func throttle(c *cli.Call, cmd *cobra.Command, carrier string, f *throttleFlags) error {
+	p, err := c.Policy()
 	if err != nil {
 		return err
 	}
@@ -72,18 +73,18 @@ func (c *cli) throttle(cmd *cobra.Command, carrier string, f *throttleFlags) err
 	var r *policyapi.ThrottleChange
 	switch {
 	case f.clear && (f.sets() || f.lasts != 0 || f.until != ""):
-		return usageError("--clear goes without limits and times")
+		return cli.UsageError("--clear goes without limits and times")
 	case f.clear:
 		r, err = p.ClearThrottle(ctx, carrier, on, f.Reason, f.DryRun)
-		if notFound(err) {
-			return hint(err, "\"hikyaku throttle %s\" shows the throttles of the carrier; --pool, --source and --tenant must be given as they were set", carrier)
+		if cli.NotFound(err) {
+			return cli.Hint(err, "\"hikyaku throttle %s\" shows the throttles of the carrier; --pool, --source and --tenant must be given as they were set", carrier)
 		}
 	case !f.sets():
 		if on != (policyapi.Narrow{}) || f.lasts != 0 || f.until != "" || f.Reason != "" {
-			return usageError("throttle to what? Give --rate, --per-day, --connections or --connection-rate, or --clear")
+			return cli.UsageError("throttle to what? Give --rate, --per-day, --connections or --connection-rate, or --clear")
 		}
 		v, err := p.Throttles(ctx, carrier)
-		return c.showThrottles(v, err)
+		return showThrottles(c, v, err)
 	default:
 		if err := f.times(time.Now()); err != nil {
 			return err
@@ -93,10 +94,10 @@ func (c *cli) throttle(cmd *cobra.Command, carrier string, f *throttleFlags) err
 	if err != nil {
 		return err
 	}
-	if err := c.print(r, func(w io.Writer) error { return c.showThrottled(w, r) }); err != nil {
+	if err := c.Print(r, func(w io.Writer) error { return showThrottled(c, w, r) }); err != nil {
 		return err
 	}
-	return c.applied(ctx, &f.waiting, r.Revision, r.DryRun)
+	return applied(ctx, c, &f.waiting, r.Revision, r.DryRun)
 }
 
 // times reads --for and --until.
@@ -111,7 +112,7 @@ func (f *throttleFlags) times(now time.Time) error {
 	if err != nil {
 		clock, cerr := time.ParseInLocation("15:04", f.until, time.Local)
 		if cerr != nil {
-			return usageError("--until %q: want a time of day as in 18:00, or a time as in 2026-11-22T18:00:00+09:00", f.until)
+			return cli.UsageError("--until %q: want a time of day as in 18:00, or a time as in 2026-11-22T18:00:00+09:00", f.until)
 		}
 		at = time.Date(now.Year(), now.Month(), now.Day(), clock.Hour(), clock.Minute(), 0, 0, time.Local)
 		if !at.After(now) {
@@ -122,7 +123,7 @@ func (f *throttleFlags) times(now time.Time) error {
 	return nil
 }
 
-func (c *cli) showThrottled(w io.Writer, r *policyapi.ThrottleChange) error {
+func showThrottled(c *cli.Call, w io.Writer, r *policyapi.ThrottleChange) error {
 	for _, e := range r.Effects {
 		fmt.Fprintf(w, "%s  %s/%s\n", e.Action, human.Clean(e.Kind), human.Clean(e.Name))
 	}
@@ -169,14 +170,14 @@ func limitsText(l policy.Limits) string {
 	return cmp.Or(text, "no limit")
 }
 
-func (c *cli) showThrottles(v *policyapi.CarrierThrottles, err error) error {
-	if notFound(err) {
-		return hint(err, "\"hikyaku get carriers\" lists those that policy names")
+func showThrottles(c *cli.Call, v *policyapi.CarrierThrottles, err error) error {
+	if cli.NotFound(err) {
+		return cli.Hint(err, "\"hikyaku get carriers\" lists those that policy names")
 	}
 	if err != nil {
 		return err
 	}
-	return c.print(v, func(w io.Writer) error {
+	return c.Print(v, func(w io.Writer) error {
 		fmt.Fprintf(w, "carrier %s, over all sources: %s", human.Clean(v.Carrier), limitsText(v.Limits))
 		if own := limitsText(v.Own); own != limitsText(v.Limits) {
 			fmt.Fprintf(w, " (its own: %s)", own)
@@ -199,6 +200,6 @@ func (c *cli) showThrottles(v *policyapi.CarrierThrottles, err error) error {
 			}
 			rows = append(rows, []string{r.Name, t.On().String(), limitsText(t.Limits()), ends, human.Number(r.Revision), t.Reason})
 		}
-		return c.table(w, []string{"NAME", "ON", "LIMITS", ">ENDS IN", ">REVISION", "WHY"}, rows)
+		return c.Table(w, []string{"NAME", "ON", "LIMITS", ">ENDS IN", ">REVISION", "WHY"}, rows)
 	})
 }

@@ -11,10 +11,11 @@ import (
 
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/node/api"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
-func newTopCmd(c *cli) *cobra.Command {
+func newTopCmd(c *cli.Call) *cobra.Command {
 	var once bool
 	var every time.Duration
 	cmd := &cobra.Command{
@@ -23,32 +24,32 @@ func newTopCmd(c *cli) *cobra.Command {
 		Long: `Watch all nodes together and each in a line, or the one node that the server
 is. Without a terminal, and with --once or --json, one look is
 printed. Keys: q ends, p pauses, + and - change the interval.`,
-		GroupID: groupMail,
-		Args:    wantArgs(0, 0),
+		GroupID: cli.GroupMail,
+		Args:    cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if every < 100*time.Millisecond || every > time.Hour {
-				return usageError("--interval %s: want 100ms to 1h", every)
+				return cli.UsageError("--interval %s: want 100ms to 1h", every)
 			}
-			m, err := c.mail(cmd.Context())
+			m, err := Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			look := m.overview(c.nodes)
-			in, isFile := c.in.(*os.File)
-			if once || c.json || !isTerminal(c.out) || !isFile || !isTerminal(in) {
+			look := m.overview(c.Nodes)
+			in, isFile := c.In.(*os.File)
+			if once || c.JSON || !cli.IsTerminal(c.Out) || !isFile || !cli.IsTerminal(in) {
 				o, err := look(cmd.Context())
 				if err != nil {
 					return err
 				}
-				return c.print(o.raw, func(w io.Writer) error {
-					_, err := io.WriteString(w, c.topView(&topState{now: o.Overview, each: o.each, lacks: o.lacks, width: 120}))
+				return c.Print(o.raw, func(w io.Writer) error {
+					_, err := io.WriteString(w, topView(c, &topState{now: o.Overview, each: o.each, lacks: o.lacks, width: 120}))
 					return err
 				})
 			}
-			return c.watch(cmd.Context(), in, newTopModel(look, every))
+			return watch(cmd.Context(), c, in, newTopModel(look, every))
 		},
 	}
-	c.nodeFlag(cmd)
+	nodeFlag(c, cmd)
 	cmd.Flags().BoolVar(&once, "once", false, "print one look and end")
 	cmd.Flags().DurationVar(&every, "interval", time.Second, "time between looks")
 	return cmd

@@ -14,10 +14,11 @@ import (
 	"hikyaku/controlplane/client"
 	"hikyaku/controlplane/policy"
 	"hikyaku/node/api"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
-func newTraceCmd(c *cli) *cobra.Command {
+func newTraceCmd(c *cli.Call) *cobra.Command {
 	var f api.TraceFilter
 	var d policy.Duration
 	var lines int
@@ -30,50 +31,50 @@ down.`,
 		Example: `  hikyaku trace docomo.ne.jp
   hikyaku trace --direction in --host 192.0.2.7
   hikyaku trace --recipient user@example.com --for 10m`,
-		GroupID: groupMail,
-		Args:    wantArgs(0, 1),
+		GroupID: cli.GroupMail,
+		Args:    cli.WantArgs(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				if f.Destination != "" {
-					return usageError("the destination is given twice: %q and --destination %q", args[0], f.Destination)
+					return cli.UsageError("the destination is given twice: %q and --destination %q", args[0], f.Destination)
 				}
 				f.Destination = args[0]
 			}
-			m, err := c.mail(cmd.Context())
+			m, err := Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
 			if m.cluster == nil {
-				return ended(cmd.Context(), m.node.Trace(cmd.Context(), f, d.D(), lines, c.traceLines()))
+				return ended(cmd.Context(), m.node.Trace(cmd.Context(), f, d.D(), lines, traceLines(c)))
 			}
-			return c.traceAll(cmd.Context(), m, f, d.D(), lines)
+			return traceAll(cmd.Context(), c, m, f, d.D(), lines)
 		},
 	}
-	c.nodeFlag(cmd)
+	nodeFlag(c, cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.Direction, "direction", "", "in or out; both if not given")
 	fl.StringVar(&f.Destination, "destination", "", "recipient domain")
 	fl.StringVar(&f.Host, "host", "", "name or address of the peer")
 	fl.StringVar(&f.Sender, "sender", "", "envelope sender")
 	fl.StringVar(&f.Recipient, "recipient", "", "recipient")
-	durationFlag(cmd, &d, "for", time.Minute, "end after this `time`, at most 1h")
+	cli.DurationFlag(cmd, &d, "for", time.Minute, "end after this `time`, at most 1h")
 	fl.IntVar(&lines, "count", 10000, "end after this many lines")
 	return cmd
 }
 
 // traceAll follows the sessions of all nodes. A line's peer begins with the
 // node's name.
-func (c *cli) traceAll(ctx context.Context, m *mailbox, f api.TraceFilter, d time.Duration, count int) error {
+func traceAll(ctx context.Context, c *cli.Call, m *mailbox, f api.TraceFilter, d time.Duration, count int) error {
 	q := url.Values{"seconds": {strconv.Itoa(int((d + time.Second - 1) / time.Second))}, "count": {strconv.Itoa(count)}}
 	for _, p := range [][2]string{{"direction", f.Direction}, {"destination", f.Destination}, {"host", f.Host}, {"sender", f.Sender}, {"recipient", f.Recipient}} {
 		if p[1] != "" {
 			q.Set(p[0], p[1])
 		}
 	}
-	show := c.traceLines()
-	end, err := m.cluster.Trace(ctx, q, c.nodes, func(line []byte) error {
-		if c.json {
-			_, err := fmt.Fprintf(c.out, "%s\n", line)
+	show := traceLines(c)
+	end, err := m.cluster.Trace(ctx, q, c.Nodes, func(line []byte) error {
+		if c.JSON {
+			_, err := fmt.Fprintf(c.Out, "%s\n", line)
 			return err
 		}
 		t, err := client.DecodeTrace(line)
@@ -82,13 +83,13 @@ func (c *cli) traceAll(ctx context.Context, m *mailbox, f api.TraceFilter, d tim
 		}
 		return show(&api.TraceLine{Time: t.Time, Session: t.Session, Direction: t.Direction, Kind: t.Kind, Text: t.Text, Peer: strings.TrimSpace(t.Node + " " + t.Peer)})
 	})
-	c.streamMissing(end)
+	streamMissing(c, end)
 	return ended(ctx, err)
 }
 
 // traceLines prints lines, each with the time since the line of its session
 // that was shown before: that is where a slow peer is seen.
-func (c *cli) traceLines() func(*api.TraceLine) error {
+func traceLines(c *cli.Call) func(*api.TraceLine) error {
 	last := map[string]time.Time{} // at most as many as lines are shown
 	return func(t *api.TraceLine) error {
 		var since time.Duration
@@ -96,30 +97,30 @@ func (c *cli) traceLines() func(*api.TraceLine) error {
 			since = max(0, t.Time.Sub(at))
 		}
 		last[t.Session] = t.Time
-		return c.traceLine(t, since)
+		return traceLine(c, t, since)
 	}
 }
 
 // traceLine prints one line: session, time since its last line, direction and
 // text.
-func (c *cli) traceLine(t *api.TraceLine, since time.Duration) error {
-	if c.json {
+func traceLine(c *cli.Call, t *api.TraceLine, since time.Duration) error {
+	if c.JSON {
 		b, err := json.Marshal(t)
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(c.out, "%s\n", b)
+		_, err = fmt.Fprintf(c.Out, "%s\n", b)
 		return err
 	}
-	arrow, col := "--", dim
+	arrow, col := "--", cli.Dim
 	switch t.Kind {
 	case "sent":
-		arrow, col = "->", cyan
+		arrow, col = "->", cli.Cyan
 	case "received":
-		arrow, col = "<-", green
+		arrow, col = "<-", cli.Green
 	}
 	where := t.Peer
-	_, err := fmt.Fprintf(c.out, "%s %s %-3s %s %8s %s %s\n", t.Time.Local().Format("15:04:05.000"), human.Clean(t.Session), human.Clean(t.Direction),
-		human.Clean(where), "+"+human.Span(since), c.paint(arrow, col), c.paint(human.Clean(strings.ReplaceAll(t.Text, "\n", " ")), col))
+	_, err := fmt.Fprintf(c.Out, "%s %s %-3s %s %8s %s %s\n", t.Time.Local().Format("15:04:05.000"), human.Clean(t.Session), human.Clean(t.Direction),
+		human.Clean(where), "+"+human.Span(since), c.Paint(arrow, col), c.Paint(human.Clean(strings.ReplaceAll(t.Text, "\n", " ")), col))
 	return err
 }

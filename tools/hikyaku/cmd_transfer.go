@@ -10,10 +10,11 @@ import (
 
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/node/api"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
-func newTransferCmd(c *cli) *cobra.Command {
+func newTransferCmd(c *cli.Call) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "transfer",
 		Short: "List transfers between nodes whose outcome is not known; take one back",
@@ -23,32 +24,32 @@ until the other node is up again; it then says itself what it has.
 
 A transfer is stuck when the answer will never come by itself: a node was rebuilt
 under its old name, on another disk.`,
-		GroupID: groupCluster,
+		GroupID: cli.GroupCluster,
 	}
-	c.nodeFlag(cmd)
+	nodeFlag(c, cmd)
 	cmd.AddCommand(newTransferListCmd(c), newTransferReclaimCmd(c))
 	return cmd
 }
 
-func newTransferListCmd(c *cli) *cobra.Command {
+func newTransferListCmd(c *cli.Call) *cobra.Command {
 	stuck := false
 	cmd := &cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List transfers whose outcome is not known, oldest first", Args: wantArgs(0, 0),
+		Use: "list", Aliases: []string{"ls"}, Short: "List transfers whose outcome is not known, oldest first", Args: cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			m, err := c.mail(cmd.Context())
+			m, err := Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			ts, err := m.transfers(cmd.Context(), c.nodes)
+			ts, err := m.transfers(cmd.Context(), c.Nodes)
 			if err != nil {
 				return err
 			}
 			if stuck {
 				ts.Items = stuckOnly(ts.Items)
 			}
-			return c.print(ts, func(w io.Writer) error {
-				c.missing(ts.Coverage)
-				return c.showTransfers(w, ts.Items)
+			return c.Print(ts, func(w io.Writer) error {
+				missing(c, ts.Coverage)
+				return showTransfers(c, w, ts.Items)
 			})
 		},
 	}
@@ -78,23 +79,23 @@ func (m *mailbox) transfers(ctx context.Context, nodes []string) (*policyapi.Clu
 	return reshape[policyapi.ClusterTransfers](ts)
 }
 
-func (c *cli) showTransfers(w io.Writer, ts []policyapi.NodeTransfer) error {
+func showTransfers(c *cli.Call, w io.Writer, ts []policyapi.NodeTransfer) error {
 	var rows [][]string
 	var nodes []string
 	for i := range ts {
 		t := &ts[i]
 		nodes = append(nodes, t.Node)
-		state := c.paint("waits", yellow)
+		state := c.Paint("waits", cli.Yellow)
 		switch {
 		case t.Stuck:
-			state = c.paint("stuck", red)
+			state = c.Paint("stuck", cli.Red)
 		case t.Why == "":
 			state = "on the way"
 		}
 		rows = append(rows, []string{strconv.FormatUint(t.Number, 10), state, t.To, t.Spool, human.Since(&t.Created), human.Number(int64(t.Deliveries)), human.Number(int64(t.Recipients)), t.Why})
 	}
 	head, rows := withNode([]string{">TRANSFER", "STATE", "TO", "SPOOL", ">AGE", ">DELIVERIES", ">RECIPIENTS", "WHY"}, rows, nodes)
-	return c.table(w, head, rows)
+	return c.Table(w, head, rows)
 }
 
 // reclaimFlags are the flags of transfer reclaim.
@@ -103,7 +104,7 @@ type reclaimFlags struct {
 	yes          bool
 }
 
-func newTransferReclaimCmd(c *cli) *cobra.Command {
+func newTransferReclaimCmd(c *cli.Call) *cobra.Command {
 	var f reclaimFlags
 	cmd := &cobra.Command{
 		Use:   "reclaim NUMBER --gone SPOOL --reason WHY",
@@ -120,8 +121,8 @@ that comes back answers by itself, and the transfer ends.
 it. A spool that a live node has is refused.`,
 		Example: `  hikyaku transfer list --stuck
   hikyaku transfer reclaim 7 --node tokyo-1 --gone 1f0c6d2e8b9a4753 --reason "disk of osaka-1 destroyed"`,
-		Args: wantArgs(1, 1),
-		RunE: func(cmd *cobra.Command, args []string) error { return c.reclaim(cmd.Context(), args[0], &f) },
+		Args: cli.WantArgs(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error { return runReclaim(cmd.Context(), c, args[0], &f) },
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.gone, "gone", "", "id of the `spool` that is gone for good")
@@ -130,35 +131,35 @@ it. A spool that a live node has is refused.`,
 	return cmd
 }
 
-func (c *cli) reclaim(ctx context.Context, arg string, f *reclaimFlags) error {
+func runReclaim(ctx context.Context, c *cli.Call, arg string, f *reclaimFlags) error {
 	n, err := strconv.ParseUint(arg, 10, 64)
 	if err != nil || n == 0 {
-		return usageError("transfer %q: want a number from \"hikyaku transfer list\"", arg)
+		return cli.UsageError("transfer %q: want a number from \"hikyaku transfer list\"", arg)
 	}
 	if f.gone == "" || f.reason == "" {
-		return usageError("--gone and --reason are needed: which spool is gone for good, and how it is known")
+		return cli.UsageError("--gone and --reason are needed: which spool is gone for good, and how it is known")
 	}
-	m, err := c.mail(ctx)
+	m, err := Open(ctx, c)
 	if err != nil {
 		return err
 	}
-	if m.cluster != nil && len(c.nodes) != 1 {
-		return usageError("--node is needed, once: each node numbers its own transfers")
+	if m.cluster != nil && len(c.Nodes) != 1 {
+		return cli.UsageError("--node is needed, once: each node numbers its own transfers")
 	}
-	fmt.Fprintf(c.err, "warning: spool %s is not asked. If it still lives, or is ever started again, the recipients of transfer %d get their mail twice.\n", human.Clean(f.gone), n)
+	fmt.Fprintf(c.Err, "warning: spool %s is not asked. If it still lives, or is ever started again, the recipients of transfer %d get their mail twice.\n", human.Clean(f.gone), n)
 	if !f.yes {
-		if err := c.confirm(fmt.Sprintf("This takes transfer %d back from spool %s.", n, human.Clean(f.gone))); err != nil {
+		if err := c.Confirm(fmt.Sprintf("This takes transfer %d back from spool %s.", n, human.Clean(f.gone))); err != nil {
 			return err
 		}
 	}
-	t, err := m.reclaim(ctx, c.nodes, n, f)
-	if notFound(err) {
-		return hint(err, "\"hikyaku transfer list\" shows those that are open")
+	t, err := m.reclaim(ctx, c.Nodes, n, f)
+	if cli.NotFound(err) {
+		return cli.Hint(err, "\"hikyaku transfer list\" shows those that are open")
 	}
 	if err != nil {
 		return err
 	}
-	return c.print(t, func(w io.Writer) error {
+	return c.Print(t, func(w io.Writer) error {
 		_, err := fmt.Fprintf(w, "reclaimed %s for %s, offered to %s; they are sent from here again\n",
 			human.Count(int64(t.Deliveries), "delivery", "deliveries"), human.Count(int64(t.Recipients), "recipient", "recipients"), human.Clean(t.To))
 		return err
@@ -169,7 +170,7 @@ func (m *mailbox) reclaim(ctx context.Context, nodes []string, n uint64, f *recl
 	if m.cluster != nil {
 		return m.cluster.Reclaim(ctx, nodes[0], n, &policyapi.ReclaimOrder{Spool: f.gone, Reason: f.reason})
 	}
-	r, err := m.node.Reclaim(ctx, n, &api.ReclaimRequest{Spool: f.gone, Reason: f.reason, Author: whoami()})
+	r, err := m.node.Reclaim(ctx, n, &api.ReclaimRequest{Spool: f.gone, Reason: f.reason, Author: cli.Whoami()})
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hikyaku/node/dkim"
+	"hikyaku/tools/hikyaku/cli"
 )
 
 // version and commit are set by the linker (Makefile). A binary built by "go
@@ -57,16 +58,16 @@ func thisBuild() build {
 // buildName is the version and the commit, as reports name a build.
 func buildName() string { return version + " " + commit }
 
-func newVersionCmd(c *cli) *cobra.Command {
+func newVersionCmd(c *cli.Call) *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",
 		Short:   "Print the version, commit and Go release of this binary, and what makes RSA signatures",
-		GroupID: groupTools,
-		Args:    wantArgs(0, 0),
+		GroupID: cli.GroupTools,
+		Args:    cli.WantArgs(0, 0),
 		RunE: func(*cobra.Command, []string) error {
 			b, rsa := thisBuild(), dkim.SystemRSA()
 			b.RSA = &rsa
-			return c.print(b, func(w io.Writer) error {
+			return c.Print(b, func(w io.Writer) error {
 				commit := b.Commit
 				if commit == "" {
 					commit = "unknown"

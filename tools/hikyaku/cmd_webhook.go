@@ -9,38 +9,39 @@ import (
 	"github.com/spf13/cobra"
 
 	policyapi "hikyaku/controlplane/api"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
-func newWebhookCmd(c *cli) *cobra.Command {
+func newWebhookCmd(c *cli.Call) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "webhook",
 		Short: "Show how webhooks stand; send one a ping",
 		Long: `Webhooks are resources of policy (kind Webhook) that name URLs to which events are
 posted. Each node posts its own events, at least once, in batches; what an
 endpoint does not take is tried again for a day.`,
-		GroupID: groupMail,
+		GroupID: cli.GroupMail,
 	}
-	c.nodeFlag(cmd)
+	nodeFlag(c, cmd)
 	cmd.AddCommand(newWebhookListCmd(c), newWebhookTestCmd(c))
 	return cmd
 }
 
-func newWebhookListCmd(c *cli) *cobra.Command {
+func newWebhookListCmd(c *cli.Call) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List webhooks, how far they are behind and why", Args: wantArgs(0, 0),
+		Use: "list", Aliases: []string{"ls"}, Short: "List webhooks, how far they are behind and why", Args: cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			m, err := c.mail(cmd.Context())
+			m, err := Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			ws, err := m.webhooks(cmd.Context(), c.nodes)
+			ws, err := m.webhooks(cmd.Context(), c.Nodes)
 			if err != nil {
 				return err
 			}
-			return c.print(ws, func(w io.Writer) error {
-				c.missing(ws.Coverage)
-				return c.showWebhooks(w, ws.Items)
+			return c.Print(ws, func(w io.Writer) error {
+				missing(c, ws.Coverage)
+				return showWebhooks(c, w, ws.Items)
 			})
 		},
 	}
@@ -59,36 +60,36 @@ func (m *mailbox) webhooks(ctx context.Context, nodes []string) (*policyapi.Clus
 	return reshape[policyapi.ClusterWebhooks](ws)
 }
 
-func (c *cli) showWebhooks(w io.Writer, ws []policyapi.NodeWebhook) error {
+func showWebhooks(c *cli.Call, w io.Writer, ws []policyapi.NodeWebhook) error {
 	var rows [][]string
 	var nodes []string
 	for i := range ws {
 		h := &ws[i]
 		nodes = append(nodes, h.Node)
 		rows = append(rows, []string{
-			h.Name, h.Tenant, h.Endpoint, c.webhookState(h), human.Number(int64(h.Behind)), age(h.BehindSeconds),
+			h.Name, h.Tenant, h.Endpoint, webhookState(c, h), human.Number(int64(h.Behind)), age(h.BehindSeconds),
 			human.Since(h.LastSuccess), human.Number(int64(h.Posted)), givenUp(h), h.LastError,
 		})
 	}
 	head, rows := withNode([]string{"WEBHOOK", "TENANT", "ENDPOINT", "STATE", ">BEHIND", ">LAG", ">LAST TAKEN", ">POSTED", ">GIVEN UP", "LAST ERROR"}, rows, nodes)
-	return c.table(w, head, rows)
+	return c.Table(w, head, rows)
 }
 
 // webhookState is the state, with how long it has lasted.
-func (c *cli) webhookState(h *policyapi.NodeWebhook) string {
+func webhookState(c *cli.Call, h *policyapi.NodeWebhook) string {
 	text := h.State
 	if h.Since != nil {
 		text += " since " + human.Since(h.Since)
 	}
 	switch h.State {
 	case "ok":
-		return c.paint(text, green)
+		return c.Paint(text, cli.Green)
 	case "retrying":
-		return c.paint(text, yellow)
+		return c.Paint(text, cli.Yellow)
 	case "disabled":
 		return text
 	}
-	return c.paint(text, red)
+	return c.Paint(text, cli.Red)
 }
 
 // age is a span of seconds, "" for none.
@@ -114,34 +115,34 @@ func givenUp(h *policyapi.NodeWebhook) string {
 	return text
 }
 
-func newWebhookTestCmd(c *cli) *cobra.Command {
+func newWebhookTestCmd(c *cli.Call) *cobra.Command {
 	return &cobra.Command{
-		Use: "test NAME", Short: "Post an event of the type ping, signed as others are", Args: wantArgs(1, 1),
+		Use: "test NAME", Short: "Post an event of the type ping, signed as others are", Args: cli.WantArgs(1, 1),
 		Long: `Post an event of the type ping to a webhook from each node, or from those that
 --node names, and show the answers. A disabled webhook can be tested too. The
 exit code is 1 if one ping was not taken.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			m, err := c.mail(cmd.Context())
+			m, err := Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			ps, err := m.ping(cmd.Context(), c.nodes, args[0])
-			if notFound(err) {
-				return hint(err, "\"hikyaku webhook list\" shows those there are")
+			ps, err := m.ping(cmd.Context(), c.Nodes, args[0])
+			if cli.NotFound(err) {
+				return cli.Hint(err, "\"hikyaku webhook list\" shows those there are")
 			}
 			if err != nil {
 				return err
 			}
-			err = c.print(ps, func(w io.Writer) error {
-				c.missing(ps.Coverage)
-				return c.showPings(w, ps.Items)
+			err = c.Print(ps, func(w io.Writer) error {
+				missing(c, ps.Coverage)
+				return showPings(c, w, ps.Items)
 			})
 			if err != nil {
 				return err
 			}
 			for _, p := range ps.Items {
 				if !p.OK {
-					return &exitError{code: 1}
+					return &cli.ExitError{Code: 1}
 				}
 			}
 			return nil
@@ -164,14 +165,14 @@ func (m *mailbox) ping(ctx context.Context, nodes []string, name string) (*polic
 	return &policyapi.ClusterPings{Items: []policyapi.NodePing{*p}}, nil
 }
 
-func (c *cli) showPings(w io.Writer, ps []policyapi.NodePing) error {
+func showPings(c *cli.Call, w io.Writer, ps []policyapi.NodePing) error {
 	var rows [][]string
 	var nodes []string
 	for _, p := range ps {
 		nodes = append(nodes, p.Node)
-		state := c.paint("taken", green)
+		state := c.Paint("taken", cli.Green)
 		if !p.OK {
-			state = c.paint("not taken", red)
+			state = c.Paint("not taken", cli.Red)
 		}
 		status := ""
 		if p.HTTPStatus != 0 {
@@ -180,5 +181,5 @@ func (c *cli) showPings(w io.Writer, ps []policyapi.NodePing) error {
 		rows = append(rows, []string{p.Name, state, status, human.Span(time.Duration(p.Seconds * float64(time.Second))), p.Error})
 	}
 	head, rows := withNode([]string{"WEBHOOK", "PING", ">STATUS", ">TOOK", "ERROR"}, rows, nodes)
-	return c.table(w, head, rows)
+	return c.Table(w, head, rows)
 }

@@ -4,10 +4,12 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
+
+	"hikyaku/tools/hikyaku/cli"
 )
 
 // commands lists every command, one package a line.
-func commands(c *cli) []*cobra.Command {
+func commands(c *cli.Call) []*cobra.Command {
 	return slices.Concat(
 		serveCommands(c),
 		devCommands(c),

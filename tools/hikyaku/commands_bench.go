@@ -1,8 +1,12 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"hikyaku/tools/hikyaku/cli"
+)
 
 // benchCommands are those that measure.
-func benchCommands(c *cli) []*cobra.Command {
+func benchCommands(c *cli.Call) []*cobra.Command {
 	return []*cobra.Command{newBenchCmd(c)}
 }

@@ -1,8 +1,12 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"hikyaku/tools/hikyaku/cli"
+)
 
 // buildCommands are those that tell about this binary.
-func buildCommands(c *cli) []*cobra.Command {
+func buildCommands(c *cli.Call) []*cobra.Command {
 	return []*cobra.Command{newVersionCmd(c)}
 }

@@ -1,9 +1,13 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"hikyaku/tools/hikyaku/cli"
+)
 
 // clusterCommands are those about machines and what they share.
-func clusterCommands(c *cli) []*cobra.Command {
+func clusterCommands(c *cli.Call) []*cobra.Command {
 	return []*cobra.Command{
 		newNodeCmd(c),
 		newDrainCmd(c),

@@ -1,9 +1,13 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"hikyaku/tools/hikyaku/cli"
+)
 
 // devCommands are those to try things out with.
-func devCommands(c *cli) []*cobra.Command {
+func devCommands(c *cli.Call) []*cobra.Command {
 	return []*cobra.Command{
 		newDemoCmd(c),
 		newDevCmd(c),

@@ -1,9 +1,13 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"hikyaku/tools/hikyaku/cli"
+)
 
 // queueCommands are those about what is queued.
-func queueCommands(c *cli) []*cobra.Command {
+func queueCommands(c *cli.Call) []*cobra.Command {
 	return []*cobra.Command{
 		newQueueCmd(c),
 		newMessageCmd(c),

@@ -1,9 +1,13 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"hikyaku/tools/hikyaku/cli"
+)
 
 // resourcesCommands are those about resources of policy.
-func resourcesCommands(c *cli) []*cobra.Command {
+func resourcesCommands(c *cli.Call) []*cobra.Command {
 	return []*cobra.Command{
 		newApplyCmd(c),
 		newDiffCmd(c),

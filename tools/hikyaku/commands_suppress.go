@@ -1,8 +1,12 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"hikyaku/tools/hikyaku/cli"
+)
 
 // suppressCommands are those about whom no mail goes to.
-func suppressCommands(c *cli) []*cobra.Command {
+func suppressCommands(c *cli.Call) []*cobra.Command {
 	return []*cobra.Command{newSuppressCmd(c)}
 }

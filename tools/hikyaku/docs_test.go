@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"hikyaku/tools/hikyaku/cli"
 )
 
 func TestCLIPageIsUpToDate(t *testing.T) {
@@ -26,7 +28,7 @@ func TestCLIPageIsUpToDate(t *testing.T) {
 // TestEveryCommandExplainsItself: each has a group (or a parent that has one),
 // a short text and, if it takes arguments, a check of them.
 func TestEveryCommandExplainsItself(t *testing.T) {
-	root := newRootCmd(&cli{})
+	root := newRootCmd(&cli.Call{})
 	var walk func(cmd *cobra.Command, top bool)
 	walk = func(cmd *cobra.Command, top bool) {
 		path := cmd.CommandPath()

@@ -10,6 +10,7 @@ import (
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/controlplane/client"
 	nodeclient "hikyaku/node/api/client"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
@@ -21,22 +22,22 @@ type mailbox struct {
 }
 
 // nodeFlag adds the flag that narrows a command, and those below it, to nodes.
-func (c *cli) nodeFlag(cmd *cobra.Command) {
-	cmd.PersistentFlags().StringSliceVar(&c.nodes, "node", nil, "ask only this `node` of the cluster; may be repeated")
+func nodeFlag(c *cli.Call, cmd *cobra.Command) {
+	cmd.PersistentFlags().StringSliceVar(&c.Nodes, "node", nil, "ask only this `node` of the cluster; may be repeated")
 }
 
-// mail finds out what the server is.
-func (c *cli) mail(ctx context.Context) (*mailbox, error) {
-	cl, err := c.client()
+// Open finds out what the server is.
+func Open(ctx context.Context, c *cli.Call) (*mailbox, error) {
+	cl, err := c.Client()
 	if err != nil {
 		return nil, err
 	}
-	m := &mailbox{node: nodeclient.New(cl), cluster: cl.Cluster(whoami())}
+	m := &mailbox{node: nodeclient.New(cl), cluster: cl.Cluster(cli.Whoami())}
 	_, err = m.cluster.Summary(ctx)
 	switch {
-	case notFound(err) && len(c.nodes) > 0:
-		return nil, usageError("--node: the server at %s is a node and no control plane; give --api the address of the node itself", c.api)
-	case notFound(err):
+	case cli.NotFound(err) && len(c.Nodes) > 0:
+		return nil, cli.UsageError("--node: the server at %s is a node and no control plane; give --api the address of the node itself", c.API)
+	case cli.NotFound(err):
 		m.cluster = nil
 	case err != nil:
 		return nil, err
@@ -59,13 +60,13 @@ func reshape[T any](v any) (*T, error) {
 }
 
 // missing says on stderr which nodes an answer is not about.
-func (c *cli) missing(v policyapi.Coverage) {
+func missing(c *cli.Call, v policyapi.Coverage) {
 	if v.Complete || v.Nodes == 0 {
 		return
 	}
-	fmt.Fprintf(c.err, "%d of %s answered; this lacks:\n", v.Answered, human.Count(int64(v.Nodes), "node", "nodes"))
+	fmt.Fprintf(c.Err, "%d of %s answered; this lacks:\n", v.Answered, human.Count(int64(v.Nodes), "node", "nodes"))
 	for _, m := range v.Missing {
-		fmt.Fprintf(c.err, "  %s: %s\n", human.Clean(m.Node), human.Clean(m.Reason))
+		fmt.Fprintf(c.Err, "  %s: %s\n", human.Clean(m.Node), human.Clean(m.Reason))
 	}
 }
 

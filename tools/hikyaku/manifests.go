@@ -10,11 +10,12 @@ import (
 
 	"hikyaku/controlplane/manifest"
 	"hikyaku/controlplane/manifest/strict"
+	"hikyaku/tools/hikyaku/cli"
 )
 
-// readManifests reads files, "-" for standard input, and the *.yaml and *.yml
+// Read reads files, "-" for standard input, and the *.yaml and *.yml
 // files of directories, in order of name.
-func (c *cli) readManifests(paths []string) (*manifest.File, error) {
+func Read(c *cli.Call, paths []string) (*manifest.File, error) {
 	all := &manifest.File{}
 	for _, path := range paths {
 		names, err := manifestNames(path)
@@ -22,7 +23,7 @@ func (c *cli) readManifests(paths []string) (*manifest.File, error) {
 			return nil, err
 		}
 		for _, name := range names {
-			b, err := c.readFile(name)
+			b, err := readFile(c, name)
 			if err != nil {
 				return nil, err
 			}
@@ -68,8 +69,8 @@ func manifestNames(path string) ([]string, error) {
 }
 
 // readFile reads no more than the parser takes.
-func (c *cli) readFile(name string) ([]byte, error) {
-	in := c.in
+func readFile(c *cli.Call, name string) ([]byte, error) {
+	in := c.In
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
@@ -23,7 +24,7 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 	defer stop()
 	context.AfterFunc(ctx, stop)
 
-	c := &cli{in: in, out: out, err: errOut, color: isTerminal(out) && os.Getenv("NO_COLOR") == ""}
+	c := &cli.Call{In: in, Out: out, Err: errOut, Color: cli.IsTerminal(out) && os.Getenv("NO_COLOR") == ""}
 	root := newRootCmd(c)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
@@ -31,9 +32,9 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 		return 0
 	}
 	code := 1
-	var exit *exitError
+	var exit *cli.ExitError
 	if errors.As(err, &exit) {
-		code = exit.code
+		code = exit.Code
 	}
 	if text := err.Error(); text != "" {
 		fmt.Fprintf(errOut, "hikyaku: %s\n", human.Clean(text))
@@ -42,7 +43,7 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 }
 
 // newRootCmd builds the command tree. docgen calls it too.
-func newRootCmd(c *cli) *cobra.Command {
+func newRootCmd(c *cli.Call) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "hikyaku",
 		Short: "Outbound mail: accept, queue, deliver",
@@ -54,32 +55,32 @@ a running node over its admin API, or work on files.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.SetIn(c.in)
-	root.SetOut(c.out)
-	root.SetErr(c.err)
+	root.SetIn(c.In)
+	root.SetOut(c.Out)
+	root.SetErr(c.Err)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError("%v\nRun \"%s --help\" for the flags.", err, cmd.CommandPath())
+		return cli.UsageError("%v\nRun \"%s --help\" for the flags.", err, cmd.CommandPath())
 	})
 	f := root.PersistentFlags()
-	f.StringVar(&c.api, "api", defaultAPI, "address of the admin API (env HIKYAKU_API)")
-	f.StringVar(&c.token, "token", "", "bearer token for the admin API (env HIKYAKU_TOKEN)")
-	f.StringVar(&c.caFile, "ca", "", "PEM bundle to trust for an https API (env HIKYAKU_CA)")
-	f.BoolVar(&c.json, "json", false, "print JSON")
+	f.StringVar(&c.API, "api", cli.DefaultAPI, "address of the admin API (env HIKYAKU_API)")
+	f.StringVar(&c.Token, "token", "", "bearer token for the admin API (env HIKYAKU_TOKEN)")
+	f.StringVar(&c.CAFile, "ca", "", "PEM bundle to trust for an https API (env HIKYAKU_CA)")
+	f.BoolVar(&c.JSON, "json", false, "print JSON")
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
-		fromEnv(cmd, "api", "HIKYAKU_API", &c.api)
-		fromEnv(cmd, "token", "HIKYAKU_TOKEN", &c.token)
-		fromEnv(cmd, "ca", "HIKYAKU_CA", &c.caFile)
+		fromEnv(cmd, "api", "HIKYAKU_API", &c.API)
+		fromEnv(cmd, "token", "HIKYAKU_TOKEN", &c.Token)
+		fromEnv(cmd, "ca", "HIKYAKU_CA", &c.CAFile)
 		return nil
 	}
 	root.AddGroup(
-		&cobra.Group{ID: groupRun, Title: "Run a node:"},
-		&cobra.Group{ID: groupMail, Title: "Look at mail and act on it:"},
-		&cobra.Group{ID: groupPolicy, Title: "Policy:"},
-		&cobra.Group{ID: groupCluster, Title: "The cluster:"},
-		&cobra.Group{ID: groupTools, Title: "Tools:"},
+		&cobra.Group{ID: cli.GroupRun, Title: "Run a node:"},
+		&cobra.Group{ID: cli.GroupMail, Title: "Look at mail and act on it:"},
+		&cobra.Group{ID: cli.GroupPolicy, Title: "Policy:"},
+		&cobra.Group{ID: cli.GroupCluster, Title: "The cluster:"},
+		&cobra.Group{ID: cli.GroupTools, Title: "Tools:"},
 	)
-	root.SetHelpCommandGroupID(groupTools)
-	root.SetCompletionCommandGroupID(groupTools)
+	root.SetHelpCommandGroupID(cli.GroupTools)
+	root.SetCompletionCommandGroupID(cli.GroupTools)
 	root.AddCommand(commands(c)...)
 	groups(root)
 	return root
@@ -105,7 +106,7 @@ func groups(cmd *cobra.Command) {
 		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 			text += "; did you mean " + strings.Join(near, " or ") + "?"
 		}
-		return usageError("%s\nRun \"%s --help\" for the commands.", text, cmd.CommandPath())
+		return cli.UsageError("%s\nRun \"%s --help\" for the commands.", text, cmd.CommandPath())
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 }

@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
+
+	"hikyaku/tools/hikyaku/cli"
 )
 
 // The live view draws with a handful of escape sequences of its own. bubbletea
@@ -69,17 +71,17 @@ func (m *topModel) key(k byte) (quit bool) {
 }
 
 // watch runs the live view on a terminal until the user ends it.
-func (c *cli) watch(ctx context.Context, in *os.File, m *topModel) (err error) {
+func watch(ctx context.Context, c *cli.Call, in *os.File, m *topModel) (err error) {
 	old, err := term.MakeRaw(int(in.Fd()))
 	if err != nil {
 		return fmt.Errorf("live view: %w", err)
 	}
 	defer func() { err = errors.Join(err, term.Restore(int(in.Fd()), old)) }()
-	if _, err := io.WriteString(c.out, screenOpen); err != nil {
+	if _, err := io.WriteString(c.Out, screenOpen); err != nil {
 		return err
 	}
 	defer func() {
-		_, werr := io.WriteString(c.out, screenClose)
+		_, werr := io.WriteString(c.Out, screenClose)
 		err = errors.Join(err, werr)
 	}()
 	ctx, cancel := context.WithCancel(ctx)
@@ -100,7 +102,7 @@ func (c *cli) watch(ctx context.Context, in *os.File, m *topModel) (err error) {
 	next := time.NewTimer(time.Hour)
 	defer next.Stop()
 	for {
-		if err := c.draw(m); err != nil {
+		if err := draw(c, m); err != nil {
 			return err
 		}
 		select {
@@ -124,14 +126,14 @@ func (c *cli) watch(ctx context.Context, in *os.File, m *topModel) (err error) {
 }
 
 // draw writes the view over the last one, without clearing first: no flicker.
-func (c *cli) draw(m *topModel) error {
-	if f, ok := c.out.(*os.File); ok {
+func draw(c *cli.Call, m *topModel) error {
+	if f, ok := c.Out.(*os.File); ok {
 		if w, h, err := term.GetSize(int(f.Fd())); err == nil {
 			m.state.width, m.state.height = w, h
 		}
 	}
-	text := strings.ReplaceAll(c.topView(&m.state), "\n", lineEnd)
-	_, err := io.WriteString(c.out, screenHome+text+screenRest)
+	text := strings.ReplaceAll(topView(c, &m.state), "\n", lineEnd)
+	_, err := io.WriteString(c.Out, screenHome+text+screenRest)
 	return err
 }
 

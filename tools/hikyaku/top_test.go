@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"hikyaku/node/api/apitest"
+	"hikyaku/tools/hikyaku/cli"
 )
 
 func TestSparkline(t *testing.T) {
@@ -31,11 +32,11 @@ func TestSparkline(t *testing.T) {
 // The live view is a state machine: looks and keys in, text out.
 func TestTopModel(t *testing.T) {
 	node := apitest.New()
-	c, m := &cli{out: io.Discard}, newTopModel(func(ctx context.Context) (*topLook, error) {
+	c, m := &cli.Call{Out: io.Discard}, newTopModel(func(ctx context.Context) (*topLook, error) {
 		o, err := node.Overview(ctx)
 		return &topLook{Overview: o}, err
 	}, time.Second)
-	view := func() string { return c.topView(&m.state) }
+	view := func() string { return topView(c, &m.state) }
 	look := func() {
 		l := m.take(t.Context())
 		m.state.add(l.o, l.err)

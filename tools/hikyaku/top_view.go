@@ -9,6 +9,7 @@ import (
 
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/node/api"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
@@ -72,10 +73,10 @@ func spark(h []float64, width int) string {
 }
 
 // topView draws the state.
-func (c *cli) topView(s *topState) string {
+func topView(c *cli.Call, s *topState) string {
 	var b strings.Builder
 	if s.err != nil {
-		fmt.Fprintf(&b, "%s\n", c.paint("cannot ask the node: "+human.Clean(s.err.Error()), red))
+		fmt.Fprintf(&b, "%s\n", c.Paint("cannot ask the node: "+human.Clean(s.err.Error()), cli.Red))
 	}
 	if s.now == nil {
 		if s.err == nil {
@@ -83,12 +84,12 @@ func (c *cli) topView(s *topState) string {
 		}
 		return b.String()
 	}
-	c.topHead(&b, s)
-	c.topRates(&b, s)
-	c.topNodes(&b, s)
-	c.topQueues(&b, s.now)
-	c.topLatency(&b, s.now)
-	c.topErrors(&b, s.now)
+	topHead(c, &b, s)
+	topRates(c, &b, s)
+	topNodes(c, &b, s)
+	topQueues(c, &b, s.now)
+	topLatency(c, &b, s.now)
+	topErrors(c, &b, s.now)
 	return fit(b.String(), s.width, s.height)
 }
 
@@ -107,61 +108,61 @@ func fit(text string, width, height int) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-func (c *cli) topHead(b *strings.Builder, s *topState) {
+func topHead(c *cli.Call, b *strings.Builder, s *topState) {
 	o := s.now
-	state := c.paint("ready", green)
+	state := c.Paint("ready", cli.Green)
 	if len(o.NotReady) > 0 {
-		state = c.paint("not ready: "+human.Clean(strings.Join(o.NotReady, "; ")), red)
+		state = c.Paint("not ready: "+human.Clean(strings.Join(o.NotReady, "; ")), cli.Red)
 	}
 	if s.paused {
-		state += c.paint("  paused", yellow)
+		state += c.Paint("  paused", cli.Yellow)
 	}
 	if s.each != nil {
 		if !s.lacks.Complete {
-			state = strings.Replace(state, c.paint("ready", green), c.paint("not all nodes answer", red), 1)
+			state = strings.Replace(state, c.Paint("ready", cli.Green), c.Paint("not all nodes answer", cli.Red), 1)
 		}
-		fmt.Fprintf(b, "%s  %s\n", c.paint("hikyaku "+human.Clean(o.Node), bold), state)
-		c.topGates(b, o)
+		fmt.Fprintf(b, "%s  %s\n", c.Paint("hikyaku "+human.Clean(o.Node), cli.Bold), state)
+		topGates(c, b, o)
 		for i := range s.each {
-			c.topAlarms(b, s.each[i].Node+": ", s.each[i].Alarms)
+			topAlarms(c, b, s.each[i].Node+": ", s.each[i].Alarms)
 		}
 		return
 	}
-	fmt.Fprintf(b, "%s  %s  up %s  %s  memory %s (heap %s)  %d goroutines\n", c.paint("hikyaku "+human.Clean(o.Node), bold), human.Clean(o.Version),
+	fmt.Fprintf(b, "%s  %s  up %s  %s  memory %s (heap %s)  %d goroutines\n", c.Paint("hikyaku "+human.Clean(o.Node), cli.Bold), human.Clean(o.Version),
 		human.Span(o.Time.Sub(o.Started)), state, human.Size(o.Memory.Resident), human.Size(o.Memory.Heap), o.Memory.Goroutines)
-	c.topGates(b, o)
-	c.topAlarms(b, "", o.Alarms)
+	topGates(c, b, o)
+	topAlarms(c, b, "", o.Alarms)
 	if o.EventsBack > 10_000 {
-		fmt.Fprintf(b, "%s\n", c.paint(fmt.Sprintf("the event log is %d transitions behind", o.EventsBack), yellow))
+		fmt.Fprintf(b, "%s\n", c.Paint(fmt.Sprintf("the event log is %d transitions behind", o.EventsBack), cli.Yellow))
 	}
 }
 
 // topNodes is a line for each node of a cluster, and for each that is missing.
-func (c *cli) topNodes(b *strings.Builder, s *topState) {
+func topNodes(c *cli.Call, b *strings.Builder, s *topState) {
 	if s.each == nil {
 		return
 	}
 	var rows [][]string
 	for i := range s.each {
 		n := &s.each[i]
-		state := c.paint("ready", green)
+		state := c.Paint("ready", cli.Green)
 		if len(n.NotReady) > 0 {
-			state = c.paint(human.Clean(strings.Join(n.NotReady, "; ")), red)
+			state = c.Paint(human.Clean(strings.Join(n.NotReady, "; ")), cli.Red)
 		}
 		rows = append(rows, []string{n.Node, n.Version, human.Span(s.now.Time.Sub(n.Started)), human.PerSecond(n.Rates.Accepted), human.PerSecond(n.Rates.Delivered), human.PerSecond(n.Rates.Deferred),
 			human.Number(n.Queue.Queued), human.Number(n.Queue.Ready), human.Number(n.Queue.InFlight), human.Number(n.Conns.Out), state})
 	}
 	for _, m := range s.lacks.Missing {
-		rows = append(rows, []string{m.Node, "", "", "", "", "", "", "", "", "", c.paint(human.Clean(m.Reason), red)})
+		rows = append(rows, []string{m.Node, "", "", "", "", "", "", "", "", "", c.Paint(human.Clean(m.Reason), cli.Red)})
 	}
-	_ = c.table(b, []string{"NODE", "VERSION", ">UP", ">IN", ">OUT", ">DEFERRED", ">QUEUED", ">READY", ">SENDING", ">CONNS", "STATE"}, rows)
+	_ = c.Table(b, []string{"NODE", "VERSION", ">UP", ">IN", ">OUT", ">DEFERRED", ">QUEUED", ">READY", ">SENDING", ">CONNS", "STATE"}, rows)
 	b.WriteByte('\n')
 }
 
-func (c *cli) topGates(b *strings.Builder, o *api.Overview) {
+func topGates(c *cli.Call, b *strings.Builder, o *api.Overview) {
 	for _, g := range o.Gates {
 		if g.Closed {
-			fmt.Fprintf(b, "%s\n", c.paint(human.Clean("gate "+g.Name+" is closed, new mail is refused: "+g.Reason), red))
+			fmt.Fprintf(b, "%s\n", c.Paint(human.Clean("gate "+g.Name+" is closed, new mail is refused: "+g.Reason), cli.Red))
 		}
 	}
 }
@@ -169,35 +170,35 @@ func (c *cli) topGates(b *strings.Builder, o *api.Overview) {
 // mostAlarms bounds what one node may take of the screen.
 const mostAlarms = 3
 
-func (c *cli) topAlarms(b *strings.Builder, node string, alarms []string) {
+func topAlarms(c *cli.Call, b *strings.Builder, node string, alarms []string) {
 	for _, a := range alarms[:min(len(alarms), mostAlarms)] {
-		fmt.Fprintf(b, "%s\n", c.paint(human.Clean(node+a), yellow))
+		fmt.Fprintf(b, "%s\n", c.Paint(human.Clean(node+a), cli.Yellow))
 	}
 	if more := len(alarms) - mostAlarms; more > 0 {
-		fmt.Fprintf(b, "%s\n", c.paint(human.Clean(fmt.Sprintf("%sand %d more", node, more)), yellow))
+		fmt.Fprintf(b, "%s\n", c.Paint(human.Clean(fmt.Sprintf("%sand %d more", node, more)), cli.Yellow))
 	}
 }
 
-func (c *cli) topRates(b *strings.Builder, s *topState) {
+func topRates(c *cli.Call, b *strings.Builder, s *topState) {
 	o, line := s.now, max(10, s.width-60)
-	fmt.Fprintf(b, "in   %8s  %3d connections%s\n", human.PerSecond(o.Rates.Accepted), o.Connections.In, c.paint(spark(s.in, line), cyan))
-	fmt.Fprintf(b, "out  %8s  %3d connections%s\n", human.PerSecond(o.Rates.Delivered), o.Connections.Out, c.paint(spark(s.out, line), green))
+	fmt.Fprintf(b, "in   %8s  %3d connections%s\n", human.PerSecond(o.Rates.Accepted), o.Connections.In, c.Paint(spark(s.in, line), cli.Cyan))
+	fmt.Fprintf(b, "out  %8s  %3d connections%s\n", human.PerSecond(o.Rates.Delivered), o.Connections.Out, c.Paint(spark(s.out, line), cli.Green))
 	fmt.Fprintf(b, "     deferred %s  bounced %s  attempts %s  idle connections %d\n",
 		human.PerSecond(o.Rates.Deferred), human.PerSecond(o.Rates.Bounced), human.PerSecond(o.Rates.Attempts), o.Connections.OutIdle)
 	q := &o.Queue
 	fmt.Fprintf(b, "queue %d  ready %d  sending %d  held %d  destinations %d", q.Queued, q.Ready, q.InFlight, q.Held, q.Destinations)
 	silent := "  silent " + human.Span(q.Silent)
 	if q.Silent > time.Minute {
-		silent = c.paint(silent, red)
+		silent = c.Paint(silent, cli.Red)
 	}
 	b.WriteString(silent)
 	if !q.Counted {
-		b.WriteString(c.paint("  (still counting)", yellow))
+		b.WriteString(c.Paint("  (still counting)", cli.Yellow))
 	}
 	b.WriteString("\n\n")
 }
 
-func (c *cli) topQueues(b *strings.Builder, o *api.Overview) {
+func topQueues(c *cli.Call, b *strings.Builder, o *api.Overview) {
 	var rows [][]string
 	for i := range o.Top {
 		q := &o.Top[i]
@@ -209,10 +210,10 @@ func (c *cli) topQueues(b *strings.Builder, o *api.Overview) {
 		if q.Oldest != nil {
 			age = human.Span(o.Time.Sub(*q.Oldest))
 		}
-		rows = append(rows, []string{q.Destination, q.Carrier, human.Number(q.Queued), human.Number(q.InFlight), age, c.paint(q.Binding, yellow), last})
+		rows = append(rows, []string{q.Destination, q.Carrier, human.Number(q.Queued), human.Number(q.InFlight), age, c.Paint(q.Binding, cli.Yellow), last})
 	}
 	// The builder never fails, so neither does the table.
-	_ = c.table(b, []string{"DESTINATION", "CARRIER", ">QUEUED", ">SENDING", ">OLDEST", "WAITS FOR", "LAST REPLY"}, rows)
+	_ = c.Table(b, []string{"DESTINATION", "CARRIER", ">QUEUED", ">SENDING", ">OLDEST", "WAITS FOR", "LAST REPLY"}, rows)
 	if len(o.Lanes) == 0 {
 		return
 	}
@@ -221,10 +222,10 @@ func (c *cli) topQueues(b *strings.Builder, o *api.Overview) {
 	for _, l := range o.Lanes[:min(len(o.Lanes), 8)] {
 		rows = append(rows, []string{l.Source, l.Site, l.Carrier, human.Number(int64(l.Connections)), human.Number(int64(l.Idle)), l.Last})
 	}
-	_ = c.table(b, []string{"SOURCE", "SITE", "CARRIER", ">CONNS", ">IDLE", "LAST BAD REPLY"}, rows)
+	_ = c.Table(b, []string{"SOURCE", "SITE", "CARRIER", ">CONNS", ">IDLE", "LAST BAD REPLY"}, rows)
 }
 
-func (c *cli) topLatency(b *strings.Builder, o *api.Overview) {
+func topLatency(c *cli.Call, b *strings.Builder, o *api.Overview) {
 	if len(o.Latency) == 0 {
 		return
 	}
@@ -233,17 +234,17 @@ func (c *cli) topLatency(b *strings.Builder, o *api.Overview) {
 	for _, l := range o.Latency {
 		rows = append(rows, []string{l.Name, human.Span(l.P50), human.Span(l.P90), human.Span(l.P99), human.Span(l.Max)})
 	}
-	_ = c.table(b, []string{"LATENCY", ">P50", ">P90", ">P99", ">MAX"}, rows)
+	_ = c.Table(b, []string{"LATENCY", ">P50", ">P90", ">P99", ">MAX"}, rows)
 }
 
-func (c *cli) topErrors(b *strings.Builder, o *api.Overview) {
+func topErrors(c *cli.Call, b *strings.Builder, o *api.Overview) {
 	if len(o.Errors) == 0 {
 		return
 	}
 	b.WriteByte('\n')
 	var rows [][]string
 	for _, e := range o.Errors[:min(len(o.Errors), 10)] {
-		rows = append(rows, []string{human.Number(e.Count), e.Carrier, e.Phase, c.paint(human.Clean(e.Reply), red)})
+		rows = append(rows, []string{human.Number(e.Count), e.Carrier, e.Phase, c.Paint(human.Clean(e.Reply), cli.Red)})
 	}
-	_ = c.table(b, []string{">COUNT", "CARRIER", "PHASE", "BAD REPLY"}, rows)
+	_ = c.Table(b, []string{">COUNT", "CARRIER", "PHASE", "BAD REPLY"}, rows)
 }

@@ -9,6 +9,7 @@ import (
 
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/controlplane/policy"
+	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
 
@@ -21,7 +22,7 @@ type waiting struct {
 
 func (w *waiting) flags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&w.wait, "wait", false, "wait until all live nodes have the change; exit code 3 if not")
-	durationFlag(cmd, &w.timeout, "timeout", time.Minute, "with --wait: give up after this `time`")
+	cli.DurationFlag(cmd, &w.timeout, "timeout", time.Minute, "with --wait: give up after this `time`")
 }
 
 // pollFor is how long one question waits on the server.
@@ -29,11 +30,11 @@ const pollFor = 20 * time.Second
 
 // applied waits, if that is wanted, until all live nodes have a revision, and
 // says on stderr how far it is.
-func (c *cli) applied(ctx context.Context, w *waiting, revision int64, dryRun bool) error {
+func applied(ctx context.Context, c *cli.Call, w *waiting, revision int64, dryRun bool) error {
 	if !w.wait || dryRun {
 		return nil
 	}
-	cl, err := c.control()
+	cl, err := c.Control()
 	if err != nil {
 		return err
 	}
@@ -43,14 +44,14 @@ func (c *cli) applied(ctx context.Context, w *waiting, revision int64, dryRun bo
 		left := w.timeout.D() - time.Since(start)
 		a, err = cl.Applied(ctx, revision, max(0, min(left, pollFor)))
 		if err != nil {
-			return fmt.Errorf("the change is made, at revision %d; which nodes have it is not known: %w", revision, c.noControl(err))
+			return fmt.Errorf("the change is made, at revision %d; which nodes have it is not known: %w", revision, c.NoControl(err))
 		}
 		if a.Everywhere || left <= pollFor {
 			break
 		}
-		fmt.Fprintf(c.err, "%s\n", appliedText(a))
+		fmt.Fprintf(c.Err, "%s\n", appliedText(a))
 	}
-	fmt.Fprintf(c.err, "%s after %s\n", appliedText(a), human.Span(time.Since(start)))
+	fmt.Fprintf(c.Err, "%s after %s\n", appliedText(a), human.Span(time.Since(start)))
 	if a.Everywhere {
 		return nil
 	}
@@ -60,7 +61,7 @@ func (c *cli) applied(ctx context.Context, w *waiting, revision int64, dryRun bo
 			text += fmt.Sprintf("\n  %s is at revision %d", n.Node, n.Revision)
 		}
 	}
-	return &exitError{code: exitPartly, text: text + "\nhint: \"hikyaku node list\" shows when each was last heard of"}
+	return &cli.ExitError{Code: cli.ExitPartly, Text: text + "\nhint: \"hikyaku node list\" shows when each was last heard of"}
 }
 
 // appliedText is "7 of 8 nodes at revision 12".

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"encoding/json"
@@ -11,37 +11,37 @@ import (
 	"hikyaku/tools/hikyaku/human"
 )
 
-// color is an ANSI colour, used only on a terminal.
-type color string
+// Color is an ANSI colour, used only on a terminal.
+type Color string
 
 const (
-	bold   color = "1"
-	dim    color = "2"
-	red    color = "31"
-	green  color = "32"
-	yellow color = "33"
-	cyan   color = "36"
+	Bold   Color = "1"
+	Dim    Color = "2"
+	Red    Color = "31"
+	Green  Color = "32"
+	Yellow Color = "33"
+	Cyan   Color = "36"
 )
 
-// paint colours text on a terminal and leaves it alone elsewhere.
-func (c *cli) paint(text string, col color) string {
-	if !c.color || text == "" {
+// Paint colours text on a terminal and leaves it alone elsewhere.
+func (c *Call) Paint(text string, col Color) string {
+	if !c.Color || text == "" {
 		return text
 	}
 	return "\x1b[" + string(col) + "m" + text + "\x1b[0m"
 }
 
-// print shows an answer: v as JSON with --json, else what text writes.
-func (c *cli) print(v any, text func(w io.Writer) error) error {
-	if c.json {
-		return c.printJSON(v)
+// Print shows an answer: v as JSON with --json, else what text writes.
+func (c *Call) Print(v any, text func(w io.Writer) error) error {
+	if c.JSON {
+		return c.PrintJSON(v)
 	}
-	return text(c.out)
+	return text(c.Out)
 }
 
-// printJSON shows v as indented JSON.
-func (c *cli) printJSON(v any) error {
-	e := json.NewEncoder(c.out)
+// PrintJSON shows v as indented JSON.
+func (c *Call) PrintJSON(v any) error {
+	e := json.NewEncoder(c.Out)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
 	if err := e.Encode(v); err != nil {
@@ -50,10 +50,10 @@ func (c *cli) printJSON(v any) error {
 	return nil
 }
 
-// table shows rows aligned under a header. A header that begins with ">" is
+// Table shows rows aligned under a header. A header that begins with ">" is
 // aligned to the right (numbers). Cells are cleaned of control bytes; colour a
 // cell with paint before.
-func (c *cli) table(w io.Writer, header []string, rows [][]string) error {
+func (c *Call) Table(w io.Writer, header []string, rows [][]string) error {
 	width := make([]int, len(header))
 	right := make([]bool, len(header))
 	head := make([]string, len(header))
@@ -63,12 +63,12 @@ func (c *cli) table(w io.Writer, header []string, rows [][]string) error {
 	}
 	for r, row := range rows {
 		for i := range row {
-			rows[r][i] = c.cell(row[i])
+			rows[r][i] = c.Cell(row[i])
 			width[i] = max(width[i], lipgloss.Width(row[i]))
 		}
 	}
 	var b strings.Builder
-	line := func(cells []string, col color) {
+	line := func(cells []string, col Color) {
 		end := len(cells) // no blanks at the end of a line
 		for end > 0 && cells[end-1] == "" {
 			end--
@@ -77,7 +77,7 @@ func (c *cli) table(w io.Writer, header []string, rows [][]string) error {
 		for i, cell := range cells {
 			pad := strings.Repeat(" ", max(0, width[i]-lipgloss.Width(cell)))
 			if col != "" {
-				cell = c.paint(cell, col)
+				cell = c.Paint(cell, col)
 			}
 			switch {
 			case right[i]:
@@ -93,7 +93,7 @@ func (c *cli) table(w io.Writer, header []string, rows [][]string) error {
 		}
 		b.WriteByte('\n')
 	}
-	line(head, bold)
+	line(head, Bold)
 	for _, row := range rows {
 		line(row, "")
 	}
@@ -101,11 +101,11 @@ func (c *cli) table(w io.Writer, header []string, rows [][]string) error {
 	return err
 }
 
-// cell is text fit for one cell: one line, no control bytes but our own
+// Cell is text fit for one cell: one line, no control bytes but our own
 // colours. Colours in foreign text can do no more than colour it.
-func (c *cli) cell(s string) string {
+func (c *Call) Cell(s string) string {
 	s = strings.ReplaceAll(s, "\n", " ")
-	if !c.color || !strings.Contains(s, "\x1b[") {
+	if !c.Color || !strings.Contains(s, "\x1b[") {
 		return human.Clean(s)
 	}
 	var b strings.Builder
@@ -117,8 +117,8 @@ func (c *cli) cell(s string) string {
 		}
 		b.WriteString(human.Clean(s[:i]))
 		code, rest, ok := strings.Cut(s[i+2:], "m")
-		switch color(code) {
-		case "0", bold, dim, red, green, yellow, cyan:
+		switch Color(code) {
+		case "0", Bold, Dim, Red, Green, Yellow, Cyan:
 		default:
 			ok = false
 		}
@@ -132,18 +132,18 @@ func (c *cli) cell(s string) string {
 	}
 }
 
-// state paints a state.
-func (c *cli) state(s string) string { return c.paint(s, stateColor(s)) }
+// State paints a state.
+func (c *Call) State(s string) string { return c.Paint(s, StateColor(s)) }
 
-// stateColor is green for good, red for the end, yellow for waiting.
-func stateColor(s string) color {
+// StateColor is green for good, red for the end, yellow for waiting.
+func StateColor(s string) Color {
 	switch s {
 	case "delivered", "active", "accepted", "released", "healthy", "recover", "release":
-		return green
+		return Green
 	case "bounced", "expired", "cancelled", "suppressed", "rejected", "blocked", "retired", "block", "retire":
-		return red
+		return Red
 	case "deferred", "held", "paused", "resting", "slowed", "probation", "rest", "slow", "hold":
-		return yellow
+		return Yellow
 	}
 	return "0"
 }

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"bufio"
@@ -11,14 +11,14 @@ import (
 	"golang.org/x/term"
 )
 
-// confirm asks on a terminal before something that cannot be undone. Without a
+// Confirm asks on a terminal before something that cannot be undone. Without a
 // terminal there is nobody to ask: a script has said what it wants.
-func (c *cli) confirm(question string) error {
-	f, ok := c.in.(*os.File)
+func (c *Call) Confirm(question string) error {
+	f, ok := c.In.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return nil
 	}
-	return askYes(c.in, c.err, question)
+	return askYes(c.In, c.Err, question)
 }
 
 // askYes takes nothing but yes for yes.

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"fmt"
@@ -9,13 +9,13 @@ import (
 	"hikyaku/controlplane/policy"
 )
 
-// wantArgs is cobra's argument check with an error that says what was wanted.
-func wantArgs(least, most int) cobra.PositionalArgs {
+// WantArgs is cobra's argument check with an error that says what was wanted.
+func WantArgs(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) >= least && (most < 0 || len(args) <= most) {
 			return nil
 		}
-		return usageError("%q takes %s, not %d\nUsage: %s", cmd.CommandPath(), argCount(least, most), len(args), cmd.UseLine())
+		return UsageError("%q takes %s, not %d\nUsage: %s", cmd.CommandPath(), argCount(least, most), len(args), cmd.UseLine())
 	}
 }
 
@@ -37,14 +37,14 @@ func argCount(least, most int) string {
 	return fmt.Sprintf("%d to %s", least, noun(most))
 }
 
-// durationFlag adds a span of time written as everywhere else in the product:
+// DurationFlag adds a span of time written as everywhere else in the product:
 // 30m, 2d, 1h30m.
-func durationFlag(cmd *cobra.Command, d *policy.Duration, name string, def time.Duration, usage string) {
+func DurationFlag(cmd *cobra.Command, d *policy.Duration, name string, def time.Duration, usage string) {
 	cmd.Flags().TextVar(d, name, policy.Duration(def), usage)
 }
 
-// when reads a moment: a span back from now (2h, 3d) or an RFC 3339 time.
-func when(flag, s string, now time.Time) (time.Time, error) {
+// When reads a moment: a span back from now (2h, 3d) or an RFC 3339 time.
+func When(flag, s string, now time.Time) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
 	}
@@ -53,7 +53,7 @@ func when(flag, s string, now time.Time) (time.Time, error) {
 	}
 	var d policy.Duration
 	if err := d.UnmarshalText([]byte(s)); err != nil {
-		return time.Time{}, usageError("--%s %q: want a span back from now, as in 2h or 3d, or a time as in 2026-11-22T10:15:00Z", flag, s)
+		return time.Time{}, UsageError("--%s %q: want a span back from now, as in 2h or 3d, or a time as in 2026-11-22T10:15:00Z", flag, s)
 	}
 	return now.Add(-d.D()), nil
 }

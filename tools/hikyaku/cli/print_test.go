@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"bytes"
@@ -23,8 +23,8 @@ func TestTableCleansForeignText(t *testing.T) {
 		{false, "\u009b2J", `\x9b2J`},
 	} {
 		out.Reset()
-		c := &cli{color: tt.color}
-		if err := c.table(&out, []string{"X"}, [][]string{{tt.in}}); err != nil {
+		c := &Call{Color: tt.color}
+		if err := c.Table(&out, []string{"X"}, [][]string{{tt.in}}); err != nil {
 			t.Fatal(err)
 		}
 		_, row, _ := strings.Cut(out.String(), "\n")
@@ -36,8 +36,8 @@ func TestTableCleansForeignText(t *testing.T) {
 
 func TestTableAligns(t *testing.T) {
 	var out bytes.Buffer
-	c := &cli{color: true}
-	if err := c.table(&out, []string{"NAME", ">N"}, [][]string{{"日本", "5"}, {c.paint("ok", green), "100"}}); err != nil {
+	c := &Call{Color: true}
+	if err := c.Table(&out, []string{"NAME", ">N"}, [][]string{{"日本", "5"}, {c.Paint("ok", Green), "100"}}); err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(out.String(), "\n")
