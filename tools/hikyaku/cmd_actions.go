@@ -12,6 +12,7 @@ import (
 	"hikyaku/node/api"
 	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
+	"hikyaku/tools/hikyaku/mailbox"
 )
 
 func newActionsCmd(c *cli.Call) *cobra.Command {
@@ -25,16 +26,16 @@ func newActionsCmd(c *cli.Call) *cobra.Command {
 		Short: "List holds and cancels that stand",
 		Args:  cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			m, err := Open(cmd.Context(), c)
+			m, err := mailbox.Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			as, raw, err := m.actions(cmd.Context(), c.Nodes)
+			as, raw, err := askActions(cmd.Context(), m, c.Nodes)
 			if err != nil {
 				return err
 			}
 			return c.Print(raw, func(w io.Writer) error {
-				missing(c, as.Coverage)
+				mailbox.Missing(c, as.Coverage)
 				var rows [][]string
 				var nodes []string
 				for _, a := range as.Items {
@@ -45,7 +46,7 @@ func newActionsCmd(c *cli.Call) *cobra.Command {
 					}
 					rows = append(rows, []string{a.ID, a.Verb, on, human.Since(&a.Created), human.Until(a.Expires), a.Author, a.Reason})
 				}
-				head, rows := withNode([]string{"ID", "ACTION", "ON", ">AGE", ">ENDS IN", "BY", "REASON"}, rows, nodes)
+				head, rows := mailbox.WithNode([]string{"ID", "ACTION", "ON", ">AGE", ">ENDS IN", "BY", "REASON"}, rows, nodes)
 				return c.Table(w, head, rows)
 			})
 		},
@@ -55,14 +56,14 @@ func newActionsCmd(c *cli.Call) *cobra.Command {
 		Short: "End a hold",
 		Args:  cli.WantArgs(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			m, err := Open(cmd.Context(), c)
+			m, err := mailbox.Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			if m.cluster != nil {
+			if m.Cluster != nil {
 				return endEverywhere(cmd.Context(), c, m, args[0])
 			}
-			r, err := m.node.DeleteAction(cmd.Context(), args[0])
+			r, err := m.Node.DeleteAction(cmd.Context(), args[0])
 			if cli.NotFound(err) {
 				return cli.Hint(err, "\"hikyaku actions ls\" lists what stands")
 			}
@@ -75,28 +76,28 @@ func newActionsCmd(c *cli.Call) *cobra.Command {
 			})
 		},
 	}
-	nodeFlag(c, cmd)
+	mailbox.NodeFlag(c, cmd)
 	cmd.AddCommand(ls, rm)
 	return cmd
 }
 
-// actions gives what stands, and the answer that it was read from.
-func (m *mailbox) actions(ctx context.Context, nodes []string) (*policyapi.ClusterActions, any, error) {
-	if m.cluster != nil {
-		out, err := m.cluster.Actions(ctx, nodes)
+// askActions gives what stands, and the answer that it was read from.
+func askActions(ctx context.Context, m *mailbox.Mailbox, nodes []string) (*policyapi.ClusterActions, any, error) {
+	if m.Cluster != nil {
+		out, err := m.Cluster.Actions(ctx, nodes)
 		return out, out, err
 	}
-	raw, err := m.node.Actions(ctx)
+	raw, err := m.Node.Actions(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	out, err := reshape[policyapi.ClusterActions](map[string]any{"items": raw})
+	out, err := mailbox.Reshape[policyapi.ClusterActions](map[string]any{"items": raw})
 	return out, raw, err
 }
 
 // endEverywhere takes an action back on all nodes.
-func endEverywhere(ctx context.Context, c *cli.Call, m *mailbox, id string) error {
-	r, err := m.cluster.DeleteAction(ctx, id, c.Nodes)
+func endEverywhere(ctx context.Context, c *cli.Call, m *mailbox.Mailbox, id string) error {
+	r, err := m.Cluster.DeleteAction(ctx, id, c.Nodes)
 	if cli.NotFound(err) {
 		return cli.Hint(err, "\"hikyaku actions ls\" lists what stands")
 	}
@@ -109,6 +110,6 @@ func endEverywhere(ctx context.Context, c *cli.Call, m *mailbox, id string) erro
 	}); err != nil || r.Complete {
 		return err
 	}
-	missing(c, r.Coverage)
+	mailbox.Missing(c, r.Coverage)
 	return &cli.ExitError{Code: cli.ExitPartly, Text: "not everywhere: give the command again when the missing nodes are back; that is harmless"}
 }

@@ -13,6 +13,7 @@ import (
 	"hikyaku/controlplane/policy"
 	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
+	"hikyaku/tools/hikyaku/manifests"
 )
 
 // batch is the flags that apply and diff share.
@@ -35,7 +36,7 @@ func send(ctx context.Context, c *cli.Call, b *batch, dryRun bool) (*api.Result,
 	if len(b.files) == 0 {
 		return nil, cli.UsageError("give the resources with -f FILE, or -f - for standard input")
 	}
-	f, err := Read(c, b.files)
+	f, err := manifests.Read(c, b.files)
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 	"hikyaku/controlplane/catalogue"
 	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
+	"hikyaku/tools/hikyaku/manifests"
 )
 
 // benchPlan is one call of "bench plan".
@@ -215,7 +216,7 @@ func (b *benchPlan) carriers(mix []plan.Share) ([]plan.Carrier, error) {
 		names = append(names, p.Name)
 	}
 	if len(b.policies) > 0 {
-		f, err := Read(b.c, b.policies)
+		f, err := manifests.Read(b.c, b.policies)
 		if err != nil {
 			return nil, err
 		}

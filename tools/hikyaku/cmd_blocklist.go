@@ -10,6 +10,7 @@ import (
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
+	"hikyaku/tools/hikyaku/mailbox"
 )
 
 func newBlocklistCmd(c *cli.Call) *cobra.Command {
@@ -24,11 +25,11 @@ resolver. The exit code is 1 if a source is listed.`,
 		GroupID: cli.GroupCluster,
 		Args:    cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			m, err := Open(cmd.Context(), c)
+			m, err := mailbox.Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			ls, err := m.blocklists(cmd.Context(), c.Nodes)
+			ls, err := askBlocklists(cmd.Context(), m, c.Nodes)
 			if err != nil {
 				return err
 			}
@@ -42,7 +43,7 @@ resolver. The exit code is 1 if a source is listed.`,
 			}
 			ls.Items = kept
 			err = c.Print(ls, func(w io.Writer) error {
-				missing(c, ls.Coverage)
+				mailbox.Missing(c, ls.Coverage)
 				return showListings(c, w, kept)
 			})
 			if err == nil && found {
@@ -52,20 +53,20 @@ resolver. The exit code is 1 if a source is listed.`,
 		},
 	}
 	cmd.Flags().BoolVar(&listed, "listed", false, "only those that are listed")
-	nodeFlag(c, cmd)
+	mailbox.NodeFlag(c, cmd)
 	return cmd
 }
 
-// blocklists asks all nodes, or the one that the server is.
-func (m *mailbox) blocklists(ctx context.Context, nodes []string) (*policyapi.ClusterListings, error) {
-	if m.cluster != nil {
-		return m.cluster.Blocklists(ctx, nodes)
+// askBlocklists asks all nodes, or the one that the server is.
+func askBlocklists(ctx context.Context, m *mailbox.Mailbox, nodes []string) (*policyapi.ClusterListings, error) {
+	if m.Cluster != nil {
+		return m.Cluster.Blocklists(ctx, nodes)
 	}
-	ls, err := m.node.Blocklists(ctx)
+	ls, err := m.Node.Blocklists(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return reshape[policyapi.ClusterListings](map[string]any{"items": ls})
+	return mailbox.Reshape[policyapi.ClusterListings](map[string]any{"items": ls})
 }
 
 func showListings(c *cli.Call, w io.Writer, ls []policyapi.NodeListing) error {
@@ -85,6 +86,6 @@ func showListings(c *cli.Call, w io.Writer, ls []policyapi.NodeListing) error {
 		}
 		rows = append(rows, []string{l.Source, l.Address, l.Zone, state, human.Since(l.Checked), strings.Join(l.Means, ", "), l.Reason})
 	}
-	head, rows := withNode([]string{"SOURCE", "ADDRESS", "BLOCKLIST", "STATE", ">ASKED", "MEANS", "REASON"}, rows, nodes)
+	head, rows := mailbox.WithNode([]string{"SOURCE", "ADDRESS", "BLOCKLIST", "STATE", ">ASKED", "MEANS", "REASON"}, rows, nodes)
 	return c.Table(w, head, rows)
 }

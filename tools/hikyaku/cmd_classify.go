@@ -15,6 +15,7 @@ import (
 	"hikyaku/spool/message"
 	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
+	"hikyaku/tools/hikyaku/manifests"
 )
 
 // classify is the flags of "hikyaku classify".
@@ -101,7 +102,7 @@ func replyRules(c *cli.Call, files []string) (*reputation.Rules, error) {
 	if len(files) == 0 {
 		return reputation.Shipped(), nil
 	}
-	f, err := Read(c, files)
+	f, err := manifests.Read(c, files)
 	if err != nil {
 		return nil, err
 	}

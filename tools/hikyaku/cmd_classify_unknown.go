@@ -9,15 +9,16 @@ import (
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
+	"hikyaku/tools/hikyaku/mailbox"
 )
 
 // showUnclassified lists what no rule knows: what a rule should be written for.
 func showUnclassified(ctx context.Context, c *cli.Call, carrier string) error {
-	m, err := Open(ctx, c)
+	m, err := mailbox.Open(ctx, c)
 	if err != nil {
 		return err
 	}
-	list, err := m.unclassified(ctx)
+	list, err := askUnclassified(ctx, m)
 	if err != nil {
 		return err
 	}
@@ -25,7 +26,7 @@ func showUnclassified(ctx context.Context, c *cli.Call, carrier string) error {
 		list.Items = slices.DeleteFunc(list.Items, func(r policyapi.StrangeReply) bool { return r.Carrier != carrier })
 	}
 	return c.Print(list, func(w io.Writer) error {
-		missing(c, list.Coverage)
+		mailbox.Missing(c, list.Coverage)
 		if len(list.Items) == 0 {
 			_, err := fmt.Fprintln(w, "no reply was without a rule")
 			return err
@@ -43,14 +44,14 @@ func showUnclassified(ctx context.Context, c *cli.Call, carrier string) error {
 	})
 }
 
-// unclassified asks all nodes, or the one that the server is.
-func (m *mailbox) unclassified(ctx context.Context) (*policyapi.ClusterStrangeReplies, error) {
-	if m.cluster != nil {
-		return m.cluster.Unclassified(ctx, nil)
+// askUnclassified asks all nodes, or the one that the server is.
+func askUnclassified(ctx context.Context, m *mailbox.Mailbox) (*policyapi.ClusterStrangeReplies, error) {
+	if m.Cluster != nil {
+		return m.Cluster.Unclassified(ctx, nil)
 	}
-	list, err := m.node.Unclassified(ctx)
+	list, err := m.Node.Unclassified(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return reshape[policyapi.ClusterStrangeReplies](map[string]any{"items": list})
+	return mailbox.Reshape[policyapi.ClusterStrangeReplies](map[string]any{"items": list})
 }

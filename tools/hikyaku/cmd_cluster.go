@@ -13,6 +13,7 @@ import (
 	"hikyaku/controlplane/store"
 	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
+	"hikyaku/tools/hikyaku/mailbox"
 )
 
 func newSourceCmd(c *cli.Call) *cobra.Command {
@@ -226,7 +227,7 @@ func audit(c *cli.Call, cmd *cobra.Command, f *auditFlags) error {
 	want := f.Limit
 	entries := []store.Entry{}
 	for first := true; first || f.Page != "" && len(entries) < want; first = false {
-		f.Limit = min(want-len(entries), maxPage)
+		f.Limit = min(want-len(entries), mailbox.MaxPage)
 		l, err := cl.Audit(cmd.Context(), f.AuditFilter)
 		if err != nil {
 			return c.NoControl(err)

@@ -11,6 +11,7 @@ import (
 	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/config"
 	"hikyaku/tools/hikyaku/human"
+	"hikyaku/tools/hikyaku/manifests"
 )
 
 func newConfigCmd(c *cli.Call) *cobra.Command {
@@ -61,7 +62,7 @@ node.`,
 				out.Warnings = append(out.Warnings, cfg.Warnings()...)
 			}
 			if len(policies) > 0 {
-				f, err := Read(c, policies)
+				f, err := manifests.Read(c, policies)
 				if err != nil {
 					return err
 				}

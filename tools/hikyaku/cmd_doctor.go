@@ -19,6 +19,7 @@ import (
 	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/config"
 	"hikyaku/tools/hikyaku/human"
+	"hikyaku/tools/hikyaku/mailbox"
 )
 
 // doctorFlags are the flags of doctor.
@@ -245,7 +246,7 @@ func returnPathOf(domain string, tenants []*policy.Tenant) string {
 // signingKeys asks which keys sign. Their private parts are never shown, so
 // policy alone does not tell.
 func signingKeys(ctx context.Context, c *cli.Call) ([]doctor.Key, error) {
-	m, err := Open(ctx, c)
+	m, err := mailbox.Open(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -258,14 +259,14 @@ func signingKeys(ctx context.Context, c *cli.Call) ([]doctor.Key, error) {
 		out = append(out, doctor.Key{Domain: domain, Selector: selector, Public: r.Key})
 		return nil
 	}
-	if m.cluster == nil {
-		ks, err := m.node.SigningKeys(ctx)
+	if m.Cluster == nil {
+		ks, err := m.Node.SigningKeys(ctx)
 		for _, k := range ks {
 			err = errors.Join(err, add(k.Name, k.Domain, k.Selector, k.DNSText))
 		}
 		return out, err
 	}
-	ks, err := m.cluster.SigningKeys(ctx, nil)
+	ks, err := m.Cluster.SigningKeys(ctx, nil)
 	if err != nil {
 		return nil, err
 	}

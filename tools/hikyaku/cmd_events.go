@@ -19,6 +19,7 @@ import (
 	"hikyaku/spool/message"
 	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
+	"hikyaku/tools/hikyaku/mailbox"
 )
 
 func newEventsCmd(c *cli.Call) *cobra.Command {
@@ -27,7 +28,7 @@ func newEventsCmd(c *cli.Call) *cobra.Command {
 		Short:   "Follow and search the event log",
 		GroupID: cli.GroupMail,
 	}
-	nodeFlag(c, cmd)
+	mailbox.NodeFlag(c, cmd)
 	cmd.AddCommand(newEventsTailCmd(c), newEventsSearchCmd(c))
 	return cmd
 }
@@ -105,14 +106,14 @@ func newEventsTailCmd(c *cli.Call) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			m, err := Open(cmd.Context(), c)
+			m, err := mailbox.Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			if m.cluster == nil {
-				return ended(cmd.Context(), m.node.TailEvents(cmd.Context(), q, d.D(), eventLine(c)))
+			if m.Cluster == nil {
+				return ended(cmd.Context(), m.Node.TailEvents(cmd.Context(), q, d.D(), eventLine(c)))
 			}
-			end, err := m.cluster.TailEvents(cmd.Context(), eventFilter(c, q), d.D(), eventLine(c))
+			end, err := m.Cluster.TailEvents(cmd.Context(), eventFilter(c, q), d.D(), eventLine(c))
 			streamMissing(c, end)
 			return ended(cmd.Context(), err)
 		},
@@ -166,14 +167,14 @@ func newEventsSearchCmd(c *cli.Call) *cobra.Command {
 
 func searchEvents(ctx context.Context, c *cli.Call, dir string, q api.EventQuery) (*api.EventsFound, error) {
 	if dir == "" {
-		m, err := Open(ctx, c)
+		m, err := mailbox.Open(ctx, c)
 		if err != nil {
 			return nil, err
 		}
-		if m.cluster == nil {
-			return m.node.SearchEvents(ctx, q, eventLine(c))
+		if m.Cluster == nil {
+			return m.Node.SearchEvents(ctx, q, eventLine(c))
 		}
-		end, err := m.cluster.SearchEvents(ctx, eventFilter(c, q), eventLine(c))
+		end, err := m.Cluster.SearchEvents(ctx, eventFilter(c, q), eventLine(c))
 		streamMissing(c, end)
 		if end == nil || end.Found == nil {
 			return nil, err
@@ -195,7 +196,7 @@ func eventFilter(c *cli.Call, q api.EventQuery) client.EventFilter {
 // streamMissing says which nodes a stream did not have.
 func streamMissing(c *cli.Call, end *policyapi.StreamEnd) {
 	if end != nil {
-		missing(c, end.Coverage)
+		mailbox.Missing(c, end.Coverage)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"hikyaku/node/api"
 	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
+	"hikyaku/tools/hikyaku/mailbox"
 )
 
 func newJobCmd(c *cli.Call) *cobra.Command {
@@ -23,7 +24,7 @@ func newJobCmd(c *cli.Call) *cobra.Command {
 		Long:    "A job is named TENANT/JOB, as \"hikyaku job ls\" shows it.",
 		GroupID: cli.GroupMail,
 	}
-	nodeFlag(c, cmd)
+	mailbox.NodeFlag(c, cmd)
 	cmd.AddCommand(newJobLsCmd(c), newJobShowCmd(c), newJobRateCmd(c), newJobCancelCmd(c),
 		newJobStateCmd(c, "pause", "paused", "Stop sending a job until it is resumed"),
 		newJobStateCmd(c, "resume", "active", "Go on sending a paused job"))
@@ -37,11 +38,11 @@ func newJobLsCmd(c *cli.Call) *cobra.Command {
 		Short: "List jobs",
 		Args:  cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			m, err := Open(cmd.Context(), c)
+			m, err := mailbox.Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			jobs, raw, err := m.jobs(cmd.Context(), c.Nodes, f)
+			jobs, raw, err := askJobs(cmd.Context(), m, c.Nodes, f)
 			if err != nil {
 				return err
 			}
@@ -52,7 +53,7 @@ func newJobLsCmd(c *cli.Call) *cobra.Command {
 				if jobs.Next != "" {
 					fmt.Fprintln(c.Err, "there are more; --limit shows them")
 				}
-				missing(c, jobs.Coverage)
+				mailbox.Missing(c, jobs.Coverage)
 				return nil
 			})
 		},
@@ -70,7 +71,7 @@ func collectJobs(ctx context.Context, ask func(context.Context, api.JobFilter) (
 	want := f.Limit
 	jobs = []api.Job{}
 	for {
-		f.Limit = min(want-len(jobs), maxPage)
+		f.Limit = min(want-len(jobs), mailbox.MaxPage)
 		l, err := ask(ctx, f)
 		if err != nil {
 			return nil, false, err
@@ -82,14 +83,14 @@ func collectJobs(ctx context.Context, ask func(context.Context, api.JobFilter) (
 	}
 }
 
-// jobs gives the listing, and the answer that it was read from.
-func (m *mailbox) jobs(ctx context.Context, nodes []string, f api.JobFilter) (*policyapi.ClusterJobs, any, error) {
-	if m.cluster == nil {
-		all, more, err := collectJobs(ctx, m.node.Jobs, f)
+// askJobs gives the listing, and the answer that it was read from.
+func askJobs(ctx context.Context, m *mailbox.Mailbox, nodes []string, f api.JobFilter) (*policyapi.ClusterJobs, any, error) {
+	if m.Cluster == nil {
+		all, more, err := collectJobs(ctx, m.Node.Jobs, f)
 		if err != nil {
 			return nil, nil, err
 		}
-		out, err := reshape[policyapi.ClusterJobs](map[string]any{"jobs": all})
+		out, err := mailbox.Reshape[policyapi.ClusterJobs](map[string]any{"jobs": all})
 		if err == nil && more {
 			out.Next = "more"
 		}
@@ -101,12 +102,12 @@ func (m *mailbox) jobs(ctx context.Context, nodes []string, f api.JobFilter) (*p
 	out := &policyapi.ClusterJobs{Jobs: []policyapi.ClusterJob{}}
 	at := client.Where{Nodes: nodes}
 	for first := true; first || at.Page != "" && len(out.Jobs) < f.Limit; first = false {
-		at.Limit = min(f.Limit-len(out.Jobs), maxPage)
-		l, err := m.cluster.Jobs(ctx, f.Tenant, f.State, at)
+		at.Limit = min(f.Limit-len(out.Jobs), mailbox.MaxPage)
+		l, err := m.Cluster.Jobs(ctx, f.Tenant, f.State, at)
 		if err != nil {
 			return nil, nil, err
 		}
-		out.Jobs, out.Coverage = append(out.Jobs, l.Jobs...), gaps(out.Coverage, l.Coverage)
+		out.Jobs, out.Coverage = append(out.Jobs, l.Jobs...), mailbox.Gaps(out.Coverage, l.Coverage)
 		at.Page, out.Next = l.Next, l.Next
 	}
 	return out, out, nil
@@ -150,15 +151,15 @@ func newJobShowCmd(c *cli.Call) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			m, err := Open(cmd.Context(), c)
+			m, err := mailbox.Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			if m.cluster != nil {
-				j, err := m.cluster.Job(cmd.Context(), tenant, id, c.Nodes)
+			if m.Cluster != nil {
+				j, err := m.Cluster.Job(cmd.Context(), tenant, id, c.Nodes)
 				return showJob(c, j, j, err)
 			}
-			j, err := m.node.Job(cmd.Context(), tenant, id)
+			j, err := m.Node.Job(cmd.Context(), tenant, id)
 			return showNodeJob(c, j, err)
 		},
 	}
@@ -169,7 +170,7 @@ func showNodeJob(c *cli.Call, j *api.Job, err error) error {
 	if err != nil {
 		return showJob(c, nil, nil, err)
 	}
-	out, err := reshape[policyapi.ClusterJobAnswer](j)
+	out, err := mailbox.Reshape[policyapi.ClusterJobAnswer](j)
 	return showJob(c, out, j, err)
 }
 
@@ -181,7 +182,7 @@ func showJob(c *cli.Call, j *policyapi.ClusterJobAnswer, raw any, err error) err
 		return err
 	}
 	return c.Print(raw, func(w io.Writer) error {
-		missing(c, j.Coverage)
+		mailbox.Missing(c, j.Coverage)
 		return showJobs(c, w, []policyapi.ClusterJob{j.ClusterJob})
 	})
 }
@@ -192,15 +193,15 @@ func changeJob(ctx context.Context, c *cli.Call, arg string, change api.JobChang
 	if err != nil {
 		return err
 	}
-	m, err := Open(ctx, c)
+	m, err := mailbox.Open(ctx, c)
 	if err != nil {
 		return err
 	}
-	if m.cluster == nil {
-		j, err := m.node.ChangeJob(ctx, tenant, id, change)
+	if m.Cluster == nil {
+		j, err := m.Node.ChangeJob(ctx, tenant, id, change)
 		return showNodeJob(c, j, err)
 	}
-	j, err := m.cluster.ChangeJob(ctx, tenant, id, policyapi.JobOrder(change), c.Nodes)
+	j, err := m.Cluster.ChangeJob(ctx, tenant, id, policyapi.JobOrder(change), c.Nodes)
 	if err := showJob(c, j, j, err); err != nil || j.Complete {
 		return err
 	}

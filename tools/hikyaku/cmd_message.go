@@ -13,6 +13,7 @@ import (
 	"hikyaku/node/api"
 	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
+	"hikyaku/tools/hikyaku/mailbox"
 )
 
 func newMessageCmd(c *cli.Call) *cobra.Command {
@@ -21,7 +22,7 @@ func newMessageCmd(c *cli.Call) *cobra.Command {
 		Short:   "Show a message and where its recipients stand; cancel it",
 		GroupID: cli.GroupMail,
 	}
-	nodeFlag(c, cmd)
+	mailbox.NodeFlag(c, cmd)
 	cmd.AddCommand(newMessageShowCmd(c), newMessageCancelCmd(c))
 	return cmd
 }
@@ -33,11 +34,11 @@ func newMessageShowCmd(c *cli.Call) *cobra.Command {
 		Short: "Show a message, given its id or that of one of its deliveries",
 		Args:  cli.WantArgs(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			from, err := Open(cmd.Context(), c)
+			from, err := mailbox.Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			m, raw, err := from.message(cmd.Context(), c.Nodes, args[0], o)
+			m, raw, err := askMessage(cmd.Context(), from, c.Nodes, args[0], o)
 			if cli.NotFound(err) {
 				return cli.Hint(err, "a message is kept for a while after its end; \"hikyaku events search --id %s\" has its whole story", args[0])
 			}
@@ -53,7 +54,7 @@ func newMessageShowCmd(c *cli.Call) *cobra.Command {
 						return err
 					}
 				}
-				missing(c, m.Coverage)
+				mailbox.Missing(c, m.Coverage)
 				return nil
 			})
 		},
@@ -64,18 +65,18 @@ func newMessageShowCmd(c *cli.Call) *cobra.Command {
 	return cmd
 }
 
-// message gives what each node knows of it, and the answer that it was read
+// askMessage gives what each node knows of it, and the answer that it was read
 // from.
-func (m *mailbox) message(ctx context.Context, nodes []string, id string, o api.MessageOptions) (*policyapi.ClusterMessage, any, error) {
-	if m.cluster != nil {
-		out, err := m.cluster.Message(ctx, id, client.MessageOptions{Content: o.Content, From: o.From, Limit: o.Limit, Nodes: nodes})
+func askMessage(ctx context.Context, m *mailbox.Mailbox, nodes []string, id string, o api.MessageOptions) (*policyapi.ClusterMessage, any, error) {
+	if m.Cluster != nil {
+		out, err := m.Cluster.Message(ctx, id, client.MessageOptions{Content: o.Content, From: o.From, Limit: o.Limit, Nodes: nodes})
 		return out, out, err
 	}
-	raw, err := m.node.Message(ctx, id, o)
+	raw, err := m.Node.Message(ctx, id, o)
 	if err != nil {
 		return nil, nil, err
 	}
-	one, err := reshape[policyapi.NodeMessage](raw)
+	one, err := mailbox.Reshape[policyapi.NodeMessage](raw)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"hikyaku/node/api"
 	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
+	"hikyaku/tools/hikyaku/mailbox"
 )
 
 func newQueueCmd(c *cli.Call) *cobra.Command {
@@ -20,7 +21,7 @@ func newQueueCmd(c *cli.Call) *cobra.Command {
 		Short:   "List queues, say why they wait, act on them",
 		GroupID: cli.GroupMail,
 	}
-	nodeFlag(c, cmd)
+	mailbox.NodeFlag(c, cmd)
 	cmd.AddCommand(newQueueLsCmd(c), newQueueShowCmd(c), newQueueWhyCmd(c))
 	for _, v := range verbs {
 		cmd.AddCommand(newQueueVerbCmd(c, v))
@@ -37,11 +38,11 @@ func newQueueLsCmd(c *cli.Call) *cobra.Command {
   hikyaku queue ls --json --limit 1000`,
 		Args: cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			m, err := Open(cmd.Context(), c)
+			m, err := mailbox.Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			all, err := m.queues(cmd.Context(), c.Nodes, f)
+			all, err := askQueues(cmd.Context(), m, c.Nodes, f)
 			if err != nil {
 				return err
 			}
@@ -61,7 +62,7 @@ func collectQueues(ctx context.Context, ask func(context.Context, api.QueueFilte
 	}
 	want, out := f.Limit, &api.QueueList{Queues: []api.Queue{}}
 	for {
-		f.Limit = min(want-len(out.Queues), maxPage)
+		f.Limit = min(want-len(out.Queues), mailbox.MaxPage)
 		l, err := ask(ctx, f)
 		if err != nil {
 			return nil, err
@@ -80,13 +81,13 @@ type queues struct {
 	raw  any
 }
 
-func (m *mailbox) queues(ctx context.Context, nodes []string, f api.QueueFilter) (*queues, error) {
-	if m.cluster == nil {
-		all, err := collectQueues(ctx, m.node.Queues, f)
+func askQueues(ctx context.Context, m *mailbox.Mailbox, nodes []string, f api.QueueFilter) (*queues, error) {
+	if m.Cluster == nil {
+		all, err := collectQueues(ctx, m.Node.Queues, f)
 		if err != nil {
 			return nil, err
 		}
-		list, err := reshape[policyapi.ClusterQueues](all)
+		list, err := mailbox.Reshape[policyapi.ClusterQueues](all)
 		return &queues{list, all}, err
 	}
 	if f.Limit < 1 {
@@ -95,15 +96,15 @@ func (m *mailbox) queues(ctx context.Context, nodes []string, f api.QueueFilter)
 	out := &policyapi.ClusterQueues{Queues: []policyapi.NodeQueue{}}
 	at := client.Where{Nodes: nodes}
 	for first := true; first || at.Page != "" && len(out.Queues) < f.Limit; first = false {
-		at.Limit = min(f.Limit-len(out.Queues), maxPage)
-		l, err := m.cluster.Queues(ctx, policyapi.MailScope(f.Scope), f.Sort, at)
+		at.Limit = min(f.Limit-len(out.Queues), mailbox.MaxPage)
+		l, err := m.Cluster.Queues(ctx, policyapi.MailScope(f.Scope), f.Sort, at)
 		if err != nil {
 			return nil, err
 		}
 		if first {
 			out.Total, out.Counted = l.Total, l.Counted
 		}
-		out.Queues, out.Coverage = append(out.Queues, l.Queues...), gaps(out.Coverage, l.Coverage)
+		out.Queues, out.Coverage = append(out.Queues, l.Queues...), mailbox.Gaps(out.Coverage, l.Coverage)
 		at.Page, out.Next = l.Next, l.Next
 	}
 	return &queues{out, out}, nil
@@ -129,7 +130,7 @@ func showQueues(c *cli.Call, w io.Writer, l *policyapi.ClusterQueues) error {
 		})
 	}
 	head := []string{"DESTINATION", "PRIO", "TENANT", "STREAM", "JOB", "CARRIER", ">QUEUED", ">SENDING", ">OLDEST", ">DUE IN", "WAITS FOR", "LAST REPLY"}
-	head, rows = withNode(head, rows, nodes)
+	head, rows = mailbox.WithNode(head, rows, nodes)
 	if err := c.Table(w, head, rows); err != nil {
 		return err
 	}
@@ -139,7 +140,7 @@ func showQueues(c *cli.Call, w io.Writer, l *policyapi.ClusterQueues) error {
 	if !l.Counted {
 		fmt.Fprintln(c.Err, "a node still counts after its start: sizes will grow")
 	}
-	missing(c, l.Coverage)
+	mailbox.Missing(c, l.Coverage)
 	return nil
 }
 
@@ -150,12 +151,12 @@ func newQueueShowCmd(c *cli.Call) *cobra.Command {
 		Short: "List the deliveries queued for a destination",
 		Args:  cli.WantArgs(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			m, err := Open(cmd.Context(), c)
+			m, err := mailbox.Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
 			f.Destination = args[0]
-			out, raw, err := m.deliveries(cmd.Context(), c.Nodes, f)
+			out, raw, err := askDeliveries(cmd.Context(), m, c.Nodes, f)
 			if err != nil {
 				return err
 			}
@@ -166,7 +167,7 @@ func newQueueShowCmd(c *cli.Call) *cobra.Command {
 				if out.Next != "" {
 					fmt.Fprintln(c.Err, "there are more; --limit shows them")
 				}
-				missing(c, out.Coverage)
+				mailbox.Missing(c, out.Coverage)
 				return nil
 			})
 		},
@@ -186,7 +187,7 @@ func collectDeliveries(ctx context.Context, ask func(context.Context, api.Delive
 	}
 	want, out := f.Limit, &api.DeliveryList{Deliveries: []api.Delivery{}}
 	for {
-		f.Limit = min(want-len(out.Deliveries), maxPage)
+		f.Limit = min(want-len(out.Deliveries), mailbox.MaxPage)
 		l, err := ask(ctx, f)
 		if err != nil {
 			return nil, err
@@ -199,14 +200,14 @@ func collectDeliveries(ctx context.Context, ask func(context.Context, api.Delive
 	}
 }
 
-// deliveries gives the listing, and the answer that it was read from.
-func (m *mailbox) deliveries(ctx context.Context, nodes []string, f api.DeliveryFilter) (*policyapi.ClusterDeliveries, any, error) {
-	if m.cluster == nil {
-		all, err := collectDeliveries(ctx, m.node.Deliveries, f)
+// askDeliveries gives the listing, and the answer that it was read from.
+func askDeliveries(ctx context.Context, m *mailbox.Mailbox, nodes []string, f api.DeliveryFilter) (*policyapi.ClusterDeliveries, any, error) {
+	if m.Cluster == nil {
+		all, err := collectDeliveries(ctx, m.Node.Deliveries, f)
 		if err != nil {
 			return nil, nil, err
 		}
-		out, err := reshape[policyapi.ClusterDeliveries](all)
+		out, err := mailbox.Reshape[policyapi.ClusterDeliveries](all)
 		return out, all, err
 	}
 	if f.Limit < 1 {
@@ -215,12 +216,12 @@ func (m *mailbox) deliveries(ctx context.Context, nodes []string, f api.Delivery
 	out := &policyapi.ClusterDeliveries{Deliveries: []policyapi.NodeDelivery{}}
 	at := client.Where{Nodes: nodes}
 	for first := true; first || at.Page != "" && len(out.Deliveries) < f.Limit; first = false {
-		at.Limit = min(f.Limit-len(out.Deliveries), maxPage)
-		l, err := m.cluster.Deliveries(ctx, policyapi.MailScope(f.Scope), at)
+		at.Limit = min(f.Limit-len(out.Deliveries), mailbox.MaxPage)
+		l, err := m.Cluster.Deliveries(ctx, policyapi.MailScope(f.Scope), at)
 		if err != nil {
 			return nil, nil, err
 		}
-		out.Deliveries, out.Coverage = append(out.Deliveries, l.Deliveries...), gaps(out.Coverage, l.Coverage)
+		out.Deliveries, out.Coverage = append(out.Deliveries, l.Deliveries...), mailbox.Gaps(out.Coverage, l.Coverage)
 		at.Page, out.Next = l.Next, l.Next
 	}
 	return out, out, nil
@@ -249,7 +250,7 @@ func showDeliveries(c *cli.Call, w io.Writer, ds []policyapi.NodeDelivery) error
 			rows, nodes = append(rows, row), append(nodes, d.Node)
 		}
 	}
-	head, rows := withNode([]string{"DELIVERY", "RECIPIENT", "STATE", ">TRIES", ">AGE", ">DUE IN", ">EXPIRES IN", "REPLY"}, rows, nodes)
+	head, rows := mailbox.WithNode([]string{"DELIVERY", "RECIPIENT", "STATE", ">TRIES", ">AGE", ">DUE IN", ">EXPIRES IN", "REPLY"}, rows, nodes)
 	return c.Table(w, head, rows)
 }
 
@@ -264,11 +265,11 @@ func newQueueWhyCmd(c *cli.Call) *cobra.Command {
 			if err := destinationArg(&s, args); err != nil {
 				return err
 			}
-			m, err := Open(cmd.Context(), c)
+			m, err := mailbox.Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			a, raw, err := m.why(cmd.Context(), c.Nodes, s)
+			a, raw, err := askWhy(cmd.Context(), m, c.Nodes, s)
 			if err != nil {
 				return err
 			}
@@ -279,23 +280,23 @@ func newQueueWhyCmd(c *cli.Call) *cobra.Command {
 	return cmd
 }
 
-// why gives the reasons, and the answer that they were read from.
-func (m *mailbox) why(ctx context.Context, nodes []string, s api.Scope) (*policyapi.ClusterWhy, any, error) {
-	if m.cluster != nil {
-		a, err := m.cluster.Why(ctx, policyapi.MailScope(s), nodes)
+// askWhy gives the reasons, and the answer that they were read from.
+func askWhy(ctx context.Context, m *mailbox.Mailbox, nodes []string, s api.Scope) (*policyapi.ClusterWhy, any, error) {
+	if m.Cluster != nil {
+		a, err := m.Cluster.Why(ctx, policyapi.MailScope(s), nodes)
 		return a, a, err
 	}
-	raw, err := m.node.Why(ctx, s)
+	raw, err := m.Node.Why(ctx, s)
 	if err != nil {
 		return nil, nil, err
 	}
-	a, err := reshape[policyapi.ClusterWhy](raw)
+	a, err := mailbox.Reshape[policyapi.ClusterWhy](raw)
 	return a, raw, err
 }
 
 func showWhy(c *cli.Call, w io.Writer, a *policyapi.ClusterWhy) error {
 	fmt.Fprintf(w, "%s queued for %s\n", human.Count(a.Queued, "delivery", "deliveries"), human.Clean(scopeText(api.Scope(a.Scope))))
-	missing(c, a.Coverage)
+	mailbox.Missing(c, a.Coverage)
 	if len(a.Reasons) == 0 {
 		_, err := fmt.Fprintln(w, "Nothing holds them back.")
 		return err
@@ -306,6 +307,6 @@ func showWhy(c *cli.Call, w io.Writer, a *policyapi.ClusterWhy) error {
 		nodes = append(nodes, r.Node)
 		rows = append(rows, []string{c.Paint(r.Limit, cli.Yellow), r.Scope, r.Value, r.Used, human.Until(r.Until), r.Text})
 	}
-	head, rows := withNode([]string{"LIMIT", "ON", ">VALUE", ">USED", ">FREE IN", "WHY"}, rows, nodes)
+	head, rows := mailbox.WithNode([]string{"LIMIT", "ON", ">VALUE", ">USED", ">FREE IN", "WHY"}, rows, nodes)
 	return c.Table(w, head, rows)
 }

@@ -16,6 +16,7 @@ import (
 	"hikyaku/node/api"
 	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
+	"hikyaku/tools/hikyaku/mailbox"
 )
 
 // verb is one action with the words for it.
@@ -80,14 +81,14 @@ func orderFlags(cmd *cobra.Command, f *actFlags) {
 
 // act carries out an action and says what it did.
 func act(ctx context.Context, c *cli.Call, v verb, f *actFlags) error {
-	m, err := Open(ctx, c)
+	m, err := mailbox.Open(ctx, c)
 	if err != nil {
 		return err
 	}
 	if v.final && !f.yes {
 		what := "message " + f.Message
 		if f.Message == "" {
-			a, _, err := m.why(ctx, c.Nodes, f.Scope)
+			a, _, err := askWhy(ctx, m, c.Nodes, f.Scope)
 			if err != nil {
 				return err
 			}
@@ -101,14 +102,14 @@ func act(ctx context.Context, c *cli.Call, v verb, f *actFlags) error {
 		at := time.Now().Add(f.lasts.D())
 		f.Expires = &at
 	}
-	if m.cluster != nil {
+	if m.Cluster != nil {
 		return orderAll(ctx, c, m, v, f)
 	}
 	if u, err := user.Current(); err == nil {
 		f.Author = u.Username
 	}
 	f.ID = f.order
-	r, err := m.node.Act(ctx, &f.ActionRequest)
+	r, err := m.Node.Act(ctx, &f.ActionRequest)
 	if err != nil {
 		return err
 	}
@@ -116,9 +117,9 @@ func act(ctx context.Context, c *cli.Call, v verb, f *actFlags) error {
 }
 
 // orderAll gives an order to all nodes, and again to those that are missing.
-func orderAll(ctx context.Context, c *cli.Call, m *mailbox, v verb, f *actFlags) error {
+func orderAll(ctx context.Context, c *cli.Call, m *mailbox.Mailbox, v verb, f *actFlags) error {
 	o := &policyapi.MailOrder{Verb: f.Verb, Scope: policyapi.MailScope(f.Scope), Message: f.Message, Reason: f.Reason, Expires: f.Expires, All: f.All, ID: f.order, Nodes: c.Nodes}
-	r, err := m.cluster.Act(ctx, o)
+	r, err := m.Cluster.Act(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -133,7 +134,7 @@ func orderAll(ctx context.Context, c *cli.Call, m *mailbox, v verb, f *actFlags)
 		for _, n := range r.Missing {
 			o.Nodes = append(o.Nodes, n.Node)
 		}
-		again, err := m.cluster.Act(ctx, o)
+		again, err := m.Cluster.Act(ctx, o)
 		if err != nil {
 			fmt.Fprintf(c.Err, "again: %v\n", err)
 			continue

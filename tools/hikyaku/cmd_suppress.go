@@ -14,6 +14,7 @@ import (
 	"hikyaku/controlplane/policy"
 	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
+	"hikyaku/tools/hikyaku/mailbox"
 )
 
 func newSuppressCmd(c *cli.Call) *cobra.Command {
@@ -36,7 +37,7 @@ and on the others' within a second or two; --wait says when.`,
 // suppressions is the way to the lists, of the cluster or of the node that the
 // server is.
 func suppressions(ctx context.Context, c *cli.Call) (*client.Suppressions, error) {
-	m, err := Open(ctx, c)
+	m, err := mailbox.Open(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +45,7 @@ func suppressions(ctx context.Context, c *cli.Call) (*client.Suppressions, error
 	if err != nil {
 		return nil, err
 	}
-	return cl.Suppressions(cli.Whoami(), m.cluster == nil), nil
+	return cl.Suppressions(cli.Whoami(), m.Cluster == nil), nil
 }
 
 // suppressFilter are the flags that pick entries.

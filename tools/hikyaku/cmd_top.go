@@ -13,6 +13,7 @@ import (
 	"hikyaku/node/api"
 	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
+	"hikyaku/tools/hikyaku/mailbox"
 )
 
 func newTopCmd(c *cli.Call) *cobra.Command {
@@ -30,11 +31,11 @@ printed. Keys: q ends, p pauses, + and - change the interval.`,
 			if every < 100*time.Millisecond || every > time.Hour {
 				return cli.UsageError("--interval %s: want 100ms to 1h", every)
 			}
-			m, err := Open(cmd.Context(), c)
+			m, err := mailbox.Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			look := m.overview(c.Nodes)
+			look := askOverview(m, c.Nodes)
 			in, isFile := c.In.(*os.File)
 			if once || c.JSON || !cli.IsTerminal(c.Out) || !isFile || !cli.IsTerminal(in) {
 				o, err := look(cmd.Context())
@@ -49,7 +50,7 @@ printed. Keys: q ends, p pauses, + and - change the interval.`,
 			return watch(cmd.Context(), c, in, newTopModel(look, every))
 		},
 	}
-	nodeFlag(c, cmd)
+	mailbox.NodeFlag(c, cmd)
 	cmd.Flags().BoolVar(&once, "once", false, "print one look and end")
 	cmd.Flags().DurationVar(&every, "interval", time.Second, "time between looks")
 	return cmd
@@ -63,11 +64,11 @@ type topLook struct {
 	raw   any // the answer that it was read from
 }
 
-// overview is how to look.
-func (m *mailbox) overview(nodes []string) func(context.Context) (*topLook, error) {
-	if m.cluster == nil {
+// askOverview is how to look.
+func askOverview(m *mailbox.Mailbox, nodes []string) func(context.Context) (*topLook, error) {
+	if m.Cluster == nil {
 		return func(ctx context.Context) (*topLook, error) {
-			o, err := m.node.Overview(ctx)
+			o, err := m.Node.Overview(ctx)
 			if err != nil {
 				return nil, err
 			}
@@ -75,11 +76,11 @@ func (m *mailbox) overview(nodes []string) func(context.Context) (*topLook, erro
 		}
 	}
 	return func(ctx context.Context) (*topLook, error) {
-		all, err := m.cluster.Overview(ctx, nodes)
+		all, err := m.Cluster.Overview(ctx, nodes)
 		if err != nil {
 			return nil, err
 		}
-		o, err := reshape[api.Overview](all)
+		o, err := mailbox.Reshape[api.Overview](all)
 		if err != nil {
 			return nil, err
 		}

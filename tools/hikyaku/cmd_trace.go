@@ -16,6 +16,7 @@ import (
 	"hikyaku/node/api"
 	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
+	"hikyaku/tools/hikyaku/mailbox"
 )
 
 func newTraceCmd(c *cli.Call) *cobra.Command {
@@ -40,17 +41,17 @@ down.`,
 				}
 				f.Destination = args[0]
 			}
-			m, err := Open(cmd.Context(), c)
+			m, err := mailbox.Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			if m.cluster == nil {
-				return ended(cmd.Context(), m.node.Trace(cmd.Context(), f, d.D(), lines, traceLines(c)))
+			if m.Cluster == nil {
+				return ended(cmd.Context(), m.Node.Trace(cmd.Context(), f, d.D(), lines, traceLines(c)))
 			}
 			return traceAll(cmd.Context(), c, m, f, d.D(), lines)
 		},
 	}
-	nodeFlag(c, cmd)
+	mailbox.NodeFlag(c, cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.Direction, "direction", "", "in or out; both if not given")
 	fl.StringVar(&f.Destination, "destination", "", "recipient domain")
@@ -64,7 +65,7 @@ down.`,
 
 // traceAll follows the sessions of all nodes. A line's peer begins with the
 // node's name.
-func traceAll(ctx context.Context, c *cli.Call, m *mailbox, f api.TraceFilter, d time.Duration, count int) error {
+func traceAll(ctx context.Context, c *cli.Call, m *mailbox.Mailbox, f api.TraceFilter, d time.Duration, count int) error {
 	q := url.Values{"seconds": {strconv.Itoa(int((d + time.Second - 1) / time.Second))}, "count": {strconv.Itoa(count)}}
 	for _, p := range [][2]string{{"direction", f.Direction}, {"destination", f.Destination}, {"host", f.Host}, {"sender", f.Sender}, {"recipient", f.Recipient}} {
 		if p[1] != "" {
@@ -72,7 +73,7 @@ func traceAll(ctx context.Context, c *cli.Call, m *mailbox, f api.TraceFilter, d
 		}
 	}
 	show := traceLines(c)
-	end, err := m.cluster.Trace(ctx, q, c.Nodes, func(line []byte) error {
+	end, err := m.Cluster.Trace(ctx, q, c.Nodes, func(line []byte) error {
 		if c.JSON {
 			_, err := fmt.Fprintf(c.Out, "%s\n", line)
 			return err

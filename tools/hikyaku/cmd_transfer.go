@@ -12,6 +12,7 @@ import (
 	"hikyaku/node/api"
 	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
+	"hikyaku/tools/hikyaku/mailbox"
 )
 
 func newTransferCmd(c *cli.Call) *cobra.Command {
@@ -26,7 +27,7 @@ A transfer is stuck when the answer will never come by itself: a node was rebuil
 under its old name, on another disk.`,
 		GroupID: cli.GroupCluster,
 	}
-	nodeFlag(c, cmd)
+	mailbox.NodeFlag(c, cmd)
 	cmd.AddCommand(newTransferListCmd(c), newTransferReclaimCmd(c))
 	return cmd
 }
@@ -36,11 +37,11 @@ func newTransferListCmd(c *cli.Call) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List transfers whose outcome is not known, oldest first", Args: cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			m, err := Open(cmd.Context(), c)
+			m, err := mailbox.Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			ts, err := m.transfers(cmd.Context(), c.Nodes)
+			ts, err := askTransfers(cmd.Context(), m, c.Nodes)
 			if err != nil {
 				return err
 			}
@@ -48,7 +49,7 @@ func newTransferListCmd(c *cli.Call) *cobra.Command {
 				ts.Items = stuckOnly(ts.Items)
 			}
 			return c.Print(ts, func(w io.Writer) error {
-				missing(c, ts.Coverage)
+				mailbox.Missing(c, ts.Coverage)
 				return showTransfers(c, w, ts.Items)
 			})
 		},
@@ -67,16 +68,16 @@ func stuckOnly(ts []policyapi.NodeTransfer) []policyapi.NodeTransfer {
 	return out
 }
 
-// transfers asks all nodes, or the one that the server is.
-func (m *mailbox) transfers(ctx context.Context, nodes []string) (*policyapi.ClusterTransfers, error) {
-	if m.cluster != nil {
-		return m.cluster.Transfers(ctx, nodes)
+// askTransfers asks all nodes, or the one that the server is.
+func askTransfers(ctx context.Context, m *mailbox.Mailbox, nodes []string) (*policyapi.ClusterTransfers, error) {
+	if m.Cluster != nil {
+		return m.Cluster.Transfers(ctx, nodes)
 	}
-	ts, err := m.node.Transfers(ctx)
+	ts, err := m.Node.Transfers(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return reshape[policyapi.ClusterTransfers](ts)
+	return mailbox.Reshape[policyapi.ClusterTransfers](ts)
 }
 
 func showTransfers(c *cli.Call, w io.Writer, ts []policyapi.NodeTransfer) error {
@@ -94,7 +95,7 @@ func showTransfers(c *cli.Call, w io.Writer, ts []policyapi.NodeTransfer) error 
 		}
 		rows = append(rows, []string{strconv.FormatUint(t.Number, 10), state, t.To, t.Spool, human.Since(&t.Created), human.Number(int64(t.Deliveries)), human.Number(int64(t.Recipients)), t.Why})
 	}
-	head, rows := withNode([]string{">TRANSFER", "STATE", "TO", "SPOOL", ">AGE", ">DELIVERIES", ">RECIPIENTS", "WHY"}, rows, nodes)
+	head, rows := mailbox.WithNode([]string{">TRANSFER", "STATE", "TO", "SPOOL", ">AGE", ">DELIVERIES", ">RECIPIENTS", "WHY"}, rows, nodes)
 	return c.Table(w, head, rows)
 }
 
@@ -139,11 +140,11 @@ func runReclaim(ctx context.Context, c *cli.Call, arg string, f *reclaimFlags) e
 	if f.gone == "" || f.reason == "" {
 		return cli.UsageError("--gone and --reason are needed: which spool is gone for good, and how it is known")
 	}
-	m, err := Open(ctx, c)
+	m, err := mailbox.Open(ctx, c)
 	if err != nil {
 		return err
 	}
-	if m.cluster != nil && len(c.Nodes) != 1 {
+	if m.Cluster != nil && len(c.Nodes) != 1 {
 		return cli.UsageError("--node is needed, once: each node numbers its own transfers")
 	}
 	fmt.Fprintf(c.Err, "warning: spool %s is not asked. If it still lives, or is ever started again, the recipients of transfer %d get their mail twice.\n", human.Clean(f.gone), n)
@@ -152,7 +153,7 @@ func runReclaim(ctx context.Context, c *cli.Call, arg string, f *reclaimFlags) e
 			return err
 		}
 	}
-	t, err := m.reclaim(ctx, c.Nodes, n, f)
+	t, err := askReclaim(ctx, m, c.Nodes, n, f)
 	if cli.NotFound(err) {
 		return cli.Hint(err, "\"hikyaku transfer list\" shows those that are open")
 	}
@@ -166,13 +167,13 @@ func runReclaim(ctx context.Context, c *cli.Call, arg string, f *reclaimFlags) e
 	})
 }
 
-func (m *mailbox) reclaim(ctx context.Context, nodes []string, n uint64, f *reclaimFlags) (*policyapi.NodeTransfer, error) {
-	if m.cluster != nil {
-		return m.cluster.Reclaim(ctx, nodes[0], n, &policyapi.ReclaimOrder{Spool: f.gone, Reason: f.reason})
+func askReclaim(ctx context.Context, m *mailbox.Mailbox, nodes []string, n uint64, f *reclaimFlags) (*policyapi.NodeTransfer, error) {
+	if m.Cluster != nil {
+		return m.Cluster.Reclaim(ctx, nodes[0], n, &policyapi.ReclaimOrder{Spool: f.gone, Reason: f.reason})
 	}
-	r, err := m.node.Reclaim(ctx, n, &api.ReclaimRequest{Spool: f.gone, Reason: f.reason, Author: cli.Whoami()})
+	r, err := m.Node.Reclaim(ctx, n, &api.ReclaimRequest{Spool: f.gone, Reason: f.reason, Author: cli.Whoami()})
 	if err != nil {
 		return nil, err
 	}
-	return reshape[policyapi.NodeTransfer](r)
+	return mailbox.Reshape[policyapi.NodeTransfer](r)
 }

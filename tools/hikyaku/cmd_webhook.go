@@ -11,6 +11,7 @@ import (
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
+	"hikyaku/tools/hikyaku/mailbox"
 )
 
 func newWebhookCmd(c *cli.Call) *cobra.Command {
@@ -22,7 +23,7 @@ posted. Each node posts its own events, at least once, in batches; what an
 endpoint does not take is tried again for a day.`,
 		GroupID: cli.GroupMail,
 	}
-	nodeFlag(c, cmd)
+	mailbox.NodeFlag(c, cmd)
 	cmd.AddCommand(newWebhookListCmd(c), newWebhookTestCmd(c))
 	return cmd
 }
@@ -31,16 +32,16 @@ func newWebhookListCmd(c *cli.Call) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List webhooks, how far they are behind and why", Args: cli.WantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			m, err := Open(cmd.Context(), c)
+			m, err := mailbox.Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			ws, err := m.webhooks(cmd.Context(), c.Nodes)
+			ws, err := askWebhooks(cmd.Context(), m, c.Nodes)
 			if err != nil {
 				return err
 			}
 			return c.Print(ws, func(w io.Writer) error {
-				missing(c, ws.Coverage)
+				mailbox.Missing(c, ws.Coverage)
 				return showWebhooks(c, w, ws.Items)
 			})
 		},
@@ -48,16 +49,16 @@ func newWebhookListCmd(c *cli.Call) *cobra.Command {
 	return cmd
 }
 
-// webhooks asks all nodes, or the one that the server is.
-func (m *mailbox) webhooks(ctx context.Context, nodes []string) (*policyapi.ClusterWebhooks, error) {
-	if m.cluster != nil {
-		return m.cluster.Webhooks(ctx, nodes)
+// askWebhooks asks all nodes, or the one that the server is.
+func askWebhooks(ctx context.Context, m *mailbox.Mailbox, nodes []string) (*policyapi.ClusterWebhooks, error) {
+	if m.Cluster != nil {
+		return m.Cluster.Webhooks(ctx, nodes)
 	}
-	ws, err := m.node.Webhooks(ctx)
+	ws, err := m.Node.Webhooks(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return reshape[policyapi.ClusterWebhooks](ws)
+	return mailbox.Reshape[policyapi.ClusterWebhooks](ws)
 }
 
 func showWebhooks(c *cli.Call, w io.Writer, ws []policyapi.NodeWebhook) error {
@@ -71,7 +72,7 @@ func showWebhooks(c *cli.Call, w io.Writer, ws []policyapi.NodeWebhook) error {
 			human.Since(h.LastSuccess), human.Number(int64(h.Posted)), givenUp(h), h.LastError,
 		})
 	}
-	head, rows := withNode([]string{"WEBHOOK", "TENANT", "ENDPOINT", "STATE", ">BEHIND", ">LAG", ">LAST TAKEN", ">POSTED", ">GIVEN UP", "LAST ERROR"}, rows, nodes)
+	head, rows := mailbox.WithNode([]string{"WEBHOOK", "TENANT", "ENDPOINT", "STATE", ">BEHIND", ">LAG", ">LAST TAKEN", ">POSTED", ">GIVEN UP", "LAST ERROR"}, rows, nodes)
 	return c.Table(w, head, rows)
 }
 
@@ -122,11 +123,11 @@ func newWebhookTestCmd(c *cli.Call) *cobra.Command {
 --node names, and show the answers. A disabled webhook can be tested too. The
 exit code is 1 if one ping was not taken.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			m, err := Open(cmd.Context(), c)
+			m, err := mailbox.Open(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			ps, err := m.ping(cmd.Context(), c.Nodes, args[0])
+			ps, err := ping(cmd.Context(), m, c.Nodes, args[0])
 			if cli.NotFound(err) {
 				return cli.Hint(err, "\"hikyaku webhook list\" shows those there are")
 			}
@@ -134,7 +135,7 @@ exit code is 1 if one ping was not taken.`,
 				return err
 			}
 			err = c.Print(ps, func(w io.Writer) error {
-				missing(c, ps.Coverage)
+				mailbox.Missing(c, ps.Coverage)
 				return showPings(c, w, ps.Items)
 			})
 			if err != nil {
@@ -150,15 +151,15 @@ exit code is 1 if one ping was not taken.`,
 	}
 }
 
-func (m *mailbox) ping(ctx context.Context, nodes []string, name string) (*policyapi.ClusterPings, error) {
-	if m.cluster != nil {
-		return m.cluster.TestWebhook(ctx, nodes, name)
+func ping(ctx context.Context, m *mailbox.Mailbox, nodes []string, name string) (*policyapi.ClusterPings, error) {
+	if m.Cluster != nil {
+		return m.Cluster.TestWebhook(ctx, nodes, name)
 	}
-	t, err := m.node.TestWebhook(ctx, name)
+	t, err := m.Node.TestWebhook(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	p, err := reshape[policyapi.NodePing](t)
+	p, err := mailbox.Reshape[policyapi.NodePing](t)
 	if err != nil {
 		return nil, err
 	}
@@ -180,6 +181,6 @@ func showPings(c *cli.Call, w io.Writer, ps []policyapi.NodePing) error {
 		}
 		rows = append(rows, []string{p.Name, state, status, human.Span(time.Duration(p.Seconds * float64(time.Second))), p.Error})
 	}
-	head, rows := withNode([]string{"WEBHOOK", "PING", ">STATUS", ">TOOK", "ERROR"}, rows, nodes)
+	head, rows := mailbox.WithNode([]string{"WEBHOOK", "PING", ">STATUS", ">TOOK", "ERROR"}, rows, nodes)
 	return c.Table(w, head, rows)
 }

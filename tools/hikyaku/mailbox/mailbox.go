@@ -1,4 +1,4 @@
-package main
+package mailbox
 
 import (
 	"context"
@@ -14,40 +14,40 @@ import (
 	"hikyaku/tools/hikyaku/human"
 )
 
-// mailbox is where questions about mail go: to all nodes where the server is a
+// Mailbox is where questions about mail go: to all nodes where the server is a
 // control plane, else to the one node that the server is.
-type mailbox struct {
-	node    *nodeclient.Client
-	cluster *client.Cluster // nil where the server is no control plane
+type Mailbox struct {
+	Node    *nodeclient.Client
+	Cluster *client.Cluster // nil where the server is no control plane
 }
 
-// nodeFlag adds the flag that narrows a command, and those below it, to nodes.
-func nodeFlag(c *cli.Call, cmd *cobra.Command) {
+// NodeFlag adds the flag that narrows a command, and those below it, to nodes.
+func NodeFlag(c *cli.Call, cmd *cobra.Command) {
 	cmd.PersistentFlags().StringSliceVar(&c.Nodes, "node", nil, "ask only this `node` of the cluster; may be repeated")
 }
 
 // Open finds out what the server is.
-func Open(ctx context.Context, c *cli.Call) (*mailbox, error) {
+func Open(ctx context.Context, c *cli.Call) (*Mailbox, error) {
 	cl, err := c.Client()
 	if err != nil {
 		return nil, err
 	}
-	m := &mailbox{node: nodeclient.New(cl), cluster: cl.Cluster(cli.Whoami())}
-	_, err = m.cluster.Summary(ctx)
+	m := &Mailbox{Node: nodeclient.New(cl), Cluster: cl.Cluster(cli.Whoami())}
+	_, err = m.Cluster.Summary(ctx)
 	switch {
 	case cli.NotFound(err) && len(c.Nodes) > 0:
 		return nil, cli.UsageError("--node: the server at %s is a node and no control plane; give --api the address of the node itself", c.API)
 	case cli.NotFound(err):
-		m.cluster = nil
+		m.Cluster = nil
 	case err != nil:
 		return nil, err
 	}
 	return m, nil
 }
 
-// reshape turns a node's answer into the cluster's shape of the same, which has
+// Reshape turns a node's answer into the cluster's shape of the same, which has
 // all its fields.
-func reshape[T any](v any) (*T, error) {
+func Reshape[T any](v any) (*T, error) {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("show the answer: %w", err)
@@ -59,8 +59,8 @@ func reshape[T any](v any) (*T, error) {
 	return out, nil
 }
 
-// missing says on stderr which nodes an answer is not about.
-func missing(c *cli.Call, v policyapi.Coverage) {
+// Missing says on stderr which nodes an answer is not about.
+func Missing(c *cli.Call, v policyapi.Coverage) {
 	if v.Complete || v.Nodes == 0 {
 		return
 	}
@@ -70,8 +70,8 @@ func missing(c *cli.Call, v policyapi.Coverage) {
 	}
 }
 
-// gaps joins what pages of one listing lack.
-func gaps(into, page policyapi.Coverage) policyapi.Coverage {
+// Gaps joins what pages of one listing lack.
+func Gaps(into, page policyapi.Coverage) policyapi.Coverage {
 	if into.Nodes == 0 {
 		return page
 	}
@@ -83,8 +83,8 @@ func gaps(into, page policyapi.Coverage) policyapi.Coverage {
 	return into
 }
 
-// withNode puts a column of node names before a table, where rows have one.
-func withNode(header []string, rows [][]string, names []string) ([]string, [][]string) {
+// WithNode puts a column of node names before a table, where rows have one.
+func WithNode(header []string, rows [][]string, names []string) ([]string, [][]string) {
 	any := false
 	for _, n := range names {
 		any = any || n != ""
@@ -98,5 +98,5 @@ func withNode(header []string, rows [][]string, names []string) ([]string, [][]s
 	return append([]string{"NODE"}, header...), rows
 }
 
-// maxPage is how many the API gives at once.
-const maxPage = 1000
+// MaxPage is how many the API gives at once.
+const MaxPage = 1000
