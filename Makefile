@@ -3,7 +3,8 @@ GO      ?= go
 BIN     := bin/hikyaku
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT  := $(shell git rev-parse HEAD 2>/dev/null)
-LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+BUILD   := hikyaku/tools/hikyaku/build
+LDFLAGS := -s -w -X $(BUILD).version=$(VERSION) -X $(BUILD).commit=$(COMMIT)
 FUZZTIME ?= 20s
 
 .PHONY: help build build-static demo cluster test test-deps test-long check vet lint golangci docs bench bench-quick fuzz clean

@@ -22,6 +22,7 @@ import (
 	"hikyaku/controlplane/store"
 	"hikyaku/node/api"
 	"hikyaku/node/api/apitest"
+	"hikyaku/tools/hikyaku/admin"
 )
 
 // adminBed is the whole admin listener as serve opens it: the guard, policy, a
@@ -69,7 +70,7 @@ func newAdminBed(t testing.TB, dir string) *adminBed {
 		t.Cleanup(s.Close)
 		b.cluster.Peer(name, s.Listener.Addr().String())
 	}
-	b.doc = registerAdmin(b.mux, &api.Options{Node: b.nodes["tokyo-1"], Suppressions: list, Version: "test"}, &policyapi.Options{Store: f, Cluster: b.cluster, Audit: b.audit, Version: "test",
+	b.doc = admin.Register(b.mux, &api.Options{Node: b.nodes["tokyo-1"], Suppressions: list, Version: "test"}, &policyapi.Options{Store: f, Cluster: b.cluster, Audit: b.audit, Version: "test",
 		Peers: policyapi.HTTPPeers{Client: http.DefaultClient, Scheme: "http", Token: peerToken}})
 	s := httptest.NewUnstartedServer(nil)
 	s.Config = api.NewServer(access.New(b.mux, access.Options{MaxBody: policyapi.MaxBody, Policy: f.Snapshot, Refused: policyapi.Refused(b.audit)}))
@@ -141,7 +142,7 @@ func TestEveryOperationHasARole(t *testing.T) {
 	b := newAdminBed(t, t.TempDir())
 	want := []string{"GET /docs", "GET /v1/openapi.json", "GET /v1/openapi.yaml", "GET /metrics",
 		"GET /debug/pprof/", "GET /debug/pprof/cmdline", "GET /debug/pprof/profile", "GET /debug/pprof/symbol", "GET /debug/pprof/trace"}
-	for _, op := range adminOperations(b.doc) {
+	for _, op := range admin.Operations(b.doc) {
 		want = append(want, op.Method+" "+op.Path)
 	}
 	slices.Sort(want)
@@ -170,7 +171,7 @@ func TestEveryOperationHasARole(t *testing.T) {
 func TestRolesOfAllOperations(t *testing.T) {
 	b := newAdminBed(t, t.TempDir())
 	b.seed(t)
-	for _, op := range adminOperations(b.doc) {
+	for _, op := range admin.Operations(b.doc) {
 		if strings.Contains(op.Path, "tail") || strings.Contains(op.Path, "trace") {
 			continue // they last
 		}

@@ -12,6 +12,7 @@ import (
 
 	"hikyaku/bench/report"
 	"hikyaku/bench/scenario"
+	"hikyaku/tools/hikyaku/build"
 	"hikyaku/tools/hikyaku/cli"
 )
 
@@ -153,7 +154,7 @@ func (b *benchRun) run(cmd *cobra.Command, c *cli.Call, args []string) error {
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
-	env := scenario.Env{Binary: exe, Dir: b.dir, Out: c.Err, Terminal: cli.IsTerminal(c.Err), Version: buildName()}
+	env := scenario.Env{Binary: exe, Dir: b.dir, Out: c.Err, Terminal: cli.IsTerminal(c.Err), Version: build.Name()}
 	if b.profile {
 		env.Profiles = out
 	}

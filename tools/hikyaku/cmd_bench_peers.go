@@ -13,6 +13,7 @@ import (
 
 	"hikyaku/bench/candidate"
 	"hikyaku/bench/sidebyside"
+	"hikyaku/tools/hikyaku/build"
 	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 )
@@ -173,7 +174,7 @@ func (b *benchPeers) runCheck(cmd *cobra.Command) error {
 }
 
 func (b *benchPeers) runQuick(cmd *cobra.Command) error {
-	this := thisBuild()
+	this := build.This()
 	o := sidebyside.QuickOptions{Version: this.Version, Commit: this.Commit, Dirty: this.Dirty || strings.HasSuffix(this.Version, "-dirty"), Dir: b.o.Dir, Progress: b.progress}
 	if f := cmd.Flag("rounds"); f.Changed {
 		o.Rounds = b.o.Rounds

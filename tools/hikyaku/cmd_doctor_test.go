@@ -18,6 +18,7 @@ import (
 	"hikyaku/node/api/apitest"
 	"hikyaku/node/dkim"
 	"hikyaku/reputation/doctor"
+	"hikyaku/tools/hikyaku/admin"
 )
 
 const doctorZone = `
@@ -58,7 +59,7 @@ func doctorNode(t *testing.T, txt string) string {
 	t.Cleanup(func() { f.Close() })
 	mux := http.NewServeMux()
 	k := signers{{Name: "k", Domain: "example.com", Selector: "s1", DNSText: txt}, {Name: "other", Domain: "example.org", Selector: "s1", DNSText: txt}}
-	registerAdmin(mux, &api.Options{Node: apitest.New(), Senders: k}, &policyapi.Options{Store: f})
+	admin.Register(mux, &api.Options{Node: apitest.New(), Senders: k}, &policyapi.Options{Store: f})
 	srv := httptest.NewServer(api.Guard(mux, api.GuardOptions{}))
 	t.Cleanup(srv.Close)
 	file := filepath.Join(t.TempDir(), "policy.yaml")

@@ -22,6 +22,7 @@ import (
 	"hikyaku/node/mx"
 	"hikyaku/scheduler"
 	"hikyaku/spool"
+	"hikyaku/tools/hikyaku/build"
 	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/config"
 )
@@ -108,7 +109,7 @@ func serve(ctx context.Context, c *cli.Call, o serveOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
-	log.Info("starting", "version", thisBuild().Version, "as", roleName(cfg), "smtp", strings.Join(smtpAddresses(cfg), " "),
+	log.Info("starting", "version", build.This().Version, "as", roleName(cfg), "smtp", strings.Join(smtpAddresses(cfg), " "),
 		"admin", cfg.Admin.Listen, "peers", p.advertise, "data", cfg.Node.DataDir)
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -173,7 +174,7 @@ func seed(ctx context.Context, s store.Store, path string, log *slog.Logger) err
 
 func nodeConfig(cfg *config.Config, policies node.PolicySource, log *slog.Logger, o serveOptions) node.Config {
 	nc := node.Config{
-		Name: cfg.Node.Name, Hostname: cfg.Node.Hostname, DataDir: cfg.Node.DataDir, Version: thisBuild().Version, Logger: log, Policy: policies,
+		Name: cfg.Node.Name, Hostname: cfg.Node.Hostname, DataDir: cfg.Node.DataDir, Version: build.This().Version, Logger: log, Policy: policies,
 		SMTP: cfg.Ingest.SMTP, HTTP: cfg.Ingest.HTTP, MaxContentMemory: cfg.Ingest.MaxContentMemory, DrainTimeout: cfg.Node.DrainTimeout.D(),
 		Delivery: node.DeliveryConfig{Port: cfg.Delivery.Port, AllowNetworks: cfg.Delivery.AllowNetworks, EHLOEpoch: o.ehloEpoch,
 			Client: delivery.Options{DeadFor: cfg.Delivery.DeadHostTime.D(), BrokenTLSFor: cfg.Delivery.BrokenTLSTime.D()}},

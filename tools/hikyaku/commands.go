@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hikyaku/tools/hikyaku/build"
 	"hikyaku/tools/hikyaku/cli"
 )
 
@@ -25,7 +26,7 @@ func commands(c *cli.Call) []*cobra.Command {
 		benchCommands(c),
 		keysCommands(c),
 		doctorCommands(c),
-		buildCommands(c),
+		build.Commands(c),
 		[]*cobra.Command{newDocsCmd(c)},
 	)
 }

@@ -8,6 +8,7 @@ import (
 
 	"hikyaku/controlplane"
 	"hikyaku/controlplane/store"
+	"hikyaku/tools/hikyaku/build"
 	"hikyaku/tools/hikyaku/config"
 )
 
@@ -36,7 +37,7 @@ func (p *process) openDecider(ctx context.Context) (_ *decider, err error) {
 		return nil, errors.Join(err, d.store.Close())
 	}
 	d.control, err = controlplane.New(controlplane.Options{
-		Client: p.etcd.client, Keys: p.etcd.keys, Key: p.etcd.key, Name: p.cfg.Node.Name, Address: p.advertise, Version: thisBuild().Version,
+		Client: p.etcd.client, Keys: p.etcd.keys, Key: p.etcd.key, Name: p.cfg.Node.Name, Address: p.advertise, Version: build.This().Version,
 		Store: d.store, Peer: p.peers.Client(), Scheme: p.peers.Scheme(), Logger: p.log,
 		Timing: controlplane.Timing{NodeTTL: p.cfg.Cluster.LeaseTTL.D(), Quarantine: p.cfg.Cluster.Quarantine.D(), Settle: settle, MinHold: minHold},
 	})

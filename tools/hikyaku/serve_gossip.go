@@ -9,6 +9,7 @@ import (
 	"hikyaku/node"
 	"hikyaku/node/control/roll"
 	"hikyaku/node/gossip"
+	"hikyaku/tools/hikyaku/build"
 	"hikyaku/tools/hikyaku/config"
 )
 
@@ -41,7 +42,7 @@ func (p *process) openRumours(ctx context.Context) (*rumours, error) {
 	}
 	var err error
 	r.gossip, err = gossip.Start(ctx, gossip.Options{
-		Name: p.cfg.Node.Name, Cluster: p.follower.Cluster(), Version: thisBuild().Version, Listen: p.cfg.Gossip.Listen, Advertise: p.cfg.Gossip.Advertise,
+		Name: p.cfg.Node.Name, Cluster: p.follower.Cluster(), Version: build.This().Version, Listen: p.cfg.Gossip.Listen, Advertise: p.cfg.Gossip.Advertise,
 		Keys: r.roll.Ring(), Timing: timing, OnWarning: r.heard, Logger: p.log,
 	})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"hikyaku/node/attach"
 	"hikyaku/node/control"
 	"hikyaku/node/gossip"
+	"hikyaku/tools/hikyaku/build"
 )
 
 // This file puts the counters of all parts of a process before the two
@@ -24,7 +25,7 @@ func (p *process) decides(guard *access.Guard) policyapi.Metrics {
 	admin := guard.Metrics()
 	m.Admin = &admin
 	if p.node == nil {
-		m.Process = &policyapi.ProcessMetrics{Name: p.cfg.Node.Name, Version: thisBuild().Version, Started: p.started, Ready: d != nil}
+		m.Process = &policyapi.ProcessMetrics{Name: p.cfg.Node.Name, Version: build.This().Version, Started: p.started, Ready: d != nil}
 	}
 	return m
 }

@@ -12,6 +12,8 @@ import (
 	"hikyaku/node/api"
 	"hikyaku/node/suppress"
 	"hikyaku/node/transfer"
+	"hikyaku/tools/hikyaku/admin"
+	"hikyaku/tools/hikyaku/build"
 )
 
 // serveParts puts what is open at the moment behind the admin listener and the
@@ -28,7 +30,7 @@ func (p *process) adminParts() http.Handler {
 	var cluster *policyapi.Options
 	if d := p.open(); d != nil {
 		cluster = &policyapi.Options{
-			Store: d.store, Cluster: d.control, Audit: d.store, Version: thisBuild().Version, Logger: p.log,
+			Store: d.store, Cluster: d.control, Audit: d.store, Version: build.This().Version, Logger: p.log,
 			Peers: policyapi.HTTPPeers{Client: p.peers.Client(), Scheme: p.peers.Scheme()},
 		}
 		o.Refused = policyapi.Refused(d.store)
@@ -42,7 +44,7 @@ func (p *process) adminParts() http.Handler {
 		p.controlHealth(mux)
 		mux.Handle("GET /metrics", policyapi.MetricsHandler(p.log, counted))
 	}
-	registerAdmin(mux, part, cluster)
+	admin.Register(mux, part, cluster)
 	return guard
 }
 
@@ -50,7 +52,7 @@ func (p *process) nodePart() *api.Options {
 	if p.node == nil {
 		return nil
 	}
-	return &api.Options{Node: p.node, Cluster: p.joins, Webhooks: p.node.WebhookAPI(), Senders: p.node.SenderAPI(), Suppressions: node.SuppressionAPI(p.node.Suppressions()), Version: thisBuild().Version, Pprof: p.cfg.Admin.Pprof, Logger: p.log, Replies: p.node}
+	return &api.Options{Node: p.node, Cluster: p.joins, Webhooks: p.node.WebhookAPI(), Senders: p.node.SenderAPI(), Suppressions: node.SuppressionAPI(p.node.Suppressions()), Version: build.This().Version, Pprof: p.cfg.Admin.Pprof, Logger: p.log, Replies: p.node}
 }
 
 // controlHealth is what a process without a node says to who asks whether it
@@ -87,7 +89,7 @@ func (p *process) peerParts() http.Handler {
 		mux.Handle(suppress.Path, s)
 		mux.Handle(suppress.Path+"/", s)
 		own := http.NewServeMux()
-		registerAdmin(own, p.nodePart(), nil)
+		admin.Register(own, p.nodePart(), nil)
 		mux.Handle("/", access.Peer(own))
 	}
 	return mux

@@ -20,6 +20,7 @@ import (
 	"hikyaku/node/attach"
 	"hikyaku/node/control"
 	"hikyaku/node/control/follow"
+	"hikyaku/tools/hikyaku/build"
 	"hikyaku/tools/hikyaku/config"
 	"hikyaku/tools/hikyaku/peer"
 )
@@ -180,7 +181,7 @@ func (p *process) newControl(n control.Node, spoolID string) (node.Control, erro
 		return nil, err
 	}
 	p.steering, err = control.New(control.Options{
-		Client: p.etcd.client, Keys: p.etcd.keys, Key: p.etcd.key, Name: p.cfg.Node.Name, NodeID: spoolID, DataDir: p.cfg.Node.DataDir, Version: thisBuild().Version,
+		Client: p.etcd.client, Keys: p.etcd.keys, Key: p.etcd.key, Name: p.cfg.Node.Name, NodeID: spoolID, DataDir: p.cfg.Node.DataDir, Version: build.This().Version,
 		Peer: p.advertise, Gossip: p.rumours.address(), Labels: c.Labels, Capacity: c.Capacity, TTL: c.LeaseTTL.D(), Margin: c.LeaseMargin.D(), Quarantine: c.Quarantine.D(),
 		Alone: p.etcd.server != nil, HTTP: p.peers.Client(), Scheme: p.peers.Scheme(), Node: n, Attach: p.addresses, Logger: p.log,
 		Unsafe: control.Unsafe{TrustSession: p.o.unsafeTrustSession, GrantsForever: p.o.unsafeGrantsForever},

@@ -16,6 +16,7 @@ import (
 	"hikyaku/controlplane/state"
 	"hikyaku/controlplane/store"
 	"hikyaku/node/api/apitest"
+	"hikyaku/tools/hikyaku/admin"
 )
 
 // restoredStore is a store whose etcd has gone back once.
@@ -111,7 +112,7 @@ func TestReclaimNeedsTheAuditLog(t *testing.T) {
 	b := newAdminBed(t, t.TempDir())
 	b.nodes["tokyo-1"].SetTransfers(apitest.StockTransfers())
 	mux := http.NewServeMux()
-	registerAdmin(mux, nil, &policyapi.Options{Store: b.store, Cluster: b.cluster, Audit: deafAudit{b.audit}, Peers: policyapi.HTTPPeers{Client: http.DefaultClient, Scheme: "http", Token: peerToken}})
+	admin.Register(mux, nil, &policyapi.Options{Store: b.store, Cluster: b.cluster, Audit: deafAudit{b.audit}, Peers: policyapi.HTTPPeers{Client: http.DefaultClient, Scheme: "http", Token: peerToken}})
 	s := httptest.NewServer(access.New(mux, access.Options{}))
 	defer s.Close()
 	b.url = s.URL
@@ -137,7 +138,7 @@ func TestAcceptRestored(t *testing.T) {
 	b.seed(t)
 	s := &restoredStore{File: b.store}
 	mux := http.NewServeMux()
-	registerAdmin(mux, nil, &policyapi.Options{Store: s, Cluster: ahead{b.cluster, 40}, Audit: b.audit})
+	admin.Register(mux, nil, &policyapi.Options{Store: s, Cluster: ahead{b.cluster, 40}, Audit: b.audit})
 	srv := httptest.NewServer(access.New(mux, access.Options{Policy: b.store.Snapshot}))
 	defer srv.Close()
 	b.url = srv.URL

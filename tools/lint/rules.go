@@ -57,7 +57,7 @@ var doors = []door{
 	{"github.com/hashicorp/memberlist", []string{"node/gossip"}},
 	{"github.com/mailgun/raymond", []string{"node/compose"}},
 	{"github.com/goccy/go-yaml", []string{"controlplane/manifest/..."}},
-	{"github.com/danielgtaylor/huma", []string{"node/ingest", "node/api", "controlplane/api", "tools/hikyaku"}},
+	{"github.com/danielgtaylor/huma", []string{"node/ingest", "node/api", "controlplane/api", "tools/hikyaku/admin"}},
 	{"github.com/prometheus/client_golang", []string{"node/api", "controlplane/api"}},
 	{"github.com/pires/go-proxyproto", []string{"node/ingest"}},
 	{"golang.org/x/crypto/argon2", []string{"node/credential"}},

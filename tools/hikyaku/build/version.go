@@ -1,4 +1,4 @@
-package main
+package build
 
 import (
 	"fmt"
@@ -19,8 +19,8 @@ var (
 	commit  = ""
 )
 
-// build is what can be told about this binary.
-type build struct {
+// Info is what can be told about this binary.
+type Info struct {
 	Version string `json:"version"`
 	Commit  string `json:"commit,omitempty"`
 	Time    string `json:"commit_time,omitempty"`
@@ -33,9 +33,9 @@ type build struct {
 	RSA *dkim.RSA `json:"rsa,omitempty"`
 }
 
-// thisBuild reads what the Go tool wrote into the binary.
-func thisBuild() build {
-	b := build{Version: version, Commit: commit, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
+// This reads what the Go tool wrote into the binary.
+func This() Info {
+	b := Info{Version: version, Commit: commit, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b
@@ -55,8 +55,8 @@ func thisBuild() build {
 	return b
 }
 
-// buildName is the version and the commit, as reports name a build.
-func buildName() string { return version + " " + commit }
+// Name is the version and the commit, as reports name a build.
+func Name() string { return version + " " + commit }
 
 func newVersionCmd(c *cli.Call) *cobra.Command {
 	return &cobra.Command{
@@ -65,7 +65,7 @@ func newVersionCmd(c *cli.Call) *cobra.Command {
 		GroupID: cli.GroupTools,
 		Args:    cli.WantArgs(0, 0),
 		RunE: func(*cobra.Command, []string) error {
-			b, rsa := thisBuild(), dkim.SystemRSA()
+			b, rsa := This(), dkim.SystemRSA()
 			b.RSA = &rsa
 			return c.Print(b, func(w io.Writer) error {
 				commit := b.Commit

@@ -1,4 +1,4 @@
-package main
+package admin
 
 import (
 	"bytes"
@@ -16,12 +16,13 @@ import (
 	"hikyaku/controlplane/access"
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/node/api"
+	"hikyaku/tools/hikyaku/build"
 )
 
-// registerAdmin puts the parts of the admin API that a process has on one mux,
+// Register puts the parts of the admin API that a process has on one mux,
 // with one document and one page for all. Either part may be nil.
-func registerAdmin(mux *http.ServeMux, na *api.Options, pa *policyapi.Options) *huma.OpenAPI {
-	h := humago.New(mux, policyapi.NewConfig(thisBuild().Version))
+func Register(mux *http.ServeMux, na *api.Options, pa *policyapi.Options) *huma.OpenAPI {
+	h := humago.New(mux, policyapi.NewConfig(build.This().Version))
 	if na != nil {
 		o := *na
 		o.API = h
@@ -56,23 +57,23 @@ func serveText(mux *http.ServeMux, path, kind string, text []byte) {
 	})
 }
 
-// adminOperation is one operation with where it stands.
-type adminOperation struct {
+// Operation is one operation with where it stands.
+type Operation struct {
 	Method, Path string
 	*huma.Operation
 }
 
-// adminOperations lists the operations of a document, by path.
-func adminOperations(doc *huma.OpenAPI) []adminOperation {
-	var all []adminOperation
+// Operations lists the operations of a document, by path.
+func Operations(doc *huma.OpenAPI) []Operation {
+	var all []Operation
 	for path, item := range doc.Paths {
 		for method, op := range map[string]*huma.Operation{"GET": item.Get, "POST": item.Post, "PUT": item.Put, "PATCH": item.Patch, "DELETE": item.Delete} {
 			if op != nil {
-				all = append(all, adminOperation{method, path, op})
+				all = append(all, Operation{method, path, op})
 			}
 		}
 	}
-	slices.SortFunc(all, func(x, y adminOperation) int {
+	slices.SortFunc(all, func(x, y Operation) int {
 		return cmp.Or(cmp.Compare(x.Path, y.Path), cmp.Compare(x.Method, y.Method))
 	})
 	return all
@@ -87,7 +88,7 @@ func finishAdmin(doc *huma.OpenAPI) {
 	}}
 	doc.Security = []map[string][]string{{"key": {}}, {}}
 	fault := doc.Components.Schemas.Schema(typeOf[huma.ErrorModel](), true, "ErrorModel")
-	for _, op := range adminOperations(doc) {
+	for _, op := range Operations(doc) {
 		statuses := []int{
 			http.StatusUnauthorized, http.StatusForbidden, http.StatusMisdirectedRequest, http.StatusUnprocessableEntity,
 			http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable,
@@ -120,7 +121,7 @@ func adminDocs(doc *huma.OpenAPI) []byte {
 		Operations []operation
 	}
 	parts := []*part{{Title: "policy"}, {Title: "cluster"}, {Title: "reputation"}, {Title: "node"}}
-	for _, op := range adminOperations(doc) {
+	for _, op := range Operations(doc) {
 		i := slices.IndexFunc(parts, func(p *part) bool { return slices.Contains(op.Tags, p.Title) })
 		if i < 0 {
 			panic("BUG: " + op.OperationID + " is in no part of the page")
