@@ -7,12 +7,13 @@ import (
 
 	"hikyaku/tools/hikyaku/build"
 	"hikyaku/tools/hikyaku/cli"
+	"hikyaku/tools/hikyaku/serve"
 )
 
 // commands lists every command, one package a line.
 func commands(c *cli.Call) []*cobra.Command {
 	return slices.Concat(
-		serveCommands(c),
+		serve.Commands(c),
 		devCommands(c),
 		queueCommands(c),
 		suppressCommands(c),
