@@ -7,7 +7,11 @@ import (
 
 	"hikyaku/tools/hikyaku/build"
 	"hikyaku/tools/hikyaku/cli"
+	"hikyaku/tools/hikyaku/events"
+	"hikyaku/tools/hikyaku/queue"
 	"hikyaku/tools/hikyaku/serve"
+	"hikyaku/tools/hikyaku/top"
+	"hikyaku/tools/hikyaku/webhook"
 )
 
 // commands lists every command, one package a line.
@@ -15,12 +19,12 @@ func commands(c *cli.Call) []*cobra.Command {
 	return slices.Concat(
 		serve.Commands(c),
 		devCommands(c),
-		queueCommands(c),
+		queue.Commands(c),
 		suppressCommands(c),
-		eventsCommands(c),
-		webhookCommands(c),
+		events.Commands(c),
+		webhook.Commands(c),
 		repliesCommands(c),
-		topCommands(c),
+		top.Commands(c),
 		resourcesCommands(c),
 		clusterCommands(c),
 		reputationCommands(c),

@@ -1,4 +1,4 @@
-package main
+package top
 
 import (
 	"github.com/spf13/cobra"
@@ -6,7 +6,7 @@ import (
 	"hikyaku/tools/hikyaku/cli"
 )
 
-// topCommands are those that watch.
-func topCommands(c *cli.Call) []*cobra.Command {
+// Commands are those that watch.
+func Commands(c *cli.Call) []*cobra.Command {
 	return []*cobra.Command{newTopCmd(c)}
 }

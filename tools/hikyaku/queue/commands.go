@@ -1,4 +1,4 @@
-package main
+package queue
 
 import (
 	"github.com/spf13/cobra"
@@ -6,8 +6,8 @@ import (
 	"hikyaku/tools/hikyaku/cli"
 )
 
-// queueCommands are those about what is queued.
-func queueCommands(c *cli.Call) []*cobra.Command {
+// Commands are those about what is queued.
+func Commands(c *cli.Call) []*cobra.Command {
 	return []*cobra.Command{
 		newQueueCmd(c),
 		newMessageCmd(c),

@@ -1,4 +1,4 @@
-package main
+package events
 
 import (
 	"github.com/spf13/cobra"
@@ -6,8 +6,8 @@ import (
 	"hikyaku/tools/hikyaku/cli"
 )
 
-// eventsCommands are those about what has happened.
-func eventsCommands(c *cli.Call) []*cobra.Command {
+// Commands are those about what has happened.
+func Commands(c *cli.Call) []*cobra.Command {
 	return []*cobra.Command{
 		newEventsCmd(c),
 		newTraceCmd(c),
