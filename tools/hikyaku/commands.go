@@ -7,9 +7,13 @@ import (
 
 	"hikyaku/tools/hikyaku/build"
 	"hikyaku/tools/hikyaku/cli"
+	"hikyaku/tools/hikyaku/doctor"
 	"hikyaku/tools/hikyaku/events"
 	"hikyaku/tools/hikyaku/queue"
+	"hikyaku/tools/hikyaku/replies"
+	"hikyaku/tools/hikyaku/reputation"
 	"hikyaku/tools/hikyaku/serve"
+	"hikyaku/tools/hikyaku/suppress"
 	"hikyaku/tools/hikyaku/top"
 	"hikyaku/tools/hikyaku/webhook"
 )
@@ -20,17 +24,17 @@ func commands(c *cli.Call) []*cobra.Command {
 		serve.Commands(c),
 		devCommands(c),
 		queue.Commands(c),
-		suppressCommands(c),
+		suppress.Commands(c),
 		events.Commands(c),
 		webhook.Commands(c),
-		repliesCommands(c),
+		replies.Commands(c),
 		top.Commands(c),
 		resourcesCommands(c),
 		clusterCommands(c),
-		reputationCommands(c),
+		reputation.Commands(c),
 		benchCommands(c),
 		keysCommands(c),
-		doctorCommands(c),
+		doctor.Commands(c),
 		build.Commands(c),
 		[]*cobra.Command{newDocsCmd(c)},
 	)

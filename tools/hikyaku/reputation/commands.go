@@ -1,4 +1,4 @@
-package main
+package reputation
 
 import (
 	"github.com/spf13/cobra"
@@ -6,8 +6,8 @@ import (
 	"hikyaku/tools/hikyaku/cli"
 )
 
-// reputationCommands are those about how carriers like us.
-func reputationCommands(c *cli.Call) []*cobra.Command {
+// Commands are those about how carriers like us.
+func Commands(c *cli.Call) []*cobra.Command {
 	return []*cobra.Command{
 		newDecisionsCmd(c),
 		newReputationCmd(c),
