@@ -7,11 +7,13 @@ import (
 
 	"hikyaku/tools/hikyaku/build"
 	"hikyaku/tools/hikyaku/cli"
+	"hikyaku/tools/hikyaku/cluster"
 	"hikyaku/tools/hikyaku/doctor"
 	"hikyaku/tools/hikyaku/events"
 	"hikyaku/tools/hikyaku/queue"
 	"hikyaku/tools/hikyaku/replies"
 	"hikyaku/tools/hikyaku/reputation"
+	"hikyaku/tools/hikyaku/resources"
 	"hikyaku/tools/hikyaku/serve"
 	"hikyaku/tools/hikyaku/suppress"
 	"hikyaku/tools/hikyaku/top"
@@ -29,8 +31,8 @@ func commands(c *cli.Call) []*cobra.Command {
 		webhook.Commands(c),
 		replies.Commands(c),
 		top.Commands(c),
-		resourcesCommands(c),
-		clusterCommands(c),
+		resources.Commands(c),
+		cluster.Commands(c),
 		reputation.Commands(c),
 		benchCommands(c),
 		keysCommands(c),

@@ -1,4 +1,4 @@
-package main
+package cluster
 
 import (
 	"github.com/spf13/cobra"
@@ -6,8 +6,8 @@ import (
 	"hikyaku/tools/hikyaku/cli"
 )
 
-// clusterCommands are those about machines and what they share.
-func clusterCommands(c *cli.Call) []*cobra.Command {
+// Commands are those about machines and what they share.
+func Commands(c *cli.Call) []*cobra.Command {
 	return []*cobra.Command{
 		newNodeCmd(c),
 		newDrainCmd(c),

@@ -1,4 +1,4 @@
-package main
+package resources
 
 import (
 	"github.com/spf13/cobra"
@@ -6,8 +6,8 @@ import (
 	"hikyaku/tools/hikyaku/cli"
 )
 
-// resourcesCommands are those about resources of policy.
-func resourcesCommands(c *cli.Call) []*cobra.Command {
+// Commands are those about resources of policy.
+func Commands(c *cli.Call) []*cobra.Command {
 	return []*cobra.Command{
 		newApplyCmd(c),
 		newDiffCmd(c),
