@@ -5,11 +5,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hikyaku/tools/hikyaku/bench"
 	"hikyaku/tools/hikyaku/build"
 	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/cluster"
+	"hikyaku/tools/hikyaku/dev"
 	"hikyaku/tools/hikyaku/doctor"
 	"hikyaku/tools/hikyaku/events"
+	"hikyaku/tools/hikyaku/keys"
 	"hikyaku/tools/hikyaku/queue"
 	"hikyaku/tools/hikyaku/replies"
 	"hikyaku/tools/hikyaku/reputation"
@@ -24,7 +27,7 @@ import (
 func commands(c *cli.Call) []*cobra.Command {
 	return slices.Concat(
 		serve.Commands(c),
-		devCommands(c),
+		dev.Commands(c),
 		queue.Commands(c),
 		suppress.Commands(c),
 		events.Commands(c),
@@ -34,8 +37,8 @@ func commands(c *cli.Call) []*cobra.Command {
 		resources.Commands(c),
 		cluster.Commands(c),
 		reputation.Commands(c),
-		benchCommands(c),
-		keysCommands(c),
+		bench.Commands(c),
+		keys.Commands(c),
 		doctor.Commands(c),
 		build.Commands(c),
 		[]*cobra.Command{newDocsCmd(c)},

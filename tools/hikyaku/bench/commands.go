@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"github.com/spf13/cobra"
@@ -6,7 +6,7 @@ import (
 	"hikyaku/tools/hikyaku/cli"
 )
 
-// benchCommands are those that measure.
-func benchCommands(c *cli.Call) []*cobra.Command {
+// Commands are those that measure.
+func Commands(c *cli.Call) []*cobra.Command {
 	return []*cobra.Command{newBenchCmd(c)}
 }

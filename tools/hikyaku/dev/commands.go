@@ -1,4 +1,4 @@
-package main
+package dev
 
 import (
 	"github.com/spf13/cobra"
@@ -6,8 +6,8 @@ import (
 	"hikyaku/tools/hikyaku/cli"
 )
 
-// devCommands are those to try things out with.
-func devCommands(c *cli.Call) []*cobra.Command {
+// Commands are those to try things out with.
+func Commands(c *cli.Call) []*cobra.Command {
 	return []*cobra.Command{
 		newDemoCmd(c),
 		newDevCmd(c),

@@ -1,4 +1,4 @@
-package main
+package keys
 
 import (
 	"github.com/spf13/cobra"
@@ -6,8 +6,8 @@ import (
 	"hikyaku/tools/hikyaku/cli"
 )
 
-// keysCommands are those that make keys.
-func keysCommands(c *cli.Call) []*cobra.Command {
+// Commands are those that make keys.
+func Commands(c *cli.Call) []*cobra.Command {
 	return []*cobra.Command{
 		newDKIMCmd(c),
 		newSecretCmd(c),

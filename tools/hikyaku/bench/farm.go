@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -78,7 +78,7 @@ func (b *benchFarm) run(ctx context.Context, c *cli.Call) error {
 	}
 	fmt.Fprintf(c.Err, "resolver  %s\nport      %d\n", farm.DNS, farm.Port)
 	b.follow(ctx, c, farm)
-	return errors.Join(c.Print(farm.Metrics(), func(w io.Writer) error { return carrierTable(c, w, farm.Metrics()) }), farm.Close())
+	return errors.Join(c.Print(farm.Metrics(), func(w io.Writer) error { return CarrierTable(c, w, farm.Metrics()) }), farm.Close())
 }
 
 // follow shows the table once a second on a terminal.
@@ -99,14 +99,14 @@ func (b *benchFarm) follow(ctx context.Context, c *cli.Call, farm *carriers.Farm
 			fmt.Fprintf(c.Err, "\x1b[%dA\x1b[J", shown)
 		}
 		shown = len(farm.Metrics()) + 1
-		if err := carrierTable(c, c.Err, farm.Metrics()); err != nil {
+		if err := CarrierTable(c, c.Err, farm.Metrics()); err != nil {
 			return
 		}
 	}
 }
 
-// carrierTable is what each carrier has seen.
-func carrierTable(c *cli.Call, w io.Writer, ms []carriers.Metric) error {
+// CarrierTable is what each carrier has seen.
+func CarrierTable(c *cli.Call, w io.Writer, ms []carriers.Metric) error {
 	var rows [][]string
 	n := func(v int64) string { return strconv.FormatInt(v, 10) }
 	for _, m := range ms {

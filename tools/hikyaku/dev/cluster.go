@@ -1,4 +1,4 @@
-package main
+package dev
 
 import (
 	"context"
@@ -19,6 +19,7 @@ import (
 	"hikyaku/bench/load"
 	"hikyaku/bench/load/mix"
 	"hikyaku/controlplane/policy"
+	"hikyaku/tools/hikyaku/bench"
 	"hikyaku/tools/hikyaku/cli"
 )
 
@@ -100,7 +101,7 @@ func (d *devCluster) run(ctx context.Context, c *cli.Call) (err error) {
 	d.follow(ctx, c, farm)
 	cancel()
 	source.Wait()
-	return c.Print(farm.Metrics(), func(w io.Writer) error { return carrierTable(c, w, farm.Metrics()) })
+	return c.Print(farm.Metrics(), func(w io.Writer) error { return bench.CarrierTable(c, w, farm.Metrics()) })
 }
 
 // introduce says where everything is and what to try.
