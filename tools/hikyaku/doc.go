@@ -1,8 +1,13 @@
 // Command hikyaku is the one binary: "serve" runs a node, the other commands
 // talk to a running one over its admin API or work on files.
 //
-// Read root.go for the flags that every command shares and the cli struct that
-// every command is given, commands.go for the list of commands, print.go for
-// how answers are shown. Each command is a file cmd_*.go; what a command does
-// beyond asking and printing lives in a package, not here.
+// Here is the root of the commands only: its flags (root.go), the list of
+// packages that have commands (commands.go), and the page about all of them
+// (docs.go). Commands lie in packages by what an operator does: serve, queue,
+// events, top, resources, cluster, reputation, bench and so on; each has Commands
+// as its way in. What they share is cli (where to ask, how to print), human
+// (values as people read them), mailbox (all nodes or the one) and manifests
+// (files of resources). They do not know each other (tools/lint).
+//
+// The tests here run whole command lines, as testdata/ has them.
 package main
