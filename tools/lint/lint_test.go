@@ -238,7 +238,12 @@ func TestTheRulesThemselves(t *testing.T) {
 		{"controlplane/api", "hikyaku/controlplane/store", true},
 		{"bench", "hikyaku/tools/lint", false},
 		{"node", "hikyaku/bench", false},
-		{"tools/hikyaku", "hikyaku/bench/run", true},
+		{"tools/hikyaku/dev", "hikyaku/bench/run", true},
+		{"tools/hikyaku/dev", "hikyaku/tools/hikyaku/bench", true},
+		{"tools/hikyaku/queue", "hikyaku/tools/hikyaku/cli", true},
+		{"tools/hikyaku/queue", "hikyaku/tools/hikyaku/events", false},
+		{"tools/hikyaku/cli", "hikyaku/tools/hikyaku/mailbox", false},
+		{"tools/hikyaku", "hikyaku/node", false},
 		{"elsewhere", "fmt", false},
 	} {
 		if why := allowed(tt.from, tt.to); (why == "") != tt.ok {

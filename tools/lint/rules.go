@@ -33,8 +33,22 @@ var importRules = []importRule{
 	{packages: "node/...", may: with(leaves, "node/smtp", "spool", "spool/suppression", "scheduler", "reputation/...")},
 	{packages: "controlplane/...", may: with(leaves, "controlplane/...", "reputation/...")},
 	{packages: "bench/...", may: []string{"bench/...", "node/...", "controlplane/...", "spool/...", "scheduler/...", "reputation/..."}},
+	{packages: "tools/hikyaku", may: []string{"tools/hikyaku/..."}},
+	{packages: "tools/hikyaku/human", may: leaves},
+	{packages: "tools/hikyaku/cli", may: with(leaves, "controlplane/client", "node/api/client", "tools/hikyaku/human")},
+	// Packages of commands do not know each other; dev shows its farm as bench does.
+	{packages: "tools/hikyaku/dev", may: with(commandsMay, "tools/hikyaku/bench")},
+	{packages: "tools/hikyaku/...", may: commandsMay},
 	{packages: "tools/...", may: []string{"..."}},
 	{packages: "docs/...", may: nil, stdOnly: true},
+}
+
+// commandsMay is what commands of hikyaku are made of: the whole product, and the
+// packages that commands share.
+var commandsMay = []string{
+	"bench/...", "node/...", "controlplane/...", "spool/...", "scheduler/...", "reputation/...",
+	"tools/hikyaku/cli", "tools/hikyaku/human", "tools/hikyaku/mailbox", "tools/hikyaku/manifests",
+	"tools/hikyaku/admin", "tools/hikyaku/build", "tools/hikyaku/config", "tools/hikyaku/peer",
 }
 
 func with(list []string, more ...string) []string {
