@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -39,7 +40,9 @@ type FeedbackConfig struct {
 
 // FeedbackHTTP is the listener of the one-click endpoint.
 type FeedbackHTTP struct {
-	Listen func() (net.Listener, error) // with TLS, if there is any
+	Listen func() (net.Listener, error)
+	// CertFile and KeyFile switch TLS on. They are read again when they change.
+	CertFile, KeyFile string
 }
 
 // news is what the parts have in common.
@@ -115,8 +118,17 @@ func (n *Node) listenForNews() error {
 	if err != nil {
 		return fmt.Errorf("one-click listener: %w", err)
 	}
+	l = feedback.Bounded(l, feedback.MaxConnections)
+	if c := n.cfg.Feedback.HTTP; c.CertFile != "" {
+		config, err := ingest.TLSFromFiles(c.CertFile, c.KeyFile, n.log)
+		if err != nil {
+			return errors.Join(fmt.Errorf("one-click listener: %w", err), l.Close())
+		}
+		config.NextProtos = []string{"http/1.1"}
+		l = tls.NewListener(l, config)
+	}
 	x.serving.Go(func() {
-		if err := x.http.Serve(feedback.Bounded(l, feedback.MaxConnections)); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		if err := x.http.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			n.log.Error("one-click listener ended", "error", err)
 		}
 	})

@@ -85,6 +85,16 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.mu.good, nil
 }
 
+// TLSFromFiles is the configuration of another listener whose certificate is kept
+// as ours are.
+func TLSFromFiles(certFile, keyFile string, log *slog.Logger) (*tls.Config, error) {
+	c, err := newCertificate(certFile, keyFile, log)
+	if err != nil {
+		return nil, err
+	}
+	return c.tlsConfig(), nil
+}
+
 // tlsConfig is a listener's own: session ticket keys are not shared between
 // listeners, so a ticket of one is worthless at another.
 func (c *certificate) tlsConfig() *tls.Config {
