@@ -15,7 +15,7 @@
 //	l origin last                         the log: keys of some operations, the last of them "last"
 //	v origin                              how much of an origin is here, and from where the log has it
 //	c tenant                              counts, written with the entries that they count
-//	! name                                format and id
+//	! name                                format, mark
 //
 // The domain stands before the local part, so that all of a domain is one range.
 //
