@@ -60,9 +60,14 @@ func ofSource(v *reputation.Verdict) bool {
 	return v.About == reputation.AboutSource && (v.Category == reputation.Blocked || v.Action == reputation.ActRest)
 }
 
+// ofSpeed reports whether a reply says that the source is too fast.
+func ofSpeed(v *reputation.Verdict) bool {
+	return v.About == reputation.AboutSource && (v.Category == reputation.Rate || v.Category == reputation.Reputation)
+}
+
 // heed reacts to a reply at once, as far as that cannot wait for the leader: a
-// source that the carrier plainly refuses is stopped there while the leader
-// decides.
+// source that the carrier plainly refuses, or calls too fast time after time, is
+// stopped there while the leader decides.
 func (e *ending) heed(recipient int, r *message.Reply, v *reputation.Verdict) {
 	n, carrier, source := e.n, e.event.Carrier, e.event.Source
 	if source == "" {
@@ -74,15 +79,16 @@ func (e *ending) heed(recipient int, r *message.Reply, v *reputation.Verdict) {
 		return
 	}
 	n.replies.Sample(e.now, lane, e.d.Recipients[recipient].Address, r, v)
-	if carrier == policy.DefaultName || !ofSource(v) || !n.policy.Load().Steers(carrier) {
+	own := ofSource(v)
+	if carrier == policy.DefaultName || !own && !ofSpeed(v) || !n.policy.Load().Steers(carrier) {
 		return
 	}
-	until := n.replies.Refused(e.now, lane)
+	until := n.replies.Refused(e.now, lane, !own)
 	if until.IsZero() {
 		return
 	}
 	n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) { s.Brake(now, carrier, source, until) })
-	if n.cfg.Hinter != nil {
+	if own && n.cfg.Hinter != nil {
 		n.cfg.Hinter.Warn(carrier, source, string(v.Category)+" ("+v.Rule+")")
 	}
 }

@@ -22,6 +22,12 @@ const (
 	// time.
 	firstStop = 5 * time.Second
 	mostStop  = time.Minute
+
+	// What goes too fast stops for less: the carrier asked for a slower source, not
+	// for another one. Even so a second without us is worth it, for at tens a second
+	// the replies of two seconds make some carriers block.
+	firstPause = 2 * time.Second
+	mostPause  = 10 * time.Second
 )
 
 type lanes struct {
@@ -40,10 +46,14 @@ type refusals struct {
 
 func (l *lanes) init() { l.mu.refused = map[Lane]refusals{} }
 
-// Refused notes that a carrier refused a source for its own sake, and says until
-// when the source shall stop there: the zero time when it need not, since it was
-// not refused several times in a row.
-func (b *Book) Refused(now time.Time, lane Lane) (until time.Time) {
+// Refused notes that a carrier refused a source for its own sake, or only for its
+// speed, and says until when the source shall stop there: the zero time when it
+// need not, since it was not refused several times in a row.
+func (b *Book) Refused(now time.Time, lane Lane, forSpeed bool) (until time.Time) {
+	first, most := firstStop, mostStop
+	if forSpeed {
+		first, most = firstPause, mostPause
+	}
 	l := &b.lanes
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -59,7 +69,7 @@ func (b *Book) Refused(now time.Time, lane Lane) (until time.Time) {
 	case r.stop > 0 && now.Before(r.last):
 		until = r.last // it was under way when the stop began
 	case r.n >= inARow:
-		r.stop = min(max(firstStop, 2*r.stop), mostStop)
+		r.stop = min(max(first, 2*r.stop), most)
 		until = now.Add(r.stop)
 		r.last = until
 	default:

@@ -151,6 +151,32 @@ func TestSamplesAreGrouped(t *testing.T) {
 	}
 }
 
+// TestTooFastInARow: what is only too fast stops for seconds, never for a minute;
+// a refusal for good among those stops for longer.
+func TestTooFastInARow(t *testing.T) {
+	b := replies.New(reputation.Shipped())
+	now := noon
+	lane := replies.Lane{Carrier: "c", Source: "s"}
+	const s = time.Second
+	for i, step := range []struct {
+		after    time.Duration
+		forSpeed bool
+		want     time.Duration
+	}{
+		{0, true, 0}, {1, true, 0}, {1, true, 2 * s}, {3 * s, true, 4 * s}, {5 * s, true, 8 * s}, {9 * s, true, 10 * s}, {11 * s, true, 10 * s},
+		{11 * s, false, 20 * s},
+	} {
+		now = now.Add(step.after)
+		got := time.Duration(0)
+		if until := b.Refused(now, lane, step.forSpeed); !until.IsZero() {
+			got = until.Sub(now)
+		}
+		if got != step.want {
+			t.Errorf("step %d: stopped for %s, want %s", i, got, step.want)
+		}
+	}
+}
+
 // TestRefusedInARow: three refusals with nothing taken in between are more than
 // bad luck; old ones and those of other lanes do not count.
 func TestRefusedInARow(t *testing.T) {
@@ -179,7 +205,7 @@ func TestRefusedInARow(t *testing.T) {
 			continue
 		}
 		got := time.Duration(0)
-		if until := b.Refused(now, step.lane); !until.IsZero() {
+		if until := b.Refused(now, step.lane, false); !until.IsZero() {
 			got = until.Sub(now)
 		}
 		if got != step.want {
