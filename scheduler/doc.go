@@ -19,6 +19,10 @@
 // carrier's is, is told when to ask again. Everything that waits for a time
 // stands in one heap (timer.go).
 //
+// How many connections a peer takes at once from a source, below what policy
+// allows, a lane learns from those that are refused while others go on
+// (crowd.go); refused alone, it rests, twice as long each time.
+//
 // What the node has only so much of (pages, look-ups, connections, room in
 // memory) is shared by class and tenant too (wish.go): urgent mail does not
 // stand behind ten million others anywhere.
