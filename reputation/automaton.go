@@ -176,8 +176,8 @@ func (a *automaton) row(state uint16) []uint16 {
 // Each step waits for the one before it, some five nanoseconds; so two halves of
 // the text are read side by side, which takes two thirds of the time. The second
 // begins early enough to see a literal that lies over the middle.
-func (a *automaton) scan(text string, seen, sure *marks) {
-	first, second := text, ""
+func scan[T letters](a *automaton, text T, seen, sure *marks) {
+	first, second := text, text[:0]
 	if len(text) >= 4*maxKey {
 		first, second = text[:len(text)/2], text[len(text)/2-maxKey+1:]
 	}

@@ -3,6 +3,7 @@ package reputation
 import (
 	"math/bits"
 	"slices"
+	"strings"
 
 	"hikyaku/spool/message"
 )
@@ -74,7 +75,7 @@ func (rs *Rules) mark(i int, x *rule) {
 
 // keys has the automaton look for one literal of each alternative of a text.
 func (rs *Rules) keys(b *builder, i int, p *pattern) {
-	if p == nil || len(p.alts) == 0 {
+	if p == nil || len(p.alts) == 0 || p.raw {
 		rs.textless.set(i)
 		return
 	}
@@ -104,11 +105,29 @@ func (rs *Rules) Classify(carrier string, r *message.Reply) Verdict {
 
 // find is the first rule that matches, nil when none does.
 func (rs *Rules) find(carrier string, r *message.Reply) *rule {
-	if int(r.Phase) >= len(rs.phases) || int(r.Fault) >= len(rs.faults) {
+	switch {
+	case int(r.Phase) >= len(rs.phases) || int(r.Fault) >= len(rs.faults):
 		return nil
+	case strings.IndexByte(r.Text, '@') >= 0:
+		return rs.findMasked(carrier, r)
 	}
+	return first(rs, carrier, r, r.Text)
+}
+
+// findMasked is find for texts that hold addresses. It is apart because its
+// buffer costs a little, and most texts need none.
+//
+//go:noinline
+func (rs *Rules) findMasked(carrier string, r *message.Reply) *rule {
+	var buf [message.MaxReplyText]byte
+	text := append(buf[:0], r.Text...)
+	mask(text)
+	return first(rs, carrier, r, text)
+}
+
+func first[T letters](rs *Rules, carrier string, r *message.Reply, text T) *rule {
 	var seen, sure marks
-	rs.texts.scan(r.Text, &seen, &sure)
+	scan(rs.texts, text, &seen, &sure)
 	of := rs.carriers[carrier]
 	if of == nil {
 		of = &rs.any
@@ -120,12 +139,23 @@ func (rs *Rules) find(carrier string, r *message.Reply) *rule {
 		for ; m != 0; m &= m - 1 {
 			i := w<<6 + bits.TrailingZeros64(m)
 			x := rs.rules[i]
-			if x.matchCodes(r) && (sure.has(i) || x.text == nil || x.text.match(r.Text)) {
+			if x.matchCodes(r) && (sure.has(i) || textMatches(x.text, r, text)) {
 				return x
 			}
 		}
 	}
 	return nil
+}
+
+// textMatches asks a rule's text, if it has one.
+func textMatches[T letters](p *pattern, r *message.Reply, text T) bool {
+	switch {
+	case p == nil:
+		return true
+	case p.raw:
+		return matches(p, r.Text)
+	}
+	return matches(p, text)
 }
 
 // List is the rules in the order in which they are asked.

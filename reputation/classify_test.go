@@ -157,7 +157,7 @@ func BenchmarkCompile(b *testing.B) {
 // own is a small set of rules of policy.
 func own() map[string]*policy.ReplyRule {
 	return map[string]*policy.ReplyRule{
-		"a-frozen":  {Carrier: "gmail", Codes: []string{"55x"}, Text: "frozen (by|at) \\d+", Category: "inactive", Action: "fail", Examples: []string{"550 5.2.1 Frozen by 7"}},
+		"a-frozen":  {Carrier: "gmail", Codes: []string{"55x"}, Text: "petrified (by|at) \\d+", Category: "inactive", Action: "fail", Examples: []string{"550 5.2.1 Petrified by 7"}},
 		"b-partner": {Phases: []string{"banner"}, Text: "^come back", Category: "greylist", RetryAfter: policy.Duration(20 * time.Minute), Examples: []string{"554 Come back soon"}},
 		"c-off":     {Text: "spam", Category: "no such word", Disabled: true},
 		"d-cut":     {Faults: []string{"closed"}, Carrier: "acme", Category: "rate", Examples: []string{"451 closed"}},
@@ -178,9 +178,9 @@ func TestOwnRulesComeFirst(t *testing.T) {
 		action  reputation.Action
 		wait    time.Duration
 	}{
-		{"gmail", message.PhaseRcpt, 0, "550 5.2.1 The account is frozen at 12. It is disabled", "policy/a-frozen", reputation.ActFail, 0},
-		{"yahoo", message.PhaseRcpt, 0, "550 5.2.1 The account is frozen at 12", "fallback/x.2.1", reputation.ActSecond, 0},
-		{"gmail", message.PhaseRcpt, 0, "450 4.2.1 The account is frozen at 12", "fallback/4.2.1", reputation.ActRetry, 0},
+		{"gmail", message.PhaseRcpt, 0, "550 5.2.1 The account is petrified at 12. It is disabled", "policy/a-frozen", reputation.ActFail, 0},
+		{"yahoo", message.PhaseRcpt, 0, "550 5.2.1 The account is petrified at 12", "fallback/x.2.1", reputation.ActSecond, 0},
+		{"gmail", message.PhaseRcpt, 0, "450 4.2.1 The account is petrified at 12", "fallback/4.2.1", reputation.ActRetry, 0},
 		{"yahoo", message.PhaseBanner, 0, "554 COME BACK", "policy/b-partner", reputation.ActRetryFar, 20 * time.Minute},
 		{"yahoo", message.PhaseRcpt, 0, "450 COME BACK", "fallback/rcpt-later", reputation.ActRetry, 0},
 		{"acme", message.PhaseDot, message.FaultClosed, "451 4.4.2 x", "policy/d-cut", reputation.ActSlow, 0},

@@ -11,9 +11,16 @@ import (
 	"hikyaku/reputation/corpus"
 )
 
-func cases(t testing.TB) []corpus.Case {
+func cases(t testing.TB) []corpus.Case { return set(t, corpus.All) }
+
+// mended and unseen are the sets of package corpus that the rules were not
+// written beside.
+func mended(t testing.TB) []corpus.Case { return set(t, corpus.Mended) }
+func unseen(t testing.TB) []corpus.Case { return set(t, corpus.Unseen) }
+
+func set(t testing.TB, load func() ([]corpus.Case, error)) []corpus.Case {
 	t.Helper()
-	list, err := corpus.All()
+	list, err := load()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +31,7 @@ func cases(t testing.TB) []corpus.Case {
 // shipped rule is there for one of them at least.
 func TestCorpus(t *testing.T) {
 	list := cases(t)
-	rules, err := reputation.Load(os.DirFS("."), "rules", corpus.Examples(list))
+	rules, err := reputation.Load(os.DirFS("."), "rules", corpus.Examples(slices.Concat(list, mended(t))))
 	if err != nil {
 		t.Error(err)
 		rules = reputation.Shipped()
@@ -50,7 +57,7 @@ func TestCorpus(t *testing.T) {
 }
 
 func TestCorpusNamesItsSources(t *testing.T) {
-	for _, c := range cases(t) {
+	for _, c := range slices.Concat(cases(t), mended(t), unseen(t)) {
 		ok := slices.ContainsFunc([]string{"https://", "http://", "RFC ", "reports of "}, func(p string) bool { return strings.HasPrefix(c.Source, p) }) || strings.Contains(c.Source, "@")
 		if !ok {
 			t.Errorf("%s: %q is no source", c.Place, c.Source)
@@ -66,7 +73,7 @@ func TestCarriersAreInTheCatalogue(t *testing.T) {
 			t.Errorf("there are rules for %q, which is no carrier of the catalogue", c)
 		}
 	}
-	for _, c := range cases(t) {
+	for _, c := range slices.Concat(cases(t), mended(t), unseen(t)) {
 		if c.Carrier != "" && !catalogue.Has(c.Carrier) {
 			t.Errorf("%s: %q is no carrier of the catalogue", c.Place, c.Carrier)
 		}

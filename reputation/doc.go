@@ -17,6 +17,8 @@
 // rule with words says that the address itself is dead.
 // INVARIANT: what a reply says of the source never ends a recipient, whatever
 // its code's first digit is.
+// INVARIANT: a 4xx suppresses nobody.
+// INVARIANT: addresses in a text decide nothing (mask.go): who sends chose them.
 //
 // # A carrier's file
 //
@@ -40,17 +42,21 @@
 //
 // faults: [reset] instead of codes and text is for what is not a reply. about
 // moves the consequence ("sender" instead of "source"), final: false keeps a
-// recipient that the action alone would end. The test names each reply that comes
-// out differently, each rule that nothing of the corpus needs, and each that an
-// earlier one shadows. Prefer words with ".*" between them: they are compared
-// directly, other expressions run the regexp package, at twenty times the cost.
+// recipient that the action alone would end; with a 4xx an action ends it only
+// where the rule asks for 4xx codes alone. A file's words: {gone: (left|moved)}
+// are for texts that several rules share, which write "{gone}". The test names each
+// reply that comes out differently, each rule that nothing of the corpus needs,
+// and each that an earlier one shadows. Prefer words with ".*" between them: they
+// are compared directly, other expressions run the regexp package, at twenty
+// times the cost.
 //
 // # Reading order
 //
 // verdict.go and meanings.go for the words, rule.go and load.go for rules as they
 // are written, classify.go for the one door, automaton.go and pattern.go for why
-// it is fast, fallback.go for what no rule knows, own.go for rules of policy,
-// normalise.go for grouping what nobody knows yet.
+// it is fast, mask.go for what they do not see, fallback.go for what no rule
+// knows, own.go for rules of policy, normalise.go for grouping what nobody knows
+// yet.
 //
 // What is done with verdicts over time, for the whole cluster, is package
 // reputation/steer's; what comes back by mail is read by reputation/feedback.

@@ -192,8 +192,11 @@ func enhancedGuess(r *message.Reply) (guess, bool) {
 	case 502, 503, 530, 534, 535, 538: // about our own commands, whatever else they say
 		return guess{}, false
 	}
-	if e.Class == 4 && e.Subject == 2 && e.Detail == 1 {
+	switch (message.Enhanced{Class: e.Class, Subject: e.Subject, Detail: e.Detail}) {
+	case message.Enhanced{Class: 4, Subject: 2, Detail: 1}:
 		return guess{TheirFault, AboutRecipient, "", "fallback/4.2.1"}, true
+	case message.Enhanced{Class: 4, Subject: 5}: // what filters say when they fail themselves
+		return guess{TheirFault, "", "", "fallback/4.5.0"}, true
 	}
 	g, ok := enhancedGuesses[e.Subject][e.Detail]
 	if ok && e.Subject == 1 && r.Phase == message.PhaseMail { // the only address so far is the sender's

@@ -32,9 +32,11 @@ func Shipped() *Rules { return shipped() }
 
 // ruleFile is a file of rules as it is written. See doc.go.
 type ruleFile struct {
-	Carriers []string   `json:"carriers"`
-	Sources  []string   `json:"sources"`
-	Rules    []ruleText `json:"rules"`
+	Carriers []string `json:"carriers"`
+	Sources  []string `json:"sources"`
+	// Words are texts that several rules share: "{name}" in a rule's text.
+	Words map[string]string `json:"words"`
+	Rules []ruleText        `json:"rules"`
 }
 
 type ruleText struct {
@@ -160,6 +162,9 @@ func readRules(file string, data []byte) (list []*rule, general bool, err error)
 			if !slices.Contains(f.Carriers, c) {
 				bad(element(at+".carriers", j), "%q is not one of the file's carriers", cut(c))
 			}
+		}
+		for word, text := range f.Words {
+			t.Text = strings.ReplaceAll(t.Text, "{"+word+"}", text)
 		}
 		x, flaws := t.rule(base, f.Carriers).ready()
 		for _, w := range flaws {

@@ -16,7 +16,12 @@ import (
 type pattern struct {
 	alts []sequence     // one of them matches; empty when nothing is known of the text
 	re   *regexp.Regexp // nil when alts say all there is to say
+	// raw: it asks for an address itself, so the text is not masked for it (mask.go).
+	raw bool
 }
+
+// letters is a reply's text: as it came, or masked in a buffer.
+type letters interface{ string | []byte }
 
 // sequence is literals in this order with anything between them.
 type sequence struct {
@@ -27,7 +32,7 @@ type sequence struct {
 
 const (
 	maxAlternatives = 256  // more are left to regexp
-	maxPattern      = 1000 // bytes of a rule's text
+	maxPattern      = 2000 // bytes of a rule's text
 )
 
 // fold makes text comparable byte by byte: ASCII letters are small, a line's
@@ -56,7 +61,7 @@ func compilePattern(text string) (*pattern, error) {
 	if err != nil {
 		return nil, fmt.Errorf("not a regular expression: %w", err)
 	}
-	p := &pattern{}
+	p := &pattern{raw: strings.Contains(text, "@")}
 	vague := false
 	for _, a := range expand(tree) {
 		q, ok := a.sequence()
@@ -235,11 +240,11 @@ func (s *sequence) key() string {
 // plain reports whether the sequence is one literal anywhere in the text.
 func (s *sequence) plain() bool { return len(s.parts) == 1 && !s.start && !s.end && !s.vague }
 
-// match reports whether the text has the pattern.
-func (p *pattern) match(text string) bool {
+// matches reports whether the text has the pattern.
+func matches[T letters](p *pattern, text T) bool {
 	maybe := len(p.alts) == 0
 	for i := range p.alts {
-		if p.alts[i].match(text) {
+		if within(&p.alts[i], text) {
 			if !p.alts[i].vague {
 				return true
 			}
@@ -249,15 +254,17 @@ func (p *pattern) match(text string) bool {
 	if !maybe || p.re == nil {
 		return false
 	}
-	if strings.ContainsAny(text, "\n\t\r") {
-		text = unfolded.Replace(text)
+	s := string(text)
+	if strings.ContainsAny(s, "\n\t\r") {
+		s = unfolded.Replace(s)
 	}
-	return p.re.MatchString(text)
+	return p.re.MatchString(s)
 }
 
 var unfolded = strings.NewReplacer("\n", " ", "\t", " ", "\r", " ")
 
-func (s *sequence) match(text string) bool {
+// within reports whether the text has the sequence, as far as it says all.
+func within[T letters](s *sequence, text T) bool {
 	last := len(s.parts) - 1
 	for i, part := range s.parts {
 		switch {
@@ -280,7 +287,7 @@ func (s *sequence) match(text string) bool {
 }
 
 // foldedIndex is where folded text has part, -1 when nowhere.
-func foldedIndex(text, part string) int {
+func foldedIndex[T letters](text T, part string) int {
 	if part == "" {
 		return 0
 	}
@@ -292,7 +299,7 @@ func foldedIndex(text, part string) int {
 	return -1
 }
 
-func foldedAt(text, part string, at int) bool {
+func foldedAt[T letters](text T, part string, at int) bool {
 	for i := range len(part) {
 		if fold[text[at+i]] != part[i] {
 			return false

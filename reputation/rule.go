@@ -179,11 +179,11 @@ func (x *rule) words() []flaw {
 		if x.About != "" {
 			v.About = x.About
 		}
-		if x.Action != "" {
+		if x.Action != "" && (class == message.Permanent || x.meantFor4xx()) {
 			v.Action, v.RetryAfter = x.Action, 0
 			v.Final = v.Action.ends(class)
 		}
-		if x.Final != nil {
+		if x.Final != nil && (class == message.Permanent || !*x.Final || x.meantFor4xx()) {
 			v.Final = *x.Final
 		}
 		if !v.Final {
@@ -200,6 +200,9 @@ func (x *rule) words() []flaw {
 	if x.Final != nil && !*x.Final && (x.Action == ActSuppress || x.Action == ActSecond || x.Action == ActFail) {
 		flaws = append(flaws, flaw{"final", fmt.Sprintf("action %s ends the recipient", x.Action)})
 	}
+	if x.verdict[1].Suppresses() && (m.About != AboutRecipient || x.verdict[1].About != AboutRecipient) {
+		flaws = append(flaws, flaw{"action", fmt.Sprintf("action %s is for what a reply says of the recipient, which category %s is not", x.verdict[1].Action, cut(string(x.Category)))})
+	}
 	if x.verdict[1].Final && x.verdict[1].About == AboutSource {
 		path := "final"
 		if x.Action != "" {
@@ -208,6 +211,19 @@ func (x *rule) words() []flaw {
 		flaws = append(flaws, flaw{path, "what a reply says of the source says nothing of the recipient, which therefore does not end"})
 	}
 	return flaws
+}
+
+// meantFor4xx reports whether the action is for 4xx replies too. INVARIANT: a 4xx
+// reply suppresses nobody; and it ends a recipient only by a rule that asks for
+// nothing but 4xx codes, and therefore means it.
+func (x *rule) meantFor4xx() bool {
+	switch x.Action {
+	case ActSuppress, ActSecond:
+		return false
+	case ActFail:
+		return len(x.codes) > 0 && !slices.ContainsFunc(x.codes, func(d digits) bool { return d[0] != 4 })
+	}
+	return true
 }
 
 // verdictFor is what follows where the rule matches.
@@ -230,7 +246,7 @@ func (x *rule) matchCodes(r *message.Reply) bool {
 func (x *rule) match(carrier string, r *message.Reply) bool {
 	return (len(x.Carriers) == 0 || slices.Contains(x.Carriers, carrier)) &&
 		(x.phases == 0 || x.phases&(1<<r.Phase) != 0) && x.faults&(1<<r.Fault) != 0 &&
-		x.matchCodes(r) && (x.text == nil || x.text.match(r.Text))
+		x.matchCodes(r) && textMatches(x.text, r, masked(r.Text))
 }
 
 func element(list string, i int) string { return fmt.Sprintf("%s[%d]", list, i) }

@@ -98,7 +98,7 @@ func FuzzPattern(f *testing.F) {
 			return
 		}
 		s = unfolded.Replace(s)
-		if got, want := p.match(s), re.MatchString(s); got != want {
+		if got, want := matches(p, s), re.MatchString(s); got != want {
 			t.Errorf("%q in %q: %v, regexp says %v; %+v", text, s, got, want, p)
 		}
 		// And through the automaton, which must not lose a match.
@@ -131,6 +131,9 @@ func TestLoadRefuses(t *testing.T) {
 		{head + "    text: a\n    category: rate\n    about: them\n", `cannot be about "them"`},
 		{head + "    text: a\n    category: unknown-user\n    action: suppress\n    final: false\n", `action suppress ends the recipient`},
 		{head + "    text: a\n    category: rate\n    final: true\n", `says nothing of the recipient`},
+		{head + "    text: a\n    category: content\n    action: suppress\n", `rules/acme.yaml:6:13: rules[0].action: action suppress is for what a reply says of the recipient`},
+		{head + "    text: a\n    category: policy\n    about: recipient\n    action: second-sight\n", `which category policy is not`},
+		{head + "    text: a\n    category: unknown-user\n    about: source\n", `action suppress is for what`},
 		{head + "    category: rate\n", `rules/acme.yaml:3:5: rules[0]: the rule asks for nothing`},
 		{head + "    text: a\n    category: rate\n    txt: b\n", `rules/acme.yaml:6:5: rules[0].txt: unknown key "txt"; did you mean "text"?`},
 		{head + "    text: a\n    category: rate\n    carriers: [other]\n", `"other" is not one of the file's carriers`},
@@ -146,6 +149,21 @@ func TestLoadRefuses(t *testing.T) {
 	}
 	if _, err := Load(fstest.MapFS{}, "rules", nil); err == nil {
 		t.Error("a folder without rules was loaded")
+	}
+}
+
+// TestRulesShareWords: a file's words stand for their texts, wherever they are
+// written.
+func TestRulesShareWords(t *testing.T) {
+	rs, err := load("carriers: [acme]\nwords: {gone: (left|moved)}\nrules:\n  - name: a\n    codes: [5xx]\n    text: 'has {gone}'\n    category: inactive\n  - name: b\n    text: \"{gone}\"\n    category: temporary\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{"has moved": "acme/a", "left": "acme/b", "{gone}": ""} {
+		v := rs.Classify("acme", &message.Reply{Code: 550, Text: text, Phase: message.PhaseRcpt})
+		if v.Guessed() != (want == "") || want != "" && v.Rule != want {
+			t.Errorf("%q: %s, want %q", text, v.Rule, want)
+		}
 	}
 }
 

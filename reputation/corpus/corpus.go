@@ -11,7 +11,7 @@ import (
 	"hikyaku/spool/message"
 )
 
-//go:embed *.yaml
+//go:embed *.yaml mended/*.yaml unseen/*.yaml
 var files embed.FS
 
 // Case is a reply and what it means.
@@ -54,8 +54,14 @@ type replyText struct {
 	Source   string              `json:"source"`
 }
 
-// All is the corpus that comes with the program.
+// All is the corpus that comes with the program: what the rules were written beside.
 func All() ([]Case, error) { return Load(files, ".") }
+
+// Mended is what the rules were mended for after a first judgement. See doc.go.
+func Mended() ([]Case, error) { return Load(files, "mended") }
+
+// Unseen is what no rule was mended for. See doc.go.
+func Unseen() ([]Case, error) { return Load(files, "unseen") }
 
 // Load reads the corpus files (*.yaml) of a folder.
 func Load(files fs.FS, dir string) ([]Case, error) {
@@ -103,7 +109,7 @@ func read(name string, d *strict.Document) (cases []Case, errs strict.Errors) {
 		reply.Phase, reply.Fault = t.Phase, t.Fault
 		place := d.Locate(at + ".reply")
 		cases = append(cases, Case{Carrier: f.Carrier, Reply: reply, Category: t.Category, Ends: t.Ends, Hard: t.Hard, Source: t.Source,
-			Place: fmt.Sprintf("%s:%d:%d", path.Base(name), place.Line, place.Column)})
+			Place: fmt.Sprintf("%s:%d:%d", name, place.Line, place.Column)})
 	}
 	return cases, errs
 }
