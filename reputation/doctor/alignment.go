@@ -22,16 +22,34 @@ func (x *exam) dmarc(signs []string) {
 			text = "no valid DMARC record: " + why
 		}
 		c := x.add(CheckNameDMARC, domain, Fail, "%s", text)
-		c.Publish = &Record{Name: "_dmarc." + domain, Type: "TXT", Text: "v=DMARC1; p=none; rua=mailto:dmarc-reports@" + domain}
+		c.Publish = x.oneDMARC(domain)
 		x.aligned("r", "r", signs)
 		return
 	}
 	if why != "" {
-		x.add(CheckNameDMARC, "_dmarc."+domain, Fail, "the record is not valid: %s", why)
+		x.add(CheckNameDMARC, "_dmarc."+domain, Fail, "the record is not valid: %s", why).Publish = x.oneDMARC(domain)
 	}
 	x.record(at, policy)
 	x.reports(at)
 	x.aligned(at.record.ADKIM, at.record.ASPF, signs)
+}
+
+// oneDMARC is the record for a domain whose own is missing, not valid, or one of
+// several: the first that can be read, or the least there is.
+func (x *exam) oneDMARC(domain string) *Record {
+	name := "_dmarc." + domain
+	text := "v=DMARC1; p=none; rua=mailto:dmarc-reports@" + domain
+	texts, err := x.l.TXT(x.ctx, name)
+	if err == nil {
+		slices.Sort(texts) // answers come in any order; what is advised should not
+		for _, t := range texts {
+			if _, err := ParseDMARC(t); err == nil {
+				text = t
+				break
+			}
+		}
+	}
+	return &Record{Name: name, Type: "TXT", Text: text}
 }
 
 // record says what the record in force asks for.

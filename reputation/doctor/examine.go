@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"crypto/rsa"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -33,6 +34,7 @@ const (
 	CheckNameMTASTS    = "mta-sts"
 	CheckNameTLSRPT    = "tls-rpt"
 	CheckNameOneClick  = "one-click"
+	CheckNameUnsub     = "unsubscribe"
 	CheckNameFormat    = "format"
 )
 
@@ -124,90 +126,6 @@ func Examine(ctx context.Context, l Lookup, s Subject) *Report {
 	return &x.Report
 }
 
-// spf evaluates the record of the return path for each source.
-func (x *exam) spf() {
-	domain := x.s.ReturnPath
-	var known []Source
-	for _, src := range x.s.Sources {
-		if src.Addr.IsValid() && !isPrivate(src.Addr) {
-			known = append(known, src)
-		}
-	}
-	if len(known) == 0 {
-		x.spfOfNobody(domain)
-		return
-	}
-	var missing []netip.Addr
-	record, first := "", len(x.Checks)
-	for _, src := range known {
-		r := CheckSPF(x.ctx, x.l, src.Addr, domain, "postmaster@"+domain, src.EHLO)
-		record = r.Record
-		about := src.Addr.String()
-		switch r.Result {
-		case SPFPass:
-			x.spfPassed(about, &r)
-			continue
-		case SPFTempError:
-			x.add(CheckNameSPF, about, Unknown, "%s", r.Why)
-			continue
-		case SPFPermError:
-			x.add(CheckNameSPF, about, Fail, "permerror: %s", r.Why)
-			continue
-		case SPFNone:
-			x.add(CheckNameSPF, about, Fail, "%s has no SPF record", domain)
-		default:
-			x.add(CheckNameSPF, about, Fail, "%s by %s: the record of %s does not name the address", r.Result, orNone(r.Term), domain)
-		}
-		if !slices.Contains(missing, src.Addr.Unmap()) {
-			missing = append(missing, src.Addr.Unmap())
-		}
-	}
-	if len(missing) == 0 {
-		return
-	}
-	publish := spfRecord(domain, record, missing)
-	for i := range x.Checks[first:] {
-		if c := &x.Checks[first+i]; c.Status == Fail && !strings.HasPrefix(c.Text, "permerror") {
-			c.Publish = publish
-		}
-	}
-}
-
-func (x *exam) spfPassed(about string, r *SPF) {
-	switch {
-	case strings.EqualFold(strings.TrimLeft(r.Term, "+"), "all"):
-		x.add(CheckNameSPF, about, Fail, "the record passes everybody on earth: %s", r.Record)
-	case r.Lookups > spfLookups-2:
-		x.add(CheckNameSPF, about, Warn, "pass by %s, but with %d of 10 look-ups: one more include and it is permerror", r.Term, r.Lookups)
-	default:
-		x.add(CheckNameSPF, about, Pass, "pass by %s, %d of 10 look-ups", r.Term, r.Lookups)
-	}
-}
-
-// spfOfNobody looks at the record alone. 192.0.2.1 is nobody's (RFC 5737).
-func (x *exam) spfOfNobody(domain string) {
-	r := CheckSPF(x.ctx, x.l, netip.AddrFrom4([4]byte{192, 0, 2, 1}), domain, "postmaster@"+domain, domain)
-	switch r.Result {
-	case SPFNone:
-		x.add(CheckNameSPF, domain, Fail, "%s has no SPF record", domain)
-	case SPFPermError:
-		x.add(CheckNameSPF, domain, Fail, "permerror: %s", r.Why)
-	case SPFTempError:
-		x.add(CheckNameSPF, domain, Unknown, "%s", r.Why)
-	case SPFPass:
-		x.add(CheckNameSPF, domain, Fail, "the record passes an address that is nobody's, by %s", r.Term)
-	default:
-		x.add(CheckNameSPF, domain, Unknown, "there is a record, but no public address of ours is known; give one with --source")
-	}
-}
-
-func orNone(s string) string {
-	if s == "" {
-		return "no term"
-	}
-	return s
-}
-
 // keys compares what is published with what signs. It returns the domains that a
 // good key signs for.
 func (x *exam) keys() []string {
@@ -220,20 +138,34 @@ func (x *exam) keys() []string {
 		return nil
 	}
 	var good []string
+	byRSA := false
 	for i := range x.s.Keys {
 		k := &x.s.Keys[i]
-		c := x.key(k)
+		c, r := x.key(k)
 		if c.Status != Fail && c.Status != Unknown {
 			good = append(good, k.Domain)
+			byRSA = byRSA || r.Kind == "rsa"
 		}
-		if c.Status == Fail || c.Status == Warn {
+		if (c.Status == Fail || c.Status == Warn) && !oddKey(k.Public) {
 			c.Publish = keyRecord(k)
 		}
+	}
+	if len(good) > 0 && !byRSA {
+		// Gmail, Yahoo and Microsoft: https://www.uriports.com/blog/dkim-ed25519-adoption/
+		x.add(CheckNameDKIM, x.s.Domain, Warn, "only Ed25519 signs: Gmail, Yahoo and Microsoft do not verify Ed25519; sign with an RSA key beside it")
 	}
 	return good
 }
 
-func (x *exam) key(k *Key) *Check {
+// oddKey reports whether a key has a length that receivers need not take (RFC 8301
+// 3.2): to publish it would not help, another has to be made.
+func oddKey(public any) bool {
+	k, ok := public.(*rsa.PublicKey)
+	return ok && (k.N.BitLen() < 1024 || k.N.BitLen() > 4096)
+}
+
+// key looks at one key. The record is nil where it could not be read.
+func (x *exam) key(k *Key) (*Check, *KeyRecord) {
 	name := k.Selector + "._domainkey." + k.Domain
 	add := func(s Status, format string, args ...any) *Check {
 		return x.add(CheckNameDKIM, name, s, format, args...)
@@ -241,22 +173,22 @@ func (x *exam) key(k *Key) *Check {
 	texts, err := x.l.TXT(x.ctx, name)
 	switch {
 	case err != nil:
-		return add(Unknown, "%v", err)
+		return add(Unknown, "%v", err), nil
 	case len(texts) == 0:
-		return add(Fail, "the key is not published")
+		return add(Fail, "the key is not published"), nil
 	case len(texts) > 1:
-		return add(Fail, "there are %d TXT records; receivers take any of them, or none", len(texts))
+		return add(Fail, "there are %d TXT records; receivers take any of them, or none", len(texts)), nil
 	}
 	r, err := ParseKeyRecord(texts[0])
 	switch {
 	case err != nil:
-		return add(Fail, "the record is not valid: %v", err)
+		return add(Fail, "the record is not valid: %v", err), nil
 	case r.Key == nil:
-		return add(Fail, "the key is revoked (empty p=)")
+		return add(Fail, "the key is revoked (empty p=)"), r
 	case k.Public != nil && !same(r.Key, k.Public):
-		return add(Fail, "another key is published than the one that signs")
+		return add(Fail, "another key is published than the one that signs"), r
 	case r.Kind == "rsa" && r.Bits < 1024:
-		return add(Fail, "RSA of %d bits: receivers ignore less than 1024 (RFC 8301 3.2)", r.Bits)
+		return add(Fail, "RSA of %d bits: receivers ignore less than 1024 (RFC 8301 3.2); make a new key", r.Bits), r
 	}
 	what := "Ed25519"
 	if r.Kind == "rsa" {
@@ -266,12 +198,14 @@ func (x *exam) key(k *Key) *Check {
 		what += ", the key that signs"
 	}
 	switch {
+	case oddKey(r.Key):
+		return add(Warn, "%s: verifiers need not take more than 4096 (RFC 8301 3.2); make a new key", what), r
 	case r.Testing:
-		return add(Warn, "%s, but with t=y: receivers may treat the mail as not signed", what)
+		return add(Warn, "%s, but with t=y: receivers may treat the mail as not signed", what), r
 	case r.Kind == "rsa" && r.Bits < 2048:
-		return add(Hint, "%s: 2048 should be used (RFC 8301 3.2); make a new key", what)
+		return add(Hint, "%s: 2048 should be used (RFC 8301 3.2); make a new key", what), r
 	}
-	return add(Pass, "%s", what)
+	return add(Pass, "%s", what), r
 }
 
 // tls looks at what policy says: each carrier is offered TLS unless told not to.

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"fmt"
+	"math/big"
 	"net/netip"
 	"slices"
 	"strings"
@@ -27,7 +28,12 @@ type patient struct {
 
 func rsaText(t testing.TB, k *rsa.PrivateKey) string {
 	t.Helper()
-	der, err := x509.MarshalPKIXPublicKey(k.Public())
+	return publicText(t, k.Public())
+}
+
+func publicText(t testing.TB, k any) string {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(k)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +138,7 @@ func TestAHealthyDomainPasses(t *testing.T) {
 	who := map[string]int{}
 	for _, x := range r.Rules {
 		who[x.Who]++
-		if rate := strings.Contains(x.Rule, "spam rate"); x.Status != doctor.Pass && !rate || rate && x.Status != doctor.Unknown {
+		if outside := strings.Contains(x.Rule, "spam rate") || strings.Contains(x.Rule, "unsubscribe link"); x.Status != doctor.Pass && !outside || outside && x.Status != doctor.Unknown {
 			t.Errorf("%s, %s: %s %s", x.Who, x.Rule, x.Status, x.Text)
 		}
 		if !strings.HasPrefix(x.URL, "https://") {
@@ -165,9 +171,41 @@ func TestEachIllnessIsFound(t *testing.T) {
 	}{
 		{"no SPF", func(p *patient) { p.zone["spf"] = "" }, "spf", "fail fail", "no SPF record", `bounce.example.com. IN TXT "v=spf1 ip4:93.184.216.1 ip6:2606:2800::1 ~all"`},
 		{"SPF lacks one", func(p *patient) { p.zone["spf"] = `bounce.example.com. TXT "v=spf1 ip4:93.184.216.1 -all"` }, "spf", "pass fail", "fail by -all", `bounce.example.com. IN TXT "v=spf1 ip6:2606:2800::1 ip4:93.184.216.1 -all"`},
-		{"SPF for all", func(p *patient) { p.zone["spf"] = `bounce.example.com. TXT "v=spf1 +all"` }, "spf", "fail fail", "everybody on earth", ""},
-		{"SPF broken", func(p *patient) { p.zone["spf"] = `bounce.example.com. TXT "v=spf1 ipv4:93.184.216.1 -all"` }, "spf", "fail fail", "no such mechanism", ""},
+		{"SPF for all", func(p *patient) { p.zone["spf"] = `bounce.example.com. TXT "v=spf1 +all"` }, "spf", "fail fail", "everybody on earth", `bounce.example.com. IN TXT "v=spf1 ip4:93.184.216.1 ip6:2606:2800::1 ~all"`},
+		{"SPF broken", func(p *patient) { p.zone["spf"] = `bounce.example.com. TXT "v=spf1 ipv4:93.184.216.1 -all"` }, "spf", "fail fail", "no such mechanism", `bounce.example.com. IN TXT "v=spf1 ip4:93.184.216.1 ip6:2606:2800::1 -all"`},
 		{"SPF soft", func(p *patient) { p.zone["spf"] = `bounce.example.com. TXT "v=spf1 ~all"` }, "spf", "fail fail", "softfail by ~all", `bounce.example.com. IN TXT "v=spf1 ip4:93.184.216.1 ip6:2606:2800::1 ~all"`},
+		{"two SPF", func(p *patient) {
+			p.zone["spf"] += "\nbounce.example.com. TXT \"v=spf1 ip4:93.184.216.1 include:_spf.example.com mx ~all\""
+		}, "spf", "fail fail", "2 SPF records", `bounce.example.com. IN TXT "v=spf1 ip4:93.184.216.1 ip6:2606:2800::1 include:_spf.example.com mx ~all"`},
+		{"SPF with too many look-ups", func(p *patient) {
+			p.zone["spf"] = `bounce.example.com. TXT "v=spf1 ` + strings.Repeat("a:in.example.com ", 11) + `ip4:93.184.216.0/24 ip6:2606:2800::/32 -all"`
+		}, "spf", "fail fail", "more than 10 look-ups", `bounce.example.com. IN TXT "v=spf1 ip4:93.184.216.1 ip6:2606:2800::1 a:in.example.com ip4:93.184.216.0/24 ip6:2606:2800::/32 -all"`},
+		{"SPF passes before too many look-ups", func(p *patient) {
+			p.zone["spf"] = `bounce.example.com. TXT "v=spf1 ip4:93.184.216.1 ip6:2606:2800::1 ` + strings.Repeat("a:in.example.com ", 11) + `-all"`
+		}, "spf", "pass pass warn", "for other addresses: permerror: more than 10 look-ups", ""},
+		{"SPF with too many voids", func(p *patient) {
+			p.zone["spf"] = `bounce.example.com. TXT "v=spf1 a:no1.example.com a:no2.example.com a:no3.example.com ip4:93.184.216.1 ip6:2606:2800::1 -all"`
+		}, "spf", "fail fail", "more than 2 look-ups without answer", `bounce.example.com. IN TXT "v=spf1 ip4:93.184.216.1 ip6:2606:2800::1 a:no1`},
+		{"key by CNAME", func(p *patient) {
+			p.zone["dkim"] = sel + ". CNAME s1.keys.esp.test.\n" + strings.ReplaceAll(p.zone["dkim"], sel, "s1.keys.esp.test")
+		}, "dkim", "pass", "the key that signs", ""},
+		{"too short", func(p *patient) {
+			short := &rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), 767, 1), E: 65537}
+			p.subject.Keys[0].Public = short
+			p.zone["dkim"] = txt(sel, publicText(t, short))
+		}, "dkim", "fail", "768 bits", ""},
+		{"another key, too short", func(p *patient) {
+			p.zone["dkim"] = txt(sel, publicText(t, &rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), 767, 1), E: 65537}))
+		}, "dkim", "fail", "another key", sel + `. IN TXT (`},
+		{"too long", func(p *patient) {
+			long := &rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), 8191, 1), E: 65537}
+			p.subject.Keys[0].Public = long
+			p.zone["dkim"] = txt(sel, publicText(t, long))
+		}, "dkim", "warn", "more than 4096", ""},
+		{"Ed25519 alone", func(p *patient) {
+			p.subject.Keys[0].Public = pub
+			p.zone["dkim"] = txt(sel, "v=DKIM1; k=ed25519; p="+base64.StdEncoding.EncodeToString(pub))
+		}, "dkim", "pass warn", "do not verify Ed25519", ""},
 		{"no key published", func(p *patient) { p.zone["dkim"] = "" }, "dkim", "fail", "not published", sel + `. IN TXT ( "v=DKIM1; k=rsa; p=MIIB`},
 		{"another key", func(p *patient) { p.zone["dkim"] = txt(sel, rsaText(t, weak)) }, "dkim", "fail", "another key", sel + `. IN TXT (`},
 		{"revoked", func(p *patient) { p.zone["dkim"] = txt(sel, "v=DKIM1; p=") }, "dkim", "fail", "revoked", sel + `. IN TXT (`},
@@ -184,7 +222,12 @@ func TestEachIllnessIsFound(t *testing.T) {
 		{"no key", func(p *patient) { p.subject.Keys = nil }, "dkim", "fail", "no SigningKey", ""},
 		{"no DMARC", func(p *patient) { p.zone["dmarc"] = "" }, "dmarc", "fail", "no DMARC record", `_dmarc.example.com. IN TXT "v=DMARC1; p=none; rua=mailto:dmarc-reports@example.com"`},
 		{"DMARC broken", func(p *patient) { p.zone["dmarc"] = `_dmarc.example.com. TXT "v=DMARC1; p=rejct"` }, "dmarc", "fail", "no p= of", `_dmarc.example.com. IN TXT "v=DMARC1;`},
-		{"two DMARC", func(p *patient) { p.zone["dmarc"] += "\n" + `_dmarc.example.com. TXT "v=DMARC1; p=none"` }, "dmarc", "fail", "2 DMARC records", `_dmarc.example.com. IN TXT "v=DMARC1;`},
+		{"two DMARC", func(p *patient) { p.zone["dmarc"] += "\n" + `_dmarc.example.com. TXT "v=DMARC1; p=rejct"` }, "dmarc", "fail", "2 DMARC records", `_dmarc.example.com. IN TXT "v=DMARC1; p=reject; rua=mailto:d@example.com"`},
+		{"DMARC broken below a good one", func(p *patient) {
+			p.subject.Domain = "news.example.com"
+			p.subject.Message = nil
+			p.zone["news"] = "_dmarc.news.example.com. TXT \"v=DMARC1; p=rejct\"\nnews.example.com. MX 10 in.example.com."
+		}, "dmarc", "fail pass", "the record is not valid", `_dmarc.news.example.com. IN TXT "v=DMARC1; p=none; rua=mailto:dmarc-reports@news.example.com"`},
 		{"DMARC without reports", func(p *patient) { p.zone["dmarc"] = `_dmarc.example.com. TXT "v=DMARC1; p=none;"` }, "dmarc", "warn", "nobody reports", `_dmarc.example.com. IN TXT "v=DMARC1; p=none; rua=mailto:dmarc-reports@example.com"`},
 		{"reports elsewhere", func(p *patient) {
 			p.zone["dmarc"] = `_dmarc.example.com. TXT "v=DMARC1; p=none; rua=mailto:x@reports.test"`
@@ -206,6 +249,15 @@ func TestEachIllnessIsFound(t *testing.T) {
 		}, "alignment", "fail", "neither a good DKIM key nor", sel + ". IN TXT ("},
 		{"no PTR", func(p *patient) { p.zone["ptr"] = "" }, "ptr", "fail fail", "no name (PTR)", "1.216.184.93.in-addr.arpa. IN PTR out1.example.com."},
 		{"PTR leads elsewhere", func(p *patient) { p.zone["a"] = "out1.example.com. A 93.184.216.2" }, "ptr", "fail fail", "does not lead back", "out1.example.com. IN A 93.184.216.1"},
+		{"PTR leads nowhere, EHLO leads back", func(p *patient) {
+			p.zone["ptr"] = strings.Replace(p.zone["ptr"], "PTR out1.example.com.", "PTR gone.isp.test.", 1)
+		}, "ptr", "fail pass", "does not lead back", "1.216.184.93.in-addr.arpa. IN PTR out1.example.com."},
+		{"several PTR", func(p *patient) {
+			p.zone["ptr"] += "\n1.216.184.93.in-addr.arpa. PTR gone.isp.test.\n1.216.184.93.in-addr.arpa. PTR also.isp.test.\nalso.isp.test. A 93.184.216.7"
+		}, "ptr", "pass pass", "out1.example.com, and back", ""},
+		{"PTR of IPv6 leads elsewhere", func(p *patient) {
+			p.zone["a"] = strings.Replace(p.zone["a"], "2606:2800::1", "2606:2800::2", 1)
+		}, "ptr", "pass fail", "does not lead back", "out6.example.com. IN AAAA 2606:2800::1"},
 		{"generic PTR", func(p *patient) {
 			p.zone["ptr"] = strings.Replace(p.zone["ptr"], "PTR out1.example.com.", "PTR host-93-184-216-1.isp.test.\nhost-93-184-216-1.isp.test. A 93.184.216.1", 1)
 		}, "ptr", "warn pass", "customer's line", ""},
@@ -225,6 +277,8 @@ func TestEachIllnessIsFound(t *testing.T) {
 			p.zone["mx"] = strings.Replace(p.zone["mx"], "example.com. MX 10 in.example.com.\n", "", 1)
 		}, "mx", "pass pass", "no MX, but an address", ""},
 		{"null MX", func(p *patient) { p.zone["mx"] = "example.com. MX 0 .\nin.example.com. A 93.184.216.9" }, "mx", "fail pass", "null MX", ""},
+		{"return path with null MX", func(p *patient) { p.zone["path"] = "bounce.example.com. MX 0 ." }, "mx", "pass fail", "return path: null MX", ""},
+		{"null MX beside another", func(p *patient) { p.zone["mx"] += "\nexample.com. MX 0 ." }, "mx", "warn pass pass", "null MX beside others", ""},
 		{"return path without MX", func(p *patient) { p.zone["path"] = "" }, "mx", "pass fail", "return path: neither", ""},
 		{"MX without address", func(p *patient) { p.zone["mx"] = "example.com. MX 10 in.example.com." }, "mx", "fail fail", "no MX host has an address", ""},
 		{"plain", func(p *patient) { p.subject.PlainCarriers = []string{"gmail"} }, "tls", "fail", "without TLS", ""},
@@ -295,6 +349,7 @@ func TestMessages(t *testing.T) {
 		{"twice", "Subject:", "List-Unsubscribe: <https://x.test>\r\nSubject:", "one-click", "fail", "more than once"},
 		{"not covered", " : List-Unsubscribe-Post", "", "one-click", "fail", "no signature covers"},
 		{"signed by another", "d=example.com", "d=esp.test", "one-click", "fail", "is of esp.test"},
+		{"signed with SHA-1", "a=rsa-sha256", "a=rsa-sha1", "one-click", "fail", "no signature covers"},
 		{"not signed", "DKIM-Signature", "X-Old-Signature", "one-click", "unknown", "no DKIM signature"},
 		{"two From", "Subject:", "From: y@example.com\r\nSubject:", "format", "fail", "from is there more than once"},
 		{"no Message-ID", "Message-ID: <1@example.com>\r\n", "", "format", "fail", "message-id is missing"},
@@ -353,6 +408,63 @@ func TestZoneLines(t *testing.T) {
 		}
 		if got, err := l.TXT(t.Context(), "a.test"); err != nil || len(got) != 1 || got[0] != c.r.Text {
 			t.Errorf("a name server reads %q, %v", got, err)
+		}
+	}
+}
+
+// TestRulesAskNoMoreThanIsPublished: what Yahoo takes and Microsoft only
+// recommends is no failure of theirs.
+func TestRulesAskNoMoreThanIsPublished(t *testing.T) {
+	for _, c := range []struct {
+		old, new                string
+		gmail, yahoo, microsoft doctor.Status
+	}{
+		{"", "", doctor.Pass, doctor.Pass, doctor.Unknown},
+		{",\r\n <https://u.example.com/x?t=1>", "", doctor.Fail, doctor.Pass, doctor.Unknown},
+		{"List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n", "", doctor.Fail, doctor.Pass, doctor.Unknown},
+		{"List-Unsubscribe: <mailto:u@example.com>,\r\n <https://u.example.com/x?t=1>\r\n", "", doctor.Fail, doctor.Fail, doctor.Unknown},
+	} {
+		p, _ := healthy(t)
+		m, err := doctor.ParseMessage([]byte(strings.Replace(goodMessage, c.old, c.new, 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.subject.Message = m
+		got := map[string]doctor.Status{}
+		for _, x := range p.examine(t).Rules {
+			if strings.Contains(strings.ToLower(x.Rule), "unsubscribe") {
+				got[x.Who] = x.Status
+			}
+		}
+		if got["Gmail"] != c.gmail || got["Yahoo"] != c.yahoo || got["Microsoft"] != c.microsoft {
+			t.Errorf("without %q: %v", c.old, got)
+		}
+	}
+}
+
+// TestWhatIsPublishedForSPFHeals: the record that is named makes each source
+// pass, whatever was wrong with the one before.
+func TestWhatIsPublishedForSPFHeals(t *testing.T) {
+	for _, old := range []string{
+		`bounce.example.com. TXT "v=spf1 +all"`,
+		`bounce.example.com. TXT "v=spf1 all"`,
+		`bounce.example.com. TXT "v=spf1 include:_none.example.com -all"`,
+		`bounce.example.com. TXT "v=spf1 redirect=_none.example.com"`,
+		`bounce.example.com. TXT "v=spf1 ` + strings.Repeat("mx:example.com ", 12) + `-all"`,
+		"bounce.example.com. TXT \"v=spf1 a -all\"\nbounce.example.com. TXT \"v=spf1 mx redirect=_x.example.com\"",
+		"bounce.example.com. TXT \"v=spf1 a ?all\"\nbounce.example.com. TXT \"V=SPF1 mx +all\"",
+	} {
+		p, _ := healthy(t)
+		p.zone["spf"] = old
+		r := p.examine(t)
+		i := slices.IndexFunc(r.Publish, func(x doctor.Record) bool { return x.Name == "bounce.example.com" })
+		if of(r, "spf") != "fail fail" || i < 0 {
+			t.Errorf("%s:\n%s", old, text(r))
+			continue
+		}
+		p.zone["spf"] = r.Publish[i].Zone()
+		if r := p.examine(t); !strings.HasPrefix(of(r, "spf"), "pass pass") {
+			t.Errorf("%s: still ill with %s:\n%s", old, p.zone["spf"], text(r))
 		}
 	}
 }

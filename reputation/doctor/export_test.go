@@ -34,8 +34,3 @@ func PolicyOf(ctx context.Context, l Lookup, domain string) (string, string, err
 
 // Generic finds an address in a name.
 func Generic(name string, a netip.Addr) bool { return generic(name, a) }
-
-// SPFRecord is the record to publish.
-func SPFRecord(domain, old string, missing ...netip.Addr) *Record {
-	return spfRecord(domain, old, missing)
-}

@@ -79,11 +79,13 @@ func (m *Message) From() string {
 func (x *exam) message() {
 	m := x.s.Message
 	if m == nil {
+		x.add(CheckNameUnsub, "message", Unknown, "no message was given; --message FILE checks one")
 		x.add(CheckNameOneClick, "message", Unknown, "no message was given; --message FILE checks one")
 		x.add(CheckNameFormat, "message", Unknown, "no message was given; --message FILE checks one")
 		return
 	}
 	x.format(m)
+	x.unsubscribe(m)
 	x.oneClick(m)
 }
 
@@ -118,6 +120,17 @@ func (x *exam) format(m *Message) {
 	}
 }
 
+// unsubscribe is RFC 2369 3.2: a header that mail programs make a button of.
+func (x *exam) unsubscribe(m *Message) {
+	for _, v := range m.all("list-unsubscribe") {
+		if hasURL(v, "https") || hasURL(v, "mailto") {
+			x.add(CheckNameUnsub, "message", Pass, "List-Unsubscribe is there")
+			return
+		}
+	}
+	x.add(CheckNameUnsub, "message", Fail, "no List-Unsubscribe with an https or mailto address; fine for mail that nobody subscribed to, as a receipt")
+}
+
 // oneClick is RFC 8058 3.1.
 func (x *exam) oneClick(m *Message) {
 	lists, posts := m.all("list-unsubscribe"), m.all("list-unsubscribe-post")
@@ -129,7 +142,7 @@ func (x *exam) oneClick(m *Message) {
 	case len(lists) > 1 || len(posts) > 1:
 		fail("List-Unsubscribe or List-Unsubscribe-Post is there more than once")
 		return
-	case !hasHTTPS(lists[0]):
+	case !hasURL(lists[0], "https"):
 		fail("List-Unsubscribe has no https address; mailto alone is not one-click")
 		return
 	case len(posts) == 0:
@@ -142,10 +155,10 @@ func (x *exam) oneClick(m *Message) {
 	x.covered(m)
 }
 
-func hasHTTPS(value string) bool {
+func hasURL(value, scheme string) bool {
 	for part := range strings.SplitSeq(value, ",") {
 		u, err := url.Parse(strings.Trim(strings.TrimSpace(part), "<>"))
-		if err == nil && strings.EqualFold(u.Scheme, "https") && u.Host != "" {
+		if err == nil && strings.EqualFold(u.Scheme, scheme) && (u.Host != "" || u.Opaque != "") {
 			return true
 		}
 	}
@@ -165,15 +178,20 @@ func (x *exam) covered(m *Message) {
 		if err != nil {
 			continue
 		}
-		var d string
+		var d, a string
 		var h []string
 		for _, t := range tags {
 			switch t.name {
+			case "a":
+				a = strings.ToLower(t.value)
 			case "d":
 				d = strings.ToLower(t.value)
 			case "h":
 				h = list(t.value)
 			}
+		}
+		if a != "rsa-sha256" && a != "ed25519-sha256" {
+			continue // RFC 8301 3.1: signatures with SHA-1 are none
 		}
 		if !slices.Contains(h, "list-unsubscribe") || !slices.Contains(h, "list-unsubscribe-post") {
 			continue

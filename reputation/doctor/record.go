@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"fmt"
-	"net/netip"
 	"strings"
 )
 
@@ -76,22 +75,4 @@ func keyRecord(k *Key) *Record {
 		Name: k.Selector + "._domainkey." + k.Domain, Type: "TXT",
 		Text: "v=DKIM1; k=" + kind + "; p=" + base64.StdEncoding.EncodeToString(raw),
 	}
-}
-
-// spfRecord is the record that lets these addresses send too: the one there is
-// with them put before its end, or a new one.
-func spfRecord(domain, old string, missing []netip.Addr) *Record {
-	var terms []string
-	for _, a := range missing {
-		kind := "ip4:"
-		if a.Is6() {
-			kind = "ip6:"
-		}
-		terms = append(terms, kind+a.String())
-	}
-	if old == "" {
-		return &Record{Name: domain, Type: "TXT", Text: strings.Join(append([]string{"v=spf1"}, append(terms, "~all")...), " ")}
-	}
-	words := strings.Fields(old)
-	return &Record{Name: domain, Type: "TXT", Text: strings.Join(append([]string{words[0]}, append(terms, words[1:]...)...), " ")}
 }

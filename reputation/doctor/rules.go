@@ -38,13 +38,13 @@ var rules = []struct {
 	{"Yahoo", "DMARC passes, at least p=none", YahooURL, []string{CheckNameDMARC, CheckNameAlignment}, ""},
 	{"Yahoo", "forward and reverse names of the addresses", YahooURL, []string{CheckNamePTR}, ""},
 	{"Yahoo", "sender domains that resolve", YahooURL, []string{CheckNameMX}, ""},
-	{"Yahoo", "easy unsubscribe, one-click preferred", YahooURL, []string{CheckNameOneClick}, ""},
+	{"Yahoo", "List-Unsubscribe in marketing mail, one-click preferred", YahooURL, []string{CheckNameUnsub}, ""},
 	{"Yahoo", "spam rate below 0.3 %", YahooURL, nil, "the complaint feedback loop tells"},
 	{"Microsoft", "SPF passes", MicrosoftURL, []string{CheckNameSPF}, ""},
 	{"Microsoft", "DKIM passes", MicrosoftURL, []string{CheckNameDKIM}, ""},
 	{"Microsoft", "DMARC, at least p=none, aligned", MicrosoftURL, []string{CheckNameDMARC, CheckNameAlignment}, ""},
-	{"Microsoft", "From and reply addresses that take mail", MicrosoftURL, []string{CheckNameMX}, ""},
-	{"Microsoft", "working unsubscribe in bulk mail", MicrosoftURL, []string{CheckNameOneClick}, ""},
+	{"Microsoft", "From and reply addresses that take mail (recommended)", MicrosoftURL, []string{CheckNameMX}, ""},
+	{"Microsoft", "working unsubscribe link in bulk mail (recommended)", MicrosoftURL, nil, "look whether the message has one that is seen"},
 }
 
 // judge holds the checks against the rules.

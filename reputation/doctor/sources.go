@@ -62,7 +62,7 @@ func (x *exam) source(s Source) {
 		return
 	case len(confirmed) == 0:
 		c := x.add(CheckNamePTR, about, Fail, "its name %s does not lead back to it", names[0])
-		c.Publish = addressRecord(names[0], s.Addr)
+		c.Publish = x.wayBack(s, names[0])
 		return
 	case generic(confirmed[0], s.Addr):
 		x.add(CheckNamePTR, about, Warn, "its name %s looks like that of a customer's line; some receivers refuse those", confirmed[0])
@@ -70,6 +70,19 @@ func (x *exam) source(s Source) {
 		x.add(CheckNamePTR, about, Pass, "%s, and back", confirmed[0])
 	}
 	x.ehlo(s, confirmed)
+}
+
+// wayBack is what makes a name and its address one: the PTR, where the name that
+// the source says leads to it already, or the address of the name there is.
+func (x *exam) wayBack(s Source, name string) *Record {
+	ehlo := strings.ToLower(strings.TrimSuffix(s.EHLO, "."))
+	if ehlo != "" && ehlo != name {
+		found, err := addrs(x.ctx, x.l, ehlo, s.Addr.Unmap())
+		if err == nil && slices.Contains(found, s.Addr.Unmap()) {
+			return &Record{Name: reverseName(s.Addr), Type: "PTR", Text: ehlo + "."}
+		}
+	}
+	return addressRecord(name, s.Addr)
 }
 
 // ehlo compares the name that the source says with the one it has.
@@ -168,6 +181,11 @@ func (x *exam) mx(domain, what string) {
 			x.add(CheckNameMX, about, Fail, "%s: neither MX nor address; docomo, Yahoo and others refuse mail from such a domain", what)
 		}
 		return
+	}
+	null := func(h MX) bool { return h.Host == "" }
+	if slices.ContainsFunc(hosts, null) {
+		x.add(CheckNameMX, about, Warn, "%s: null MX beside others: some take it for a domain without mail (RFC 7505 3)", what)
+		hosts = slices.DeleteFunc(hosts, null)
 	}
 	for _, h := range hosts[:min(len(hosts), spfNames)] {
 		a, err4 := x.l.A(x.ctx, h.Host)
