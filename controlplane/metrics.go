@@ -54,6 +54,9 @@ type SteeringMetrics struct {
 	// Lost found no room: rows of reports, decisions that were never written, and
 	// snapshots that could not be read.
 	TalliesLost, DecisionsLost, LearntLost int64
+	// TalliesAgain are rows that came twice, since a node had got no answer; they
+	// were counted once.
+	TalliesAgain int64
 	// LanesCut are courses that found no room in their carrier's record.
 	LanesCut int64
 
@@ -73,7 +76,7 @@ type counters struct {
 
 	rounds, lastRound, roundTime           atomic.Int64
 	talliesLost, decisionsLost, learntLost atomic.Int64
-	lanesCut                               atomic.Int64
+	talliesAgain, lanesCut                 atomic.Int64
 	actions                                struct {
 		sync.Mutex
 		n map[string]int64
@@ -102,7 +105,7 @@ func (m *counters) steering() SteeringMetrics {
 	return SteeringMetrics{
 		Decisions: maps.Clone(m.actions.n), Rounds: m.rounds.Load(), LastRound: time.Duration(m.lastRound.Load()), RoundTime: time.Duration(m.roundTime.Load()),
 		TalliesLost: m.talliesLost.Load(), DecisionsLost: m.decisionsLost.Load(), LearntLost: m.learntLost.Load(),
-		LanesCut: m.lanesCut.Load(),
+		TalliesAgain: m.talliesAgain.Load(), LanesCut: m.lanesCut.Load(),
 	}
 }
 

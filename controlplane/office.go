@@ -58,6 +58,10 @@ type nodeState struct {
 	at     time.Time        // when it arrived
 	before time.Duration    // from the one before it
 	told   int64            // the floor in the answer to it
+	// tallied is the serial of the last tallies that were counted, under a lease of
+	// the node.
+	tallied uint64
+	lease   int64
 }
 
 func newOffice(c *Control, l keyspace.Leader, term int64, id clientv3.LeaseID, k *lease.Keeper) *office {

@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -197,13 +198,32 @@ func (o *office) take(b *exchangeBuffer) (*exchange.Answer, *problem) {
 	if !n.at.IsZero() {
 		n.before = now.Sub(n.at)
 	}
-	o.steering.observe(r)
+	if n.fresh(r) {
+		o.steering.observe(r)
+	} else {
+		o.c.metrics.talliesAgain.Add(int64(len(r.Tallies)))
+	}
 	n.at, n.told = now, a.Floor
 	n.report, b.report = r, n.report
 	if news(r, &m, a) {
 		o.poke()
 	}
 	return a, nil
+}
+
+// fresh reports whether a report's tallies have not been counted before. A node
+// whose report was not answered sends the same ones again: counted twice, one
+// reply that refuses a source is two, and two are a block.
+func (n *nodeState) fresh(r *exchange.Report) bool {
+	if len(r.Tallies)+len(r.Samples) == 0 {
+		return true
+	}
+	serial := cmp.Or(r.Tallied, r.Serial)
+	if n.lease == r.Lease && serial <= n.tallied {
+		return false
+	}
+	n.lease, n.tallied = r.Lease, serial
+	return true
 }
 
 // news reports whether a report has something to decide on that should not wait

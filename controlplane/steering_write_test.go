@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"hikyaku/controlplane"
+	"hikyaku/controlplane/exchange"
 	"hikyaku/controlplane/keyspace"
 	"hikyaku/controlplane/policy"
 	"hikyaku/controlplane/state"
@@ -258,8 +259,36 @@ func TestAlarmsTellOfWhatKeepsMailBack(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c.eventually("by hand", func() bool { return alarm("pool default: all its sources are retired at carrier docomo") && !alarm("blocks") })
+	c.eventually("by hand", func() bool {
+		return alarm("pool default: all its sources are retired at carrier docomo") && !alarm("blocks")
+	})
 	c.apply("kind: WarmUp\nname: w\nspec: {source: s1, carriers: [au], days: [50, 100]}\n")
 	c.blocked(p, n, "au", "s1")
 	c.eventually("a warm-up that does not get on", func() bool { return alarm("warm-up w stays at day 1 of 2 at carrier au: block") })
+}
+
+// A node that got no answer says the same again. It counts once, and what is new
+// counts; under a new lease, or another leader, nobody knows better than to count.
+func TestTalliesThatComeTwiceCountOnce(t *testing.T) {
+	c := newCluster(t, steeringPolicy)
+	p := c.lead("c1")
+	n := c.join("n1").joined(p)
+	var tallied uint64
+	n.fill = func(r *exchange.Report) {
+		r.Tallies, r.Tallied = []exchange.Tally{{Carrier: "docomo", Source: "s1", Category: "blocked", N: 1}}, tallied
+	}
+	n.exchange(p)
+	tallied = n.serial
+	for range 3 {
+		n.exchange(p)
+	}
+	c.eventually("it is counted", func() bool { return p.Metrics().Steering.Controller.Rows >= 1 })
+	rounds := p.Metrics().Steering.Rounds
+	c.eventually("and looked at", func() bool { return p.Metrics().Steering.Rounds > rounds+2 })
+	if m := p.Metrics().Steering; m.Controller.Rows != 1 || m.TalliesAgain != 3 || m.Decisions["block"] != 0 {
+		t.Errorf("one reply that refuses a source, told four times: %+v", m)
+	}
+	tallied = 0
+	n.exchange(p)
+	c.eventually("a second one is a block", func() bool { return p.Metrics().Steering.Decisions["block"] == 1 })
 }

@@ -1,9 +1,11 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -44,6 +46,7 @@ type cluster struct {
 	homes   atomic.Pointer[[]exchange.Home]
 	refuged atomic.Bool                      // some of them are about one carrier
 	waiting atomic.Pointer[map[string]int64] // of the last report, by carrier
+	unsure  unsure
 
 	// grantsEnd is when the grants end, in nanoseconds since the node's start on
 	// the monotonic clock; 0: there are none. The scheduler's time is that of
@@ -194,7 +197,12 @@ func (n *Node) FillReport(r *exchange.Report) {
 		r.SpoolFreePart = min(1, float64(m.FreeBytes)/float64(m.TotalBytes))
 	}
 	r.Signals = n.cluster.signals.take()
-	r.Tallies, r.Samples = n.replies.Take()
+	if u := n.cluster.unsure.take(); len(u.tallies)+len(u.samples) > 0 {
+		r.Tallies, r.Samples, r.Tallied = u.tallies, u.samples, u.serial
+		n.hurry() // what was counted since then waits for the next one
+	} else {
+		r.Tallies, r.Samples = n.replies.Take()
+	}
 	var backlogs map[string]int64
 	n.dispatch.with(func(s *scheduler.Scheduler, now time.Time) {
 		r.Demands = s.Demands(now, exchange.MaxScopes)
@@ -213,7 +221,40 @@ func (n *Node) FillReport(r *exchange.Report) {
 // Unsent is control.Node: a report that the leader did not get.
 func (n *Node) Unsent(r *exchange.Report) {
 	n.cluster.signals.giveBack(r.Signals)
-	n.replies.GiveBack(r.Tallies)
+	if len(r.Tallies)+len(r.Samples) > 0 {
+		n.cluster.unsure.put(sentTallies{cmp.Or(r.Tallied, r.Serial), r.Tallies, r.Samples})
+	}
+}
+
+// sentTallies are what a report said of replies that got no answer.
+type sentTallies struct {
+	serial  uint64
+	tallies []exchange.Tally
+	samples []exchange.Sample
+}
+
+// unsure holds them until the next report, which says the same again: the leader
+// may have had them or not, and knows by the serial. Added to what came since they
+// would count twice.
+type unsure struct {
+	mu struct {
+		sync.Mutex
+		sentTallies
+	}
+}
+
+func (u *unsure) put(s sentTallies) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.mu.sentTallies = s
+}
+
+func (u *unsure) take() sentTallies {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	s := u.mu.sentTallies
+	u.mu.sentTallies = sentTallies{}
+	return s
 }
 
 // enter takes a session into the use of its source; leave must follow unless it

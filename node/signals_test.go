@@ -5,6 +5,7 @@ import (
 	"sync"
 	"testing"
 
+	"hikyaku/bench/sink"
 	"hikyaku/controlplane/exchange"
 )
 
@@ -62,4 +63,40 @@ func BenchmarkSignals(b *testing.B) {
 			s.add(k, exchange.Signal{Delivered: 1})
 		}
 	})
+}
+
+// TestUnansweredTalliesAreSentAsTheyWere: the leader may have had them, so that what
+// has come since must not be added to them.
+func TestUnansweredTalliesAreSentAsTheyWere(t *testing.T) {
+	r := receive(t, sink.Options{})
+	w, rule := ruledWorld(t, r.Addr)
+	count := func(n uint32) { w.replies.Count(exchange.Tally{Carrier: "c", Source: "s1", Category: "rate", N: n}) }
+	serial := uint64(0)
+	report := func() *exchange.Report {
+		serial++
+		r := &exchange.Report{Serial: serial}
+		rule.node.FillReport(r)
+		return r
+	}
+	want := func(r *exchange.Report, n uint32, tallied uint64) {
+		t.Helper()
+		if len(r.Tallies) != 1 || r.Tallies[0].N != n || r.Tallied != tallied {
+			t.Errorf("report %d: %+v of report %d, want %d of %d", r.Serial, r.Tallies, r.Tallied, n, tallied)
+		}
+	}
+	count(3)
+	first := report()
+	want(first, 3, 0)
+	rule.node.Unsent(first)
+	count(4)
+	again := report()
+	want(again, 3, 1)
+	rule.node.Unsent(again)
+	again = report()
+	want(again, 3, 1)
+	last := report()
+	want(last, 4, 0)
+	if r := report(); len(r.Tallies) != 0 || r.Tallied != 0 {
+		t.Errorf("told again: %+v", r.Tallies)
+	}
 }

@@ -134,6 +134,7 @@ func (p printer) steering(m *controlplane.SteeringMetrics, leads bool) {
 	counter(p, "reputation_round_seconds_total", "Time in those looks.", m.RoundTime.Seconds())
 	gauge(p, "reputation_last_round_seconds", "Time of the last look.", m.LastRound.Seconds())
 	counter(p, "reputation_tallies_lost_total", "Rows of reports dropped since too many waited.", m.TalliesLost)
+	counter(p, "reputation_tallies_again_total", "Rows of reports that came twice, since a node had got no answer. They count once.", m.TalliesAgain)
 	counter(p, "reputation_decisions_lost_total", "Decisions that are in the log only, since etcd took none for too long.", m.DecisionsLost)
 	counter(p, "reputation_lanes_cut_total", "Sources at carriers about which was decided what found no room in their carrier's record.", m.LanesCut)
 	counter(p, "reputation_learnt_lost_total", "Records of what was learnt that could not be read by a new leader.", m.LearntLost)

@@ -39,6 +39,9 @@ const (
 	// tagCarrierHomes are homes for one carrier, which readers of before do not
 	// know: to them mail waits where it is.
 	tagCarrierHomes = 9
+	// tagTallied is that of a report whose tallies were sent before. Readers of
+	// before count them again.
+	tagTallied = 10
 
 	// maxString bounds a string, and maxStrings their number.
 	maxString  = 512
@@ -289,6 +292,9 @@ func AppendReport(dst []byte, r *Report) ([]byte, error) {
 	})
 	w.tallies(r.Tallies)
 	w.samples(r.Samples)
+	if r.Tallied != 0 {
+		w.section(tagTallied, func() { w.uint(r.Tallied) })
+	}
 	return w.finish(dst, 'R')
 }
 
@@ -392,6 +398,8 @@ func DecodeReport(b []byte, r *Report) error {
 			r.Tallies = readRows(rd, r.Tallies, "tallies", MaxTallies, 9, (*reader).tally)
 		case tagSamples:
 			r.Samples = readRows(rd, r.Samples, "samples", MaxSamples, 8, (*reader).sample)
+		case tagTallied:
+			r.Tallied = rd.uint()
 		}
 	})
 }

@@ -154,21 +154,25 @@ type Report struct {
 	Lease int64 // of the node's registration; another one is refused
 	// Serial numbers this node's reports since its start; Term and Applied name
 	// the answer in force (0 none), Left how long its grants still hold.
-	Serial        uint64
-	Term          int64
-	Applied       uint64
-	Left          time.Duration
-	Floor         int64 // that the node has on its disk
-	Revision      int64 // of the policy in force
-	Draining      bool
-	Queued        int64
-	Stranded      int64 // deliveries whose pool has no source here
-	PerSecond     float64
-	Demands       []Demand
-	Sources       []HeldSource
-	Signals       []Signal
-	Tallies       []Tally
-	Samples       []Sample
+	Serial    uint64
+	Term      int64
+	Applied   uint64
+	Left      time.Duration
+	Floor     int64 // that the node has on its disk
+	Revision  int64 // of the policy in force
+	Draining  bool
+	Queued    int64
+	Stranded  int64 // deliveries whose pool has no source here
+	PerSecond float64
+	Demands   []Demand
+	Sources   []HeldSource
+	Signals   []Signal
+	Tallies   []Tally
+	Samples   []Sample
+	// Tallied is the Serial of the report in which these Tallies and Samples were
+	// sent first, when that one was not answered: whether the leader had it nobody
+	// knows. 0: they are new.
+	Tallied       uint64
 	SpoolFreePart float64 // 0 to 1, of the disk
 }
 

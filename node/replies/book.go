@@ -118,10 +118,3 @@ func (b *Book) Take() ([]exchange.Tally, []exchange.Sample) {
 	}
 	return all, b.samples.take()
 }
-
-// GiveBack adds what was taken and did not arrive. Samples are not worth it.
-func (b *Book) GiveBack(ts []exchange.Tally) {
-	for i := range ts {
-		b.Count(ts[i])
-	}
-}
