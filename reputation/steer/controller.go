@@ -123,7 +123,7 @@ func (c *Controller) Observe(now time.Time, node string, tallies []exchange.Tall
 				c.lanes.touch(e, c.ticks)
 				c.touchedLanes = append(c.touchedLanes, e)
 			}
-			e.value.cur[cl] += y.N
+			e.value.cur.bump(cl, y.N)
 			if isSign[cl] {
 				e.value.node = node
 			}
@@ -134,7 +134,7 @@ func (c *Controller) Observe(now time.Time, node string, tallies []exchange.Tall
 		c.count(r.work, cl, y.N)
 		if r.work != nil && r.work.value.held && r.tenantCarrier != nil {
 			var n counts
-			n[cl] = y.N
+			n.bump(cl, y.N)
 			r.tenantCarrier.value.excused.add(partOf(&n))
 		}
 	}
@@ -150,7 +150,7 @@ func (c *Controller) count(e *scopeEntry, cl class, n uint32) {
 		c.scopes.touch(e, c.ticks)
 		c.touchedScopes = append(c.touchedScopes, e)
 	}
-	e.value.cur[cl] += n
+	e.value.cur.bump(cl, n)
 }
 
 // row finds where a tally counts.

@@ -52,9 +52,12 @@
 // come in for a while; they mean nothing until attempts have come down to the new
 // rate, at most 6 s. A rate rises only where it is used: what nobody asks for
 // proves nothing. Slow lanes are judged by messages and not by seconds: 20 at a rate
-// near the knee before it is believed. Steps are a tenth of the rate at most, a
-// quarter below 2/s, since all that is refused before the control has come round is
-// held against the source.
+// near the knee before it is believed, fewer where the step is large and its
+// excess shows sooner. Steps are a tenth of the rate at most, a quarter below 2/s,
+// but up to 0.25/s always: all that is refused before the control has come round is
+// held against the source. For the same reason no step comes within 5 s of the one
+// before, whatever Every is. Where a limit fell and rises again within two hours,
+// steps go half the way back, by 2/s at most.
 //
 // A source without history is bounded from its first mail where policy gives it a
 // Start. Otherwise nothing bounds it but policy, until the first sign.
@@ -65,7 +68,8 @@
 //	healthy     slowed      slow       more signs than chance, less than all replies; or of too many connections
 //	slowed      slowed      slow       the same at the lower rate
 //	slowed      slowed      raise      the carrier takes a quarter more than was known
-//	any         resting     rest       nine of ten replies are signs; five decreases in a row; signs at the floor
+//	any         resting     rest       nine of ten replies are signs, of five or of hardly any that were tried;
+//	                                   five decreases in a row; signs at the floor
 //	any         blocked     block      two replies refuse the source with nothing delivered between, or a tenth of all
 //	resting     probation   probation  the rest is over: 2 × Every, doubling to Rest; or what a reply asks for
 //	blocked     probation   probation  the rest is over: Rest, doubling to 24 h
@@ -76,7 +80,8 @@
 //	any         retired     retire     an operator says so
 //	retired     healthy     undo       an operator says so
 //
-// Rests and blocks in a row are forgotten one an hour. Probation is a twentieth of
+// Rests and blocks in a row are forgotten one each two Rests: by default one an
+// hour. Probation is a twentieth of
 // the knee, at most 1/s, over one connection; that stands in the Course of the rest
 // already, since nodes go on by themselves when it ends. A lane that is warming is
 // called that while it is healthy or slowed.
@@ -98,6 +103,8 @@
 // # What is always true
 //
 //   - No rate in force is below the floor, or above policy's.
+//   - Counts end at a million of a kind in a second: no report, however absurd,
+//     makes a sum go round.
 //   - In a dry run all is decided and recorded, and nothing is in force.
 //   - A new leader never is further in a warm-up than the old one was: what it has
 //     not heard of does not count. It may hold a day once more than needed.

@@ -3,6 +3,7 @@ package steer
 import (
 	"fmt"
 	"math"
+	"time"
 
 	"hikyaku/controlplane/keyspace"
 )
@@ -11,9 +12,9 @@ import (
 func (c *Controller) tooFast(e *laneEntry, t instant) bool {
 	l := &e.value
 	chance := l.chance(t)
-	v, _ := l.recent(c.ticks)
+	v, span := l.recent(c.ticks)
 	if !excess(v.signs, v.attempts, chance) {
-		v = l.seen
+		v, span = l.seen, t.since(l.seen.from)
 		if !excess(v.signs, v.attempts, chance) {
 			return false
 		}
@@ -35,11 +36,12 @@ func (c *Controller) tooFast(e *laneEntry, t instant) bool {
 		c.cut(e, t, share, why+"; most spoke of trouble of the carrier's own")
 		return true
 	}
-	if share >= refusedAll && (v.attempts >= 5 || l.hits > 1 || v.disliked >= 2) {
+	if share >= refusedAll && (v.attempts >= 5 || l.idle(&v, span) || l.hits > 1 || v.disliked >= 2) {
 		c.rest(e, t, "refuses-all", why)
 		return true
 	}
 	if l.perSecond > 0 && l.perSecond <= 1.05*l.at.floor {
+		l.failed, l.lost, l.probing = false, 0, false // a limit below the floor, and not the price of a probe
 		c.rest(e, t, "signs-at-the-floor", why+" at the least rate")
 		return true
 	}
@@ -49,6 +51,12 @@ func (c *Controller) tooFast(e *laneEntry, t instant) bool {
 	}
 	c.cut(e, t, share, why)
 	return true
+}
+
+// idle reports whether far less was tried than the rate allows: what is refused
+// then is not refused for the rate, and less of it would be refused too.
+func (l *lane) idle(v *evidence, span time.Duration) bool {
+	return 4*float64(v.attempts) < l.perSecond*span.Seconds()
 }
 
 // softly reports whether the signs of this tick speak of trouble of the carrier's
@@ -84,10 +92,17 @@ func (c *Controller) cut(e *laneEntry, t instant, share float64, why string) {
 			knee = max(knee, min(l.good, before))
 		}
 		to = knee * (1 + keep) / 2
+		if l.probing && !sure {
+			to = max(to, nearKnee*knee) // it was a message or two
+		}
 	}
 	every := cfg.Every.D()
 	if l.knee > 0 && knee < 0.7*l.knee {
-		l.past, l.pastAt = l.knee, t
+		if l.knee >= l.past || t.since(l.pastAt) >= pastFor {
+			l.past, l.pastAt = l.knee, t
+		}
+		// The limit is not where it was: what follows is not the price of a probe.
+		l.failed, l.lost = false, 0
 	}
 	if l.knee > 0 && math.Abs(knee-l.knee) < (0.1+1/math.Sqrt(sureMessages+knee*every.Seconds()))*l.knee {
 		l.wait = min(2*max(l.wait, firstWait*every/2), lastWait*every)

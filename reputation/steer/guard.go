@@ -111,7 +111,8 @@ func wilson(hits, n uint32) float64 {
 func (s *scope) fold(t instant, size int) {
 	s.win.add(t, &s.cur)
 	p := partOf(&s.cur)
-	p.n, p.unknown, p.auth = p.n-s.excused.n, p.unknown-s.excused.unknown, p.auth-s.excused.auth
+	x := &s.excused
+	p.n, p.unknown, p.auth = p.n-min(p.n, x.n), p.unknown-min(p.unknown, x.unknown), p.auth-min(p.auth, x.auth)
 	s.sample.add(p, size)
 	s.cur, s.excused, s.touched = counts{}, part{}, false
 }

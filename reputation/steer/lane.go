@@ -79,8 +79,8 @@ func (l *lane) meetTrouble(s *second, theirs uint32) {
 	if s.delivered > 0 {
 		l.row, l.blockRow, l.fineAt = 0, 0, s.tick
 	} else {
-		l.row += s.trouble
-		l.blockRow += s.blocked
+		l.row = min(l.row+s.trouble, maxSeen)
+		l.blockRow = min(l.blockRow+s.blocked, maxSeen)
 	}
 	if theirs > 0 && l.row < inARow && (s.attempts < 10 || 2*theirs <= s.attempts) {
 		s.signs += theirs
@@ -99,6 +99,9 @@ type evidence struct {
 }
 
 func (v *evidence) add(s *second) {
+	if v.attempts > maxSeen {
+		return
+	}
 	v.attempts += s.attempts
 	v.delivered += s.delivered
 	v.signs += s.signs
@@ -144,7 +147,7 @@ func (l *lane) greylistedForRepute() bool {
 // then it is said of many.
 func (l *lane) manyRcpts() bool {
 	n := l.win.total(0)
-	return n[rcptRate] >= 3 && 20*n[rcptRate] >= n.replies()
+	return n[rcptRate] >= 3 && 20*uint64(n[rcptRate]) >= uint64(n.replies())
 }
 
 // last sums the ring over at most so many ticks before and with this one.
@@ -177,6 +180,9 @@ func (l *lane) accepted(t instant, tick int64) (perSecond float64, sure bool) {
 	// Few messages: the last minutes, as many as it takes to have ten, but not those
 	// in which nothing was wanted.
 	took := l.win.pace(t, 10)
+	if v := &l.seen; v.attempts >= 8 { // all of them at the rate in force
+		took = max(took, float64(v.delivered)/max(t.since(v.from).Seconds(), 1))
+	}
 	if l.perSecond > 0 {
 		// What a lane asked for may have been far less than it might.
 		return min(max(took, l.perSecond/4), l.perSecond), false

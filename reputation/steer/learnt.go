@@ -183,7 +183,10 @@ func (w *window) restore(t instant, list [][]uint32) {
 	w.advance(t)
 	for i, row := range list {
 		if i+1 < windows && len(row) == int(classes) {
-			copy(w.slots[i+1][(w.at[i+1]+windowSlots-1)%windowSlots][:], row)
+			slot := &w.slots[i+1][(w.at[i+1]+windowSlots-1)%windowSlots]
+			for cl, n := range row {
+				slot[cl] = min(n, maxSlot)
+			}
 		}
 	}
 }

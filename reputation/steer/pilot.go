@@ -15,6 +15,10 @@ const (
 	// down to the new rate.
 	settleLeast = time.Second
 	settleMost  = 6 * time.Second
+	// roundTrip is the time from a step to the first signs of it: a second on the
+	// node, one at the leader, one back, and that of the replies. A step is never
+	// taken on a shorter look.
+	roundTrip = 5 * time.Second
 	// lookTicks is the look back for sudden signs.
 	lookTicks = 5
 	// nearKnee is the part of the knee that is gone back to at once, and plateau
@@ -33,8 +37,14 @@ const (
 	// pastFor is how long a knee of before is worth going back to at once, when the
 	// one after it does not hold.
 	pastFor = 2 * time.Hour
-	// leastStep is that of rates so low that nothing smaller would be seen.
+	// mostBack is the largest step of such a return, in messages a second.
+	mostBack = 2
+	// burstMessages is what carriers let pass at once beyond their limit.
+	burstMessages = 3
+	// leastStep is that of rates so low that nothing smaller would be seen, and
+	// freeStep one that is a message more before the control has come round.
 	leastStep = 0.5 / 60
+	freeStep  = 0.25
 	// refusedAll is the part of signs that says that not the excess is refused, but
 	// everything.
 	refusedAll = 0.9

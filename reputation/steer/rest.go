@@ -72,7 +72,8 @@ func (l *lane) forgive(t instant) {
 	if l.calm == 0 {
 		return
 	}
-	for quiet := t.since(l.calm); quiet >= time.Hour && l.rests+l.blocks > 0; quiet -= time.Hour {
+	each := max(2*l.at.cfg.Rest.D(), time.Minute)
+	for quiet := t.since(l.calm); quiet >= each && l.rests+l.blocks > 0; quiet -= each {
 		l.rests, l.blocks = max(0, l.rests-1), max(0, l.blocks-1)
 	}
 }

@@ -28,9 +28,20 @@ func spanOf(messages, perSecond float64) time.Duration {
 
 // stride is the largest step upwards from a rate: what it exceeds an unknown
 // limit by is refused until the control has come round, and some carriers count
-// to a few dozen.
+// to a few dozen. What makes a message or two more in that time may as well be
+// twice the rate.
 func stride(rate float64) float64 {
-	return max(min(0.25*rate, max(0.5, 0.1*rate), max(10, 0.05*rate)), min(leastStep, rate))
+	return max(min(0.25*rate, max(0.5, 0.1*rate), max(10, 0.05*rate)), min(freeStep, rate))
+}
+
+// toSee is how many messages show whether a carrier takes a rate that is higher by
+// a step: it may let a few pass beyond its limit first, and the smaller the step
+// is, the longer they last.
+func toSee(rate, step float64) float64 {
+	if step <= 0 {
+		return sureMessages
+	}
+	return min(fewMessages+burstMessages*rate/step, sureMessages)
 }
 
 // probe is the first step beyond a known limit.
@@ -57,9 +68,9 @@ func (c *Controller) rise(e *laneEntry, t instant) {
 		every = l.every(l.perSecond, sureMessages)
 	}
 	if l.knee == 0 || l.held >= 2 { // the limit is not near, or not known
-		every = max(cfg.Every.D()/3, l.span(sureMessages))
+		every = max(cfg.Every.D()/3, l.span(toSee(l.perSecond, l.step)))
 	}
-	if t.since(l.changed) < every || l.seen.delivered == 0 {
+	if t.since(l.changed) < max(every, roundTrip) || l.seen.delivered == 0 {
 		return
 	}
 	if float64(l.seen.signs) > l.chance(t)*float64(l.seen.attempts)+0.5 {
@@ -95,17 +106,17 @@ func (l *lane) next(t instant, near bool) float64 {
 	case !used: // what nobody asks for proves nothing
 		return 0
 	case l.knee == 0: // on from the start
-		l.good = now
-		return now + stride(now)
+		l.good, l.step = now, stride(now)
+		return now + l.step
 	case l.probing: // the last step held: the limit is not where it was
 		l.good, l.knee = now, now
 		l.held++
 		l.wait = firstWait * l.at.cfg.Every.D()
 		l.step = min(2*l.step, stride(now))
 		if l.past > 0 && t.since(l.pastAt) < pastFor {
-			// It was a passing weakness: back towards what was before.
-			l.step = max(l.step, min(0.5*(nearKnee*l.past-now), now))
-			l.past = 0
+			// It was a passing weakness: back towards what was before, though not by so
+			// much that a carrier that is still weak would block.
+			l.step = max(l.step, min(0.5*(nearKnee*l.past-now), now, mostBack))
 		}
 		return now + l.step
 	}

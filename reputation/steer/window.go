@@ -1,6 +1,7 @@
 package steer
 
 import (
+	"math"
 	"time"
 
 	"hikyaku/reputation"
@@ -81,21 +82,33 @@ func classOf(category string) (class, bool) {
 // counts are numbers by class: a cache line.
 type counts [classes]uint32
 
+// What a node reports may be anything. Counts end at these, so that sums of them
+// never go round: a million of a kind in a second, and as many in a slot that the
+// slots of three days are less than 2^32.
+const (
+	maxTick = 1 << 20
+	maxSlot = 1 << 28
+	maxSeen = 1 << 26 // of evidence, of which some look at twenty times
+)
+
+// bump counts n more in a second.
+func (c *counts) bump(cl class, n uint32) { c[cl] = min(c[cl]+min(n, maxTick), maxTick) }
+
 func (c *counts) add(o *counts) {
 	for i := range c {
-		c[i] += o[i]
+		c[i] = min(c[i]+o[i], maxSlot)
 	}
 }
 
 // replies is how many recipients got an answer: all but complaints.
 func (c *counts) replies() uint32 {
-	n := uint32(0)
+	n := uint64(0)
 	for i, v := range c {
 		if class(i) != complained {
-			n += v
+			n += uint64(v)
 		}
 	}
-	return n
+	return uint32(min(n, math.MaxUint32))
 }
 
 // Spans of the three windows. Each is of windowSlots slots and the one that is
@@ -177,10 +190,17 @@ func (w *window) pace(t instant, replies uint32) float64 {
 func (w *window) total(span int) counts {
 	n := w.open[span]
 	for i := range w.slots[span] {
-		n.add(&w.slots[span][i])
+		n.sum(&w.slots[span][i])
 	}
 	for shorter := range span {
-		n.add(&w.open[shorter]) // not yet in the slot that it will go to
+		n.sum(&w.open[shorter]) // not yet in the slot that it will go to
 	}
 	return n
+}
+
+// sum adds up slots, of which there are few enough.
+func (c *counts) sum(o *counts) {
+	for i := range c {
+		c[i] += o[i]
+	}
 }
