@@ -272,7 +272,7 @@ func (c *Controller) restoreLane(name string, x *learntLane) error {
 	if err := x.check(); err != nil {
 		return err
 	}
-	if c.carriers[name] == nil || x.Source == "" || x.Site != "" && name != policy.DefaultName {
+	if c.carriers[name] == nil || c.set.Sources[x.Source] == nil || x.Site != "" && name != policy.DefaultName {
 		return nil // policy has changed since
 	}
 	e := c.lanes.get(laneKey{name, x.Site, x.Source}, c.ticks)
@@ -380,8 +380,8 @@ func (c *Controller) Adopt(name string, s keyspace.Steering) {
 	}
 	for i := range s.Lanes {
 		x := &s.Lanes[i]
-		if x.Source == "" || x.Site != "" && name != policy.DefaultName {
-			continue
+		if c.set.Sources[x.Source] == nil || x.Site != "" && name != policy.DefaultName {
+			continue // a source that has left policy while nobody led: nobody could take back what stays of it
 		}
 		if e := c.lanes.get(laneKey{name, x.Site, x.Source}, c.ticks); e != nil {
 			c.welcome(e)

@@ -86,6 +86,25 @@ func TestRestsOutliveALeader(t *testing.T) {
 	}
 }
 
+// TestSourcesThatAreGoneAreNotAdopted: one that left policy while nobody led would
+// else be retired for good, also when a new one gets its name.
+func TestSourcesThatAreGoneAreNotAdopted(t *testing.T) {
+	d := newDrive(t, mustSet(t, source("s1"), source("s2"), carrierOf("gmx", policy.Carrier{})))
+	for _, name := range []string{"s1", "s2"} {
+		if err := d.c.Retire(d.now, "gmx", "", name, "kim"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := steer.New(mustSet(t, source("s1"), carrierOf("gmx", policy.Carrier{})), d.now)
+	if err := c.Restore("gmx", d.c.Snapshot("gmx")); err != nil {
+		t.Fatal(err)
+	}
+	c.Adopt("gmx", d.c.Steering("gmx"))
+	if got := c.Steering("gmx").Lanes; len(got) != 1 || got[0].Source != "s1" || got[0].State != policy.StateRetired {
+		t.Errorf("%+v", got)
+	}
+}
+
 // TestHoldsOutliveALeader.
 func TestHoldsOutliveALeader(t *testing.T) {
 	set := guarded(t, policy.Guard{})
@@ -108,7 +127,7 @@ func TestHoldsOutliveALeader(t *testing.T) {
 
 // TestASnapshotIsBounded, and what it costs to forget goes last.
 func TestASnapshotIsBounded(t *testing.T) {
-	d := newDrive(t, mustSet(t))
+	d := newDrive(t, mustSet(t, source("s1")))
 	var rows []exchange.Tally
 	for i := range 6000 {
 		r := row(policy.DefaultName, "s1", "delivered", 9)
@@ -124,7 +143,7 @@ func TestASnapshotIsBounded(t *testing.T) {
 	if len(b) > steer.MaxSnapshot || len(b) < steer.MaxSnapshot/2 {
 		t.Errorf("%d bytes", len(b))
 	}
-	c := steer.New(mustSet(t), d.now)
+	c := steer.New(mustSet(t, source("s1")), d.now)
 	if err := c.Restore(policy.DefaultName, b); err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +154,7 @@ func TestASnapshotIsBounded(t *testing.T) {
 
 // TestCountsComeBack in the windows of hours and days.
 func TestCountsComeBack(t *testing.T) {
-	set := mustSet(t, carrierOf("gmx", policy.Carrier{}))
+	set := mustSet(t, source("s1"), carrierOf("gmx", policy.Carrier{}))
 	d := newDrive(t, set)
 	d.ticks(600, row("gmx", "s1", "delivered", 10), row("gmx", "s1", "unknown-user", 1))
 	c := steer.New(set, d.now)

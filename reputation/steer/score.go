@@ -174,13 +174,10 @@ type WarmUpProgress struct {
 func (c *Controller) Progress(now time.Time) []WarmUpProgress {
 	c.forward(now)
 	var list []WarmUpProgress
-	warm := slices.Clone(c.bound)
+	warm := slices.DeleteFunc(slices.Clone(c.bound), func(e *laneEntry) bool { return e.value.warm == nil || e.gone })
 	slices.SortFunc(warm, byKey)
 	for _, e := range warm {
 		x := e.value.warm
-		if x == nil || e.gone {
-			continue
-		}
 		list = append(list, WarmUpProgress{
 			WarmUp: x.name, Carrier: e.key.carrier, Source: e.key.source, Day: x.day + 1, Days: len(x.days), PerDay: x.cap(),
 			Sent: x.sent, Ends: x.ends.time(), Held: x.bad, Paused: x.paused, Done: x.done,
