@@ -114,6 +114,14 @@ func KeepSecrets(spec, old any) {
 		if ok && s.PrivateKey.IsZero() && s.PrivateKeyFile == "" {
 			s.PrivateKey = o.PrivateKey
 		}
+	case *Webhook:
+		o, ok := old.(*Webhook)
+		if ok && s.Secret.IsZero() && s.URL == o.URL {
+			s.Secret = o.Secret
+			if s.FormerSecret.IsZero() { // who gives the secret anew without it drops it
+				s.FormerSecret = o.FormerSecret
+			}
+		}
 	}
 }
 

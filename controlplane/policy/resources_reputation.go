@@ -56,6 +56,8 @@ type Webhook struct {
 	URL string `json:"url"`
 	// Secret signs each request (HMAC-SHA256). It is never shown in a listing; left out of a later apply, the stored one stays as long as url does.
 	Secret Secret `json:"secret,omitzero"`
+	// FormerSecret signs as well while the endpoint learns the new secret: there are two v1= then. It is dropped when secret is given without it.
+	FormerSecret Secret `json:"former_secret,omitzero"`
 	// Headers are sent along, for an endpoint that asks who calls.
 	Headers map[string]string `json:"headers,omitempty"`
 	// AllowNetworks are private, loopback or link-local networks that the URL may lead to.

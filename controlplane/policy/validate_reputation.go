@@ -209,6 +209,9 @@ func (v *validation) checkWebhook(w *Webhook) {
 	case u.Scheme != "https" && !(u.Scheme == "http" && w.AllowHTTP):
 		v.bad("spec.url", "want https; set allow_http: true to send events in the clear")
 	}
+	if w.Secret.IsZero() && !w.FormerSecret.IsZero() {
+		v.bad("spec.former_secret", "there is no secret that it was before")
+	}
 	if len(w.Headers) > 20 {
 		v.bad("spec.headers", "%d are too many: at most 20", len(w.Headers))
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -68,10 +69,11 @@ func TestCursorsReadAtPlaces(t *testing.T) {
 func TestHoldKeepsSegments(t *testing.T) {
 	dir := t.TempDir()
 	o := newOutbox()
-	now := time.Now()
+	var now atomic.Int64
+	now.Store(time.Now().UnixNano())
 	options := func(o *Options) {
 		o.Dir, o.SegmentBytes, o.BlockBytes, o.RetentionBytes, o.HardBytes = dir, 600, 100, 1000, 1<<20
-		o.Now = func() time.Time { return now }
+		o.Now = func() time.Time { return time.Unix(0, now.Load()) }
 	}
 	l := o.open(t, osFS{}, options)
 	if _, ok := l.Held("hooks"); ok {
@@ -82,7 +84,7 @@ func TestHoldKeepsSegments(t *testing.T) {
 	}
 	write := func() {
 		for range 30 {
-			now = now.Add(2 * time.Minute)
+			now.Add(int64(2 * time.Minute))
 			o.commit([]byte("{\"x\":\"" + strings.Repeat("y", 60) + "\"}\n"))
 			if err := l.Flush(t.Context()); err != nil {
 				t.Fatal(err)

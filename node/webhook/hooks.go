@@ -358,6 +358,7 @@ func fingerprint(w *policy.Webhook) string {
 	if err != nil {
 		panic("BUG: webhook has no JSON: " + err.Error())
 	}
-	sum := sha256.Sum256(append(j, w.Secret.Reveal()...))
+	j = append(append(j, w.Secret.Reveal()...), 0)
+	sum := sha256.Sum256(append(j, w.FormerSecret.Reveal()...))
 	return hex.EncodeToString(sum[:])
 }

@@ -32,13 +32,13 @@ func tenants(n int, host string) map[string]*policy.Webhook {
 	return all
 }
 
-// TestAThousandWebhooksReadTheLogOnce: what is new is read once for all, and
+// TestManyWebhooksReadTheLogOnce: what is new is read once for all, and
 // everybody gets theirs. Those that stand still for a while read only what is
 // theirs.
-func TestAThousandWebhooksReadTheLogOnce(t *testing.T) {
+func TestManyWebhooksReadTheLogOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "hooks.test")
-		const n, blocks = 1000, 50
+		const n, blocks = 250, 20
 		w.apply(tenants(n, "hooks.test"))
 		for b := range blocks {
 			var es []message.Event
@@ -89,8 +89,8 @@ func TestEndpointsThatHangTakeNothingFromOthers(t *testing.T) {
 		for i := range len(hooks) - 1 {
 			w.log.write(event(message.EventDelivered, fmt.Sprintf("t%d", i), "bulk", 1))
 		}
-		time.Sleep(5 * time.Minute)
-		for i := range 100 {
+		time.Sleep(time.Minute)
+		for i := range 10 {
 			w.log.write(event(message.EventDelivered, "good", "bulk", i))
 			time.Sleep(10 * time.Second)
 		}
@@ -103,8 +103,8 @@ func TestEndpointsThatHangTakeNothingFromOthers(t *testing.T) {
 				}
 			}
 		}
-		if n != 100 {
-			t.Errorf("%d of 100 came", n)
+		if n != 10 {
+			t.Errorf("%d of 10 came", n)
 		}
 		if s := w.status("t0"); s.Counts.Failures == 0 || s.Counts.Posted != 0 {
 			t.Errorf("the control: %+v", s)

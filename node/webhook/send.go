@@ -91,7 +91,7 @@ func (s *sender) exchange(ctx context.Context, id string, body []byte, now time.
 	req.Header.Set(HeaderWebhook, s.name)
 	req.Header.Set(HeaderBatch, id)
 	if !s.w.Secret.IsZero() {
-		req.Header.Set(HeaderSignature, signature(s.w.Secret.Reveal(), now, body))
+		req.Header.Set(HeaderSignature, signature(now, body, s.w.Secret, s.w.FormerSecret))
 	}
 	resp, err := s.client.Do(req)
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"strconv"
 	"time"
+
+	"hikyaku/controlplane/policy"
 )
 
 // Headers of a request.
@@ -16,12 +18,20 @@ const (
 )
 
 // signature signs the body with the time at which it is sent, so that a request
-// that was recorded cannot be played again later. A retry is signed anew.
-func signature(secret string, at time.Time, body []byte) string {
+// that was recorded cannot be played again later. A retry is signed anew. A
+// former secret signs as well, so that the receiver can change its own at leisure.
+func signature(at time.Time, body []byte, secrets ...policy.Secret) string {
 	t := strconv.FormatInt(at.Unix(), 10)
-	mac := hmac.New(sha256.New, []byte(secret))
-	mac.Write([]byte(t))
-	mac.Write([]byte{'.'})
-	mac.Write(body)
-	return "t=" + t + ",v1=" + hex.EncodeToString(mac.Sum(nil))
+	out := "t=" + t
+	for _, s := range secrets {
+		if s.IsZero() {
+			continue
+		}
+		mac := hmac.New(sha256.New, []byte(s.Reveal()))
+		mac.Write([]byte(t))
+		mac.Write([]byte{'.'})
+		mac.Write(body)
+		out += ",v1=" + hex.EncodeToString(mac.Sum(nil))
+	}
+	return out
 }

@@ -162,6 +162,38 @@ func TestEachRequestIsSignedWhenItIsSent(t *testing.T) {
 	})
 }
 
+// TestTwoSecretsWhileOneIsReplaced: both sign, the new one first, and the change
+// is no other webhook.
+func TestTwoSecretsWhileOneIsReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "hooks.test")
+		w.apply(map[string]*policy.Webhook{"h": hook("hooks.test")})
+		w.log.write(events(1, 0)...)
+		time.Sleep(5 * time.Second)
+		both := hook("hooks.test")
+		both.Secret, both.FormerSecret = policy.NewSecret("the-new-one"), both.Secret
+		w.apply(map[string]*policy.Webhook{"h": both})
+		w.log.write(events(1, 1)...)
+		time.Sleep(5 * time.Second)
+		got := w.hosts["hooks.test"].got()
+		if len(got) != 2 {
+			t.Fatalf("%d requests", len(got))
+		}
+		parts := strings.Split(got[1].header.Get("Hikyaku-Signature"), ",")
+		if len(parts) != 3 {
+			t.Fatalf("signature %v", parts)
+		}
+		for i, key := range []string{"the-new-one", secret} {
+			if _, err := verify(key, parts[0]+","+parts[1+i], got[1].body); err != nil {
+				t.Errorf("signature %d: %v", i, err)
+			}
+		}
+		if strings.Contains(got[0].header.Get("Hikyaku-Signature"), parts[1]) || strings.Count(got[0].header.Get("Hikyaku-Signature"), "v1=") != 1 {
+			t.Errorf("before: %s", got[0].header.Get("Hikyaku-Signature"))
+		}
+	})
+}
+
 func TestRetriesGrowAndStopGrowing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "hooks.test")
