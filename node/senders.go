@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -67,13 +68,33 @@ func (n *Node) SenderAlarms() []string {
 	if p := n.news.hooks.Problem(); p != "" {
 		out = append(out, "webhooks: "+p)
 	}
-	for _, s := range n.news.hooks.Status() {
+	return append(out, hookAlarms(n.news.hooks.Status(), time.Now())...)
+}
+
+// maxHookAlarms is how many webhooks are named. There can be a thousand, with one
+// receiver behind them.
+const maxHookAlarms = 10
+
+func hookAlarms(all []webhook.Status, now time.Time) (out []string) {
+	more := 0
+	for _, s := range all {
+		text := ""
 		switch {
 		case s.State == webhook.StateGone, s.State == webhook.StateBroken:
-			out = append(out, "webhook "+s.Name+": "+s.LastError)
-		case s.State == webhook.StateOpen && time.Since(s.Since) > hookAlarm:
-			out = append(out, "webhook "+s.Name+" is not taken for "+time.Since(s.Since).Round(time.Minute).String()+": "+s.LastError)
+			text = "webhook " + s.Name + ": " + s.LastError
+		case s.State == webhook.StateOpen && now.Sub(s.Since) > hookAlarm:
+			text = "webhook " + s.Name + " is not taken for " + now.Sub(s.Since).Round(time.Minute).String() + ": " + s.LastError
+		default:
+			continue
 		}
+		if len(out) == maxHookAlarms {
+			more++
+			continue
+		}
+		out = append(out, text)
+	}
+	if more > 0 {
+		out = append(out, fmt.Sprintf("%d more webhooks are off or not taken", more))
 	}
 	return out
 }

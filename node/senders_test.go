@@ -218,3 +218,24 @@ func TestWhatRetentionTakesIsCounted(t *testing.T) {
 		t.Errorf("of %d events %d came and %d are counted as lost: %+v", seq, got, s.Counts.Lost, s)
 	}
 }
+
+// TestHookAlarmsAreFew: a receiver behind a thousand webhooks is one thing to look
+// at, not a thousand.
+func TestHookAlarmsAreFew(t *testing.T) {
+	now := time.Now()
+	all := []webhook.Status{
+		{Name: "ok", State: webhook.StateOK},
+		{Name: "new", State: webhook.StateOpen, Since: now.Add(-time.Minute)},
+		{Name: "gone", State: webhook.StateGone, LastError: "HTTP 410"},
+		{Name: "old", State: webhook.StateOpen, Since: now.Add(-3 * time.Hour), LastError: "HTTP 500"},
+	}
+	if got := hookAlarms(all, now); len(got) != 2 || got[0] != "webhook gone: HTTP 410" || got[1] != "webhook old is not taken for 3h0m0s: HTTP 500" {
+		t.Errorf("%q", got)
+	}
+	for range 1000 {
+		all = append(all, all[3])
+	}
+	if got := hookAlarms(all, now); len(got) != maxHookAlarms+1 || got[maxHookAlarms] != "992 more webhooks are off or not taken" {
+		t.Errorf("%d alarms, the last %q", len(got), got[len(got)-1])
+	}
+}
