@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"hikyaku/controlplane/policy"
 	"hikyaku/reputation"
@@ -28,9 +29,12 @@ type Options struct {
 	Members func() []string
 	// Address gives the base URL of a node's peer listener, without the path.
 	Address func(node string) (url string, err error)
-	Client  *http.Client // with the cluster's credentials; nil: http.DefaultClient
-	Logger  *slog.Logger
-	Now     func() time.Time
+	// Destination gives the queue's name for an address's domain, with the mappings
+	// of IDNA (RFC 5895), so that whatever leads to one queue is one key. nil: none.
+	Destination func(address string) (string, error)
+	Client      *http.Client // with the cluster's credentials; nil: http.DefaultClient
+	Logger      *slog.Logger
+	Now         func() time.Time
 
 	// Missed goes once more through what was found since a time, as the event log
 	// has it: found is called with each verdict and its event, whose time says when.
@@ -112,7 +116,7 @@ func New(o Options) (*List, error) {
 // which entry. It is for every recipient, at ingest and before each attempt: an
 // address that is not on the list costs no allocation and no disk.
 func (l *List) Suppressed(tenant, address, stream string) (suppression.Entry, bool) {
-	return l.store.Lookup(tenant, message.SuppressionKey(address), stream)
+	return l.store.Lookup(tenant, l.Key(address), stream)
 }
 
 // Feed notes what a reply's verdict says of its recipient, if the tenant wants
@@ -157,7 +161,7 @@ func (l *List) finding(v *reputation.Verdict, e *message.Event) (f suppression.F
 		return f, false
 	}
 	f = suppression.Finding{Second: v.Action == reputation.ActSecond, Entry: suppression.Entry{
-		Tenant: e.Tenant, Address: message.SuppressionKey(e.Recipient), Kind: suppression.Bounce, Category: string(v.Category),
+		Tenant: e.Tenant, Address: l.Key(e.Recipient), Kind: suppression.Bounce, Category: string(v.Category),
 		Reason: e.Reply.String(), Event: e.ID.String(), By: l.by(),
 	}}
 	if err := f.Check(); err != nil {
@@ -194,7 +198,7 @@ func (l *List) Note(t Told) (added bool, err error) {
 		return false, nil
 	}
 	_, r, err := l.store.Feed([]suppression.Finding{{Entry: suppression.Entry{
-		Tenant: t.Tenant, Address: message.SuppressionKey(t.Address), Stream: t.Stream, Kind: t.Kind, Reason: t.Reason, Event: t.Event, By: l.by(),
+		Tenant: t.Tenant, Address: l.Key(t.Address), Stream: t.Stream, Kind: t.Kind, Reason: t.Reason, Event: t.Event, By: l.by(),
 	}}})
 	if err != nil {
 		return false, err
@@ -207,7 +211,7 @@ func (l *List) Note(t Told) (added bool, err error) {
 // written in any way.
 func (l *List) Add(es []suppression.Entry) (suppression.Result, error) {
 	for i := range es {
-		es[i].Address = message.SuppressionKey(es[i].Address)
+		es[i].Address = l.Key(es[i].Address)
 	}
 	r, err := l.store.Add(es)
 	l.pokeAll(r)
@@ -217,7 +221,7 @@ func (l *List) Add(es []suppression.Entry) (suppression.Result, error) {
 // Remove takes entries off the list.
 func (l *List) Remove(refs []suppression.Ref, by, reason string) (suppression.Result, error) {
 	for i := range refs {
-		refs[i].Address = message.SuppressionKey(refs[i].Address)
+		refs[i].Address = l.Key(refs[i].Address)
 	}
 	r, err := l.store.Remove(refs, by, reason)
 	l.pokeAll(r)
@@ -226,11 +230,28 @@ func (l *List) Remove(refs []suppression.Ref, by, reason string) (suppression.Re
 
 // Get gives the entries of an address in one list.
 func (l *List) Get(tenant, address string) ([]suppression.Entry, error) {
-	return l.store.Get(tenant, message.SuppressionKey(address))
+	return l.store.Get(tenant, l.Key(address))
 }
 
 // Key is the form of an address under which it is on the list.
-func (l *List) Key(address string) string { return message.SuppressionKey(address) }
+func (l *List) Key(address string) string {
+	if l.o.Destination != nil && !plainDomain(address) {
+		if d, err := l.o.Destination(address); err == nil {
+			return message.SuppressionKeyAt(address, d)
+		}
+	}
+	return message.SuppressionKey(address)
+}
+
+// plainDomain reports whether a domain needs no mapping: nearly all.
+func plainDomain(address string) bool {
+	for i := len(address) - 1; i >= 0 && address[i] != '@'; i-- {
+		if address[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
 
 // Page is part of a listing.
 func (l *List) Page(f suppression.Filter, cursor string, limit int) (suppression.Page, error) {

@@ -3,6 +3,7 @@ package suppress_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"hikyaku/controlplane/policy"
+	"hikyaku/node/ingest"
 	"hikyaku/node/suppress"
 	"hikyaku/reputation"
 	"hikyaku/spool/message"
@@ -100,6 +102,42 @@ func TestFeed(t *testing.T) {
 	}
 	if _, ok := l.Suppressed("shop", "y@x.example", "password"); ok {
 		t.Error("an unsubscribe from one stream holds for another")
+	}
+}
+
+// TestOneKeyForOneQueue: a domain that is written in another way, and leads to the
+// same queue, is suppressed as well, whoever of the two was listed.
+func TestOneKeyForOneQueue(t *testing.T) {
+	l, _ := alone(t, func(o *suppress.Options) { o.Destination = ingest.Destination })
+	forms := []string{"u@例え.jp", "U@例え。jp", "u@xn--r8jz45g.JP", "u@例え．ｊｐ"}
+	for i, listed := range forms {
+		e := entry("shop", listed)
+		e.Tenant = fmt.Sprint("t", i)
+		if _, err := l.Add([]suppression.Entry{e}); err != nil {
+			t.Fatal(err)
+		}
+		for _, sent := range forms {
+			if _, ok := l.Suppressed(e.Tenant, sent, ""); !ok {
+				t.Errorf("%s is listed, %s gets mail", listed, sent)
+			}
+		}
+		if l.Feed(&hard, event(e.Tenant, forms[(i+1)%len(forms)])); l.Metrics().Queue != 1 {
+			t.Error("not fed")
+		}
+		l.StoreFed()
+		if es, err := l.Get(e.Tenant, forms[(i+2)%len(forms)]); err != nil || len(es) != 1 || es[0].Kind != suppression.Manual {
+			t.Errorf("%s: %+v, %v", listed, es, err)
+		}
+		if r, err := l.Remove([]suppression.Ref{{Tenant: e.Tenant, Address: forms[(i+3)%len(forms)]}}, "ann", ""); err != nil || r.Removed != 1 {
+			t.Errorf("%s: %+v, %v", listed, r, err)
+		}
+	}
+	// Decomposed letters, and what is no domain at all.
+	if a, b := l.Key("u@cafe\u0301.example"), l.Key("u@café.example"); a != b || a != "u@xn--caf-dma.example" {
+		t.Errorf("%q and %q", a, b)
+	}
+	if a := l.Key("u@-é.example"); a != message.SuppressionKey("u@-é.example") {
+		t.Errorf("%q", a)
 	}
 }
 

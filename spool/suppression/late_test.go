@@ -64,6 +64,31 @@ func TestFedLate(t *testing.T) {
 	}
 }
 
+// TestAnOldCopyOfTheList: an export that is imported again does not end what has no
+// end any more, and adds nothing that is over.
+func TestAnOldCopyOfTheList(t *testing.T) {
+	s, c := memory(t)
+	ends, over := bounce("shop", "ends@x.example"), bounce("shop", "over@x.example")
+	ends.Expires, over.Expires = c.now().Add(24*time.Hour), c.now().Add(24*time.Hour)
+	old := []suppression.Entry{ends, over}
+	add(t, s, old...)
+	c.advance(time.Hour)
+	ends.Expires = time.Time{}
+	add(t, s, ends)
+	c.advance(48 * time.Hour)
+	if r := add(t, s, old...); r.Unchanged != 2 || r.At.Seq != 0 {
+		t.Errorf("the import: %+v", r)
+	}
+	for address, want := range map[string]bool{"ends@x.example": true, "over@x.example": false} {
+		if _, ok := s.Lookup("shop", address, ""); ok != want {
+			t.Errorf("%s: %v", address, ok)
+		}
+	}
+	if got, err := s.Get("shop", "ends@x.example"); err != nil || len(got) != 1 || !got[0].Expires.IsZero() {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 // TestFedLateLosesToALaterRemoval: another store's removal, which this one had not
 // heard of, was later than what was found.
 func TestFedLateLosesToALaterRemoval(t *testing.T) {

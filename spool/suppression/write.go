@@ -39,7 +39,9 @@ type Finding struct {
 }
 
 // Add stores entries, in place of those that stand under the same names. It
-// stores all or, if one is invalid, none.
+// stores all or, if one is invalid, none. It is somebody's order, so what was
+// removed before stands again; but an entry whose time is over already, as old
+// copies of a list have some, ends nothing that stands.
 func (s *Store) Add(es []Entry) (Result, error) {
 	for i := range es {
 		if err := es[i].Check(); err != nil {
@@ -54,6 +56,9 @@ func (s *Store) Add(es []Entry) (Result, error) {
 		}
 		r := recordOf(e, c.now)
 		switch {
+		case !r.live(c.now):
+			c.result.Unchanged++
+			return nil
 		case old == nil || !old.live(c.now):
 			c.result.Added++
 		case sameWords(old, &r):
