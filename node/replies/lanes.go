@@ -35,6 +35,7 @@ type lanes struct {
 	mu struct {
 		sync.Mutex
 		refused map[Lane]refusals // of those with any since the last success
+		swept   time.Time         // when old ones were last looked for
 	}
 }
 
@@ -58,7 +59,7 @@ func (b *Book) Refused(now time.Time, lane Lane, forSpeed bool) (until time.Time
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r, known := l.mu.refused[lane]
-	if !known && len(l.mu.refused) >= maxLanes {
+	if !known && len(l.mu.refused) >= maxLanes && !l.sweepLocked(now) {
 		return time.Time{}
 	}
 	if now.Sub(r.last) > refusalSpan {
@@ -78,6 +79,20 @@ func (b *Book) Refused(now time.Time, lane Lane, forSpeed bool) (until time.Time
 	l.mu.refused[lane] = r
 	l.n.Store(int32(len(l.mu.refused)))
 	return until
+}
+
+// sweepLocked removes refusals so old that they count no more: what is no longer
+// sent is never taken either. It reports whether there is room.
+func (l *lanes) sweepLocked(now time.Time) bool {
+	if now.Sub(l.mu.swept) > refusalSpan { // to look through all costs a millisecond
+		l.mu.swept = now
+		for lane, r := range l.mu.refused {
+			if now.Sub(r.last) > refusalSpan {
+				delete(l.mu.refused, lane)
+			}
+		}
+	}
+	return len(l.mu.refused) < maxLanes
 }
 
 // Taken notes that a carrier took something from a source.

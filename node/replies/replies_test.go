@@ -238,3 +238,53 @@ func BenchmarkDeferred(b *testing.B) {
 		book.Count(exchange.Tally{Carrier: "gmail", Source: "s1", Tenant: "acme", Stream: "bulk", Job: "j-1", Domain: "acme.example", Category: string(v.Category), N: 1})
 	}
 }
+
+// TestOldRefusalsMakeRoom: lanes that were refused once and then left alone must
+// not take the room of those that are refused now.
+func TestOldRefusalsMakeRoom(t *testing.T) {
+	b := replies.New(reputation.Shipped())
+	for i := range 30_000 {
+		b.Refused(noon, replies.Lane{Carrier: fmt.Sprint("c", i), Source: "s"}, false)
+	}
+	fresh := replies.Lane{Carrier: "new", Source: "s"}
+	refuse := func(now time.Time) (stopped bool) {
+		for range 3 {
+			stopped = !b.Refused(now, fresh, false).IsZero()
+		}
+		return stopped
+	}
+	if refuse(noon) {
+		t.Error("the control: there is room beyond the bound")
+	}
+	if !refuse(noon.Add(5 * time.Minute)) {
+		t.Error("a lane is not stopped for old refusals of others")
+	}
+}
+
+// TestWhatIsFrequentIsShown: texts that are said once each do not keep away one
+// that is said often.
+func TestWhatIsFrequentIsShown(t *testing.T) {
+	b := replies.New(reputation.Shipped())
+	strange := reputation.Verdict{Category: reputation.Unknown}
+	say := func(carrier string) {
+		b.Sample(noon, replies.Lane{Carrier: carrier, Source: "s"}, "", &message.Reply{Code: 451, Text: "what", Phase: message.PhaseRcpt}, &strange)
+	}
+	for i := range 5000 {
+		say(fmt.Sprint("once", i))
+	}
+	for i := range 1000 {
+		say("often")
+		say(fmt.Sprint("again", i))
+	}
+	groups, lost := b.Unclassified()
+	if groups[0].Carrier != "often" || groups[0].N < 900 {
+		t.Errorf("the first group is %+v", groups[0])
+	}
+	sum := lost
+	for _, g := range groups {
+		sum += g.N
+	}
+	if sum != 7000 || len(groups) > 2000 {
+		t.Errorf("%d replies in %d groups", sum, len(groups))
+	}
+}

@@ -19,7 +19,7 @@ type samples struct {
 		fresh   map[exchange.Sample]uint32 // keys have N 0
 		looked  map[sampled]int            // replies looked at since the last report
 		strange map[strange]*Group
-		lost    int64 // unclassified replies that found no room
+		lost    int64 // unclassified replies whose groups had to make room
 	}
 }
 
@@ -77,8 +77,7 @@ func (b *Book) Sample(now time.Time, lane Lane, recipient string, r *message.Rep
 	g := s.mu.strange[k]
 	if g == nil {
 		if len(s.mu.strange) >= maxStrange {
-			s.mu.lost++
-			return
+			s.forgetLocked()
 		}
 		g = &Group{Carrier: carrier, Phase: x.Phase, Code: x.Code, Enhanced: x.Enhanced, Text: x.Text, First: now}
 		s.mu.strange[k] = g
@@ -86,6 +85,27 @@ func (b *Book) Sample(now time.Time, lane Lane, recipient string, r *message.Rep
 	g.N++
 	g.Last = now
 }
+
+// forgetLocked makes room for a group: of a few it takes the least frequent, of
+// those the oldest. A server that says something else each time would have filled
+// all the room for good.
+func (s *samples) forgetLocked() {
+	var out strange
+	var least *Group
+	n := 0
+	for k, g := range s.mu.strange { // begins somewhere else each time
+		if least == nil || g.N < least.N || g.N == least.N && g.Last.Before(least.Last) {
+			out, least = k, g
+		}
+		if n++; n == fewGroups {
+			break
+		}
+	}
+	s.mu.lost += least.N
+	delete(s.mu.strange, out)
+}
+
+const fewGroups = 16
 
 // look reports whether one more reply of a kind is worth a look. All of those are
 // that no rule knows: there should be none.
@@ -119,7 +139,7 @@ func (s *samples) take() []exchange.Sample {
 }
 
 // Unclassified are the groups of replies that no rule knows since the node's
-// start, the most frequent first, and how many replies found no room among them.
+// start, the most frequent first, and how many replies were in groups that had to make room.
 func (b *Book) Unclassified() (groups []Group, lost int64) {
 	s := &b.samples
 	s.mu.Lock()
