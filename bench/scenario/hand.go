@@ -3,11 +3,12 @@ package scenario
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"hikyaku/bench/candidate"
 	"hikyaku/bench/reputation"
@@ -65,15 +66,16 @@ func newReading(node *candidate.Hikyaku, pace int) (*reading, error) {
 func (r *reading) told(context.Context, policy.Steered, policy.Limits) error { return nil }
 
 func (r *reading) work(ctx context.Context) error {
-	following, stop := context.WithCancel(ctx)
-	followed := make(chan error, 1)
-	go func() { followed <- r.node.TailEvents(following, "deferred,bounced", r.hear) }() // received below
-	err := r.act(ctx)
-	stop()
-	if ferr := <-followed; ctx.Err() == nil {
-		err = errors.Join(err, ferr)
-	}
-	return err
+	group, gctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		err := r.node.TailEvents(gctx, "deferred,bounced", r.hear)
+		if gctx.Err() != nil {
+			return nil // it follows until it is told to end
+		}
+		return err
+	})
+	group.Go(func() error { return r.act(gctx) })
+	return group.Wait()
 }
 
 func (r *reading) hear(line []byte) error {
