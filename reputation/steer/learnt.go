@@ -422,7 +422,9 @@ func (c *Controller) adoptLane(e *laneEntry, x *policy.Course) {
 	// Without a decision it is a start, of which nothing is known.
 	if x.Decision != "" {
 		if l.knee == 0 && l.perSecond > 0 {
-			l.knee = l.perSecond
+			if l.knee = l.perSecond; l.state != slowed { // a trial's rate is a part of it (trialRate)
+				l.knee /= trialPart
+			}
 		}
 		if l.lastSign == 0 {
 			l.lastSign = c.now

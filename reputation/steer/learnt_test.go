@@ -86,6 +86,30 @@ func TestRestsOutliveALeader(t *testing.T) {
 	}
 }
 
+// TestATrialOutlivesALeader of whose knowledge nothing was written: it is as fast as
+// the old one had decided, and not a twentieth of that.
+func TestATrialOutlivesALeader(t *testing.T) {
+	set := mustSet(t, source("s1"), carrierOf("gmx", policy.Carrier{}))
+	d := newDrive(t, set)
+	d.ticks(60, row("gmx", "s1", "delivered", 10))
+	d.tick(row("gmx", "s1", "blocked", 20))
+	want := d.c.Steering("gmx").Lanes[0]
+	c := steer.New(set, d.now)
+	c.Adopt("gmx", d.c.Steering("gmx"))
+	d.c, d.now = c, want.Rests.Time()
+	d.ticks(2)
+	if l := d.c.Steering("gmx").Lanes[0]; l.State != policy.StateTrial || *l.Rate != *want.Rate {
+		t.Errorf("%s at %s, want a trial at %s", l.State, l.Rate, want.Rate)
+	}
+	list := len(d.list)
+	for range 20 {
+		d.tick(row("gmx", "s1", "delivered", 1))
+	}
+	if got := actions(d.list[list:]); got == "" || d.c.Steering("gmx").Lanes[0].State != policy.StateSlowed {
+		t.Errorf("20 delivered on probation: %q, %+v", got, d.c.Steering("gmx").Lanes)
+	}
+}
+
 // TestSourcesThatAreGoneAreNotAdopted: one that left policy while nobody led would
 // else be retired for good, also when a new one gets its name.
 func TestSourcesThatAreGoneAreNotAdopted(t *testing.T) {
