@@ -239,6 +239,7 @@ func (r *Run) showLive(profiles []*carriers.Profile, seen []*liveOutcome) {
 		r.figure("real minutes, "+l.way.name+": delivered, of what could be", "%", report.Higher, 0, 100*float64(sum.Delivered)/float64(max(1, sum.Deliverable)))
 		r.figure("real minutes, "+l.way.name+": blocks suffered", "", report.Lower, 0, float64(sum.Blocks))
 		l.o.series = nil // minutes beside the simulated day's hours; the carriers' plots tell them
+		l.o.processes = slices.DeleteFunc(l.o.processes, func(p measure.Process) bool { return p.Name == measure.Self }) // it served all ways
 		r.show(l.o, l.way.name)
 	}
 	ours, text := sums[reputation.Ours], sums[reputation.TextRules]
