@@ -240,6 +240,9 @@ func (r *Run) showLive(profiles []*carriers.Profile, seen []*liveOutcome) {
 		r.figure("real minutes, "+l.way.name+": blocks suffered", "", report.Lower, 0, float64(sum.Blocks))
 		l.o.series = nil // minutes beside the simulated day's hours; the carriers' plots tell them
 		l.o.processes = slices.DeleteFunc(l.o.processes, func(p measure.Process) bool { return p.Name == measure.Self }) // it served all ways
+		for i := range l.o.flows {
+			l.o.flows[i].service, l.o.flows[i].fromDue = nil, nil // how fast mail is accepted is no question here
+		}
 		r.show(l.o, l.way.name)
 	}
 	ours, text := sums[reputation.Ours], sums[reputation.TextRules]
