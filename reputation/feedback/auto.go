@@ -35,16 +35,27 @@ func (m *received) automatic() string {
 		return "challenge"
 	case m.awaySubject():
 		return "subject: away"
+	case m.responder() != "":
+		return m.responder()
+	case h.has("X-Auto-Response-Suppress") && (h.has("In-Reply-To") || strings.HasPrefix(m.subject, "automatic")):
+		return "x-auto-response-suppress"
+	case h.has("X-MS-Exchange-Inbox-Rules-Loop"), h.has("X-MS-Exchange-Generated-Message-Source") && m.from != "":
+		return "inbox rule"
+	}
+	return ""
+}
+
+// responder knows the fields that only programs write which answer for a person.
+// Auto-Submitted is none of them.
+func (m *received) responder() string {
+	h := m.header
+	switch {
 	case h.has("X-Autoreply"), h.has("X-Autorespond"), h.has("X-Autoresponder"), h.has("X-Auto-Reply-From"), h.has("X-Vacation"),
 		h.has("X-Mail-Autoreply"), h.has("X-Autoreply-From"), lowered(h.get("X-Apple-Action"), 40) == "vacation",
 		lowered(h.get("Delivered-To"), 40) == "autoresponder", strings.HasPrefix(lowered(h.get("X-POST-MessageClass"), 60), "9; autoresponder"):
 		return "autoresponder field"
 	case strings.HasPrefix(lowered(h.get("Precedence"), 40), "auto"):
 		return "precedence"
-	case h.has("X-Auto-Response-Suppress") && (h.has("In-Reply-To") || strings.HasPrefix(m.subject, "automatic")):
-		return "x-auto-response-suppress"
-	case h.has("X-MS-Exchange-Inbox-Rules-Loop"), h.has("X-MS-Exchange-Generated-Message-Source") && m.from != "":
-		return "inbox rule"
 	}
 	return ""
 }

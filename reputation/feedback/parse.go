@@ -56,6 +56,9 @@ func (r *Report) parse(raw []byte, inner int) {
 
 // readDelivery takes reports with delivery-status fields, wherever they are.
 func (r *Report) readDelivery(m *received) bool {
+	if m.away() && !m.isReport() {
+		return false // an answer that has somebody's report attached
+	}
 	for i := range m.leaves {
 		if p := &m.leaves[i]; p.body != nil && isStatus(p) {
 			r.readStatus(p.body)
@@ -70,6 +73,16 @@ func (r *Report) readDelivery(m *received) bool {
 	r.Form = "rfc3464"
 	r.addProse(m)
 	return true
+}
+
+// isReport reports whether a part says that it is a report.
+func (m *received) isReport() bool {
+	for i := range m.leaves {
+		if k := m.leaves[i].kind.name; k == "multipart/report" || k == "message/delivery-status" {
+			return true
+		}
+	}
+	return false
 }
 
 // readStrayStatus looks for the fields in the middle of a mail system's text: MIME

@@ -217,9 +217,9 @@ func (r *Report) readProse(m *received, inner int) bool {
 	return true
 }
 
-// away reports whether the mail is an automatic reply by its subject: such mail
-// may quote a bounce.
-func (m *received) away() bool { return m.awaySubject() || challenge(m) }
+// away reports whether the mail is an automatic reply beyond doubt, by its subject
+// or a field: such mail may quote a bounce, and tell of a mailbox in a bounce's words.
+func (m *received) away() bool { return m.awaySubject() || challenge(m) || m.responder() != "" }
 
 func (s *prose) form() string {
 	for _, p := range prosePhrases {
