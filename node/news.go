@@ -63,7 +63,7 @@ func (n *Node) openNews() (err error) {
 	if err != nil {
 		return fmt.Errorf("suppression list: %w", err)
 	}
-	o := suppress.Options{Name: n.name, Store: x.store, Policy: n.policy.Load, Logger: n.log, Missed: n.missed, Destination: ingest.Destination}
+	o := suppress.Options{Name: n.name, Store: x.store, Policy: n.policy.Load, Logger: n.log, Missed: n.missed, Destination: ingest.Destination, Room: n.spool.Admit}
 	if t := n.cfg.Transfer; t != nil && n.cfg.Members != nil {
 		o.Members, o.Address, o.Client = n.cfg.Members, t.Address, t.Client
 	}

@@ -36,6 +36,11 @@ type Options struct {
 	Logger      *slog.Logger
 	Now         func() time.Time
 
+	// Room is why nothing should be added that somebody orders (an import): the disk
+	// is nearly full. A write that fails ends the process, and it would not start
+	// again. What single replies and people tell is taken all the same. nil: there is
+	// room.
+	Room func() error
 	// Missed goes once more through what was found since a time, as the event log
 	// has it: found is called with each verdict and its event, whose time says when.
 	// It is for what was fed and not stored. nil: that is lost.
@@ -210,6 +215,11 @@ func (l *List) Note(t Told) (added bool, err error) {
 // Add stores entries in place of those of the same names. Addresses may be
 // written in any way.
 func (l *List) Add(es []suppression.Entry) (suppression.Result, error) {
+	if l.o.Room != nil {
+		if err := l.o.Room(); err != nil {
+			return suppression.Result{}, fmt.Errorf("%w: nothing is added for now: %w", suppression.ErrFull, err)
+		}
+	}
 	for i := range es {
 		es[i].Address = l.Key(es[i].Address)
 	}

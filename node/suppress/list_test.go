@@ -3,6 +3,7 @@ package suppress_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -138,6 +139,30 @@ func TestOneKeyForOneQueue(t *testing.T) {
 	}
 	if a := l.Key("u@-é.example"); a != message.SuppressionKey("u@-é.example") {
 		t.Errorf("%q", a)
+	}
+}
+
+// TestAFullDisk: an import is refused in time, since a write that fails ends the
+// process; what people tell is taken, and a removal.
+func TestAFullDisk(t *testing.T) {
+	var full error
+	l, _ := alone(t, func(o *suppress.Options) { o.Room = func() error { return full } })
+	if _, err := l.Add([]suppression.Entry{entry("shop", "a@x.example")}); err != nil {
+		t.Fatal(err)
+	}
+	full = errors.New("100 MiB free")
+	if _, err := l.Add([]suppression.Entry{entry("shop", "b@x.example")}); !errors.Is(err, suppression.ErrFull) || !errors.Is(err, full) {
+		t.Errorf("add: %v", err)
+	}
+	if added, err := l.Note(suppress.Told{Kind: suppression.Complaint, Tenant: "shop", Address: "c@x.example"}); !added || err != nil {
+		t.Errorf("a complaint: %v %v", added, err)
+	}
+	if r, err := l.Remove([]suppression.Ref{{Tenant: "shop", Address: "a@x.example"}}, "ann", ""); r.Removed != 1 || err != nil {
+		t.Errorf("remove: %+v %v", r, err)
+	}
+	full = nil
+	if r, err := l.Add([]suppression.Entry{entry("shop", "b@x.example")}); r.Added != 1 || err != nil {
+		t.Errorf("with room again: %+v %v", r, err)
 	}
 }
 
