@@ -6,8 +6,9 @@
 // (docs.go). Commands lie in packages by what an operator does: serve, queue,
 // events, top, resources, cluster, reputation, bench and so on; each has Commands
 // as its way in. What they share is cli (where to ask, how to print), human
-// (values as people read them), mailbox (all nodes or the one) and manifests
-// (files of resources). They do not know each other (tools/lint).
+// (values as people read them), mailbox (all nodes or the one), manifests (files of
+// resources) and screen (a view on a terminal). They do not know each other
+// (tools/lint).
 //
 // The tests here run whole command lines, as testdata/ has them.
 package main

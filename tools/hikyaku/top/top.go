@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,6 +13,7 @@ import (
 	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
 	"hikyaku/tools/hikyaku/mailbox"
+	"hikyaku/tools/hikyaku/screen"
 )
 
 func newTopCmd(c *cli.Call) *cobra.Command {
@@ -36,18 +36,18 @@ printed. Keys: q ends, p pauses, + and - change the interval.`,
 				return err
 			}
 			look := askOverview(m, c.Nodes)
-			in, isFile := c.In.(*os.File)
-			if once || c.JSON || !cli.IsTerminal(c.Out) || !isFile || !cli.IsTerminal(in) {
+			in, live := screen.Terminal(c)
+			if once || c.JSON || !live {
 				o, err := look(cmd.Context())
 				if err != nil {
 					return err
 				}
 				return c.Print(o.raw, func(w io.Writer) error {
-					_, err := io.WriteString(w, topView(c, &topState{now: o.Overview, each: o.each, lacks: o.lacks, width: 120}))
+					_, err := io.WriteString(w, topView(c, &topState{now: o.Overview, each: o.each, lacks: o.lacks, width: 120}, false))
 					return err
 				})
 			}
-			return watch(cmd.Context(), c, in, newTopModel(look, every))
+			return screen.Watch(cmd.Context(), c, in, every, &model{c: c, look: look})
 		},
 	}
 	mailbox.NodeFlag(c, cmd)

@@ -1,11 +1,10 @@
 package top
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
-
-	"github.com/charmbracelet/lipgloss"
 
 	policyapi "hikyaku/controlplane/api"
 	"hikyaku/node/api"
@@ -15,13 +14,31 @@ import (
 
 // topState is what the view of "top" is drawn from.
 type topState struct {
-	now           *api.Overview
-	each          []policyapi.NodeSummary // of a cluster: a line for each node
-	lacks         policyapi.Coverage
-	err           error
-	in, out       []float64 // rates of the looks so far, the newest last
-	width, height int       // height 0 is no bound
-	paused        bool
+	now     *api.Overview
+	each    []policyapi.NodeSummary // of a cluster: a line for each node
+	lacks   policyapi.Coverage
+	err     error
+	in, out []float64 // rates of the looks so far, the newest last
+	width   int
+}
+
+// model is the live view.
+type model struct {
+	c     *cli.Call
+	look  func(context.Context) (*topLook, error)
+	state topState
+}
+
+// Look is of screen.View.
+func (m *model) Look(ctx context.Context) (take func()) {
+	o, err := m.look(ctx)
+	return func() { m.state.add(o, err) }
+}
+
+// Draw is of screen.View.
+func (m *model) Draw(width, _ int, paused bool) string {
+	m.state.width = width
+	return topView(m.c, &m.state, paused)
 }
 
 const topHistory = 240
@@ -73,7 +90,7 @@ func spark(h []float64, width int) string {
 }
 
 // topView draws the state.
-func topView(c *cli.Call, s *topState) string {
+func topView(c *cli.Call, s *topState, paused bool) string {
 	var b strings.Builder
 	if s.err != nil {
 		fmt.Fprintf(&b, "%s\n", c.Paint("cannot ask the node: "+human.Clean(s.err.Error()), cli.Red))
@@ -84,37 +101,22 @@ func topView(c *cli.Call, s *topState) string {
 		}
 		return b.String()
 	}
-	topHead(c, &b, s)
+	topHead(c, &b, s, paused)
 	topRates(c, &b, s)
 	topNodes(c, &b, s)
 	topQueues(c, &b, s.now)
 	topLatency(c, &b, s.now)
 	topErrors(c, &b, s.now)
-	return fit(b.String(), s.width, s.height)
+	return b.String()
 }
 
-// fit cuts the text to the terminal, so that lines do not wrap and the head
-// stays on the screen.
-func fit(text string, width, height int) string {
-	if height == 0 {
-		return text
-	}
-	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
-	lines = lines[:min(len(lines), max(1, height-1))]
-	style := lipgloss.NewStyle().MaxWidth(max(20, width))
-	for i, l := range lines {
-		lines[i] = style.Render(l)
-	}
-	return strings.Join(lines, "\n") + "\n"
-}
-
-func topHead(c *cli.Call, b *strings.Builder, s *topState) {
+func topHead(c *cli.Call, b *strings.Builder, s *topState, paused bool) {
 	o := s.now
 	state := c.Paint("ready", cli.Green)
 	if len(o.NotReady) > 0 {
 		state = c.Paint("not ready: "+human.Clean(strings.Join(o.NotReady, "; ")), cli.Red)
 	}
-	if s.paused {
+	if paused {
 		state += c.Paint("  paused", cli.Yellow)
 	}
 	if s.each != nil {
