@@ -51,6 +51,13 @@ func (c *Cluster) Decisions(_ context.Context, f state.DecisionFilter) (*state.D
 	return p, nil
 }
 
+// Decide adds a decision, as the newest.
+func (c *Cluster) Decide(d state.Decision) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.decisions = slices.Insert(c.mu.decisions, 0, d)
+}
+
 // Decision is of state.Steering.
 func (c *Cluster) Decision(_ context.Context, id string) (*state.Decision, error) {
 	c.mu.Lock()

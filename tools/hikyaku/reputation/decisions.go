@@ -1,6 +1,7 @@
 package reputation
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hikyaku/controlplane/api"
 	"hikyaku/controlplane/state"
 	"hikyaku/tools/hikyaku/cli"
 	"hikyaku/tools/hikyaku/human"
@@ -32,11 +34,16 @@ holds. "hikyaku queue why" names the decision that keeps mail back.`,
 func newDecisionsListCmd(c *cli.Call) *cobra.Command {
 	var f state.DecisionFilter
 	var from string
+	watch := false
 	cmd := &cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List decisions, newest first", Args: cli.WantArgs(0, 0),
-		Example: "  hikyaku decisions --carrier docomo --action block --since 2h",
+		Use: "list", Aliases: []string{"ls"}, Short: "List decisions, newest first, or follow them", Args: cli.WantArgs(0, 0),
+		Example: `  hikyaku decisions --carrier docomo --action block --since 2h
+  hikyaku decisions --watch --limit 10`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
+			if watch && f.Page != "" {
+				return cli.UsageError("--watch is about what is new: it goes without --page")
+			}
 			if f.Since, err = cli.When("since", from, time.Now()); err != nil {
 				return err
 			}
@@ -44,9 +51,16 @@ func newDecisionsListCmd(c *cli.Call) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			l, err := cl.Decisions(cmd.Context(), f)
+			ask := func(ctx context.Context, f state.DecisionFilter) (*api.DecisionList, error) {
+				l, err := cl.Decisions(ctx, f)
+				return l, c.NoControl(err)
+			}
+			if watch {
+				return (&follow{c: c, ask: ask, f: f}).run(cmd.Context())
+			}
+			l, err := ask(cmd.Context(), f)
 			if err != nil {
-				return c.NoControl(err)
+				return err
 			}
 			return c.Print(l, func(w io.Writer) error {
 				if l.Unreadable > 0 {
@@ -68,6 +82,7 @@ func newDecisionsListCmd(c *cli.Call) *cobra.Command {
 	fl.StringVar(&from, "since", "", "from then on: a span back (2h, 3d) or a time")
 	fl.IntVarP(&f.Limit, "limit", "n", 50, "how many")
 	fl.StringVar(&f.Page, "page", "", "go on after this `id`")
+	fl.BoolVar(&watch, "watch", false, "go on: print new ones as they come, oldest first, one a line, until Ctrl-C; with --json an object a line")
 	return cmd
 }
 

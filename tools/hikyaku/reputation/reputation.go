@@ -1,6 +1,7 @@
 package reputation
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hikyaku/controlplane/api"
+	"hikyaku/controlplane/client"
 	"hikyaku/controlplane/policy"
 	"hikyaku/controlplane/state"
 	"hikyaku/tools/hikyaku/cli"
@@ -37,20 +39,15 @@ and sender domain. A score of 100 is nothing wrong; what lowers it is named.`,
 
 func newScoresCmd(c *cli.Call, use, of, short string) *cobra.Command {
 	f := state.ScoreFilter{Of: of}
+	l := listing[[]state.Score]{
+		ask:  func(ctx context.Context, cl *client.Cluster) ([]state.Score, error) { return cl.Scores(ctx, f) },
+		show: func(c *cli.Call, w io.Writer, ss []state.Score) error { return showScores(c, w, of, ss) },
+	}
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: cli.WantArgs(0, 0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cl, err := c.Control()
-			if err != nil {
-				return err
-			}
-			ss, err := cl.Scores(cmd.Context(), f)
-			if err != nil {
-				return c.NoControl(err)
-			}
-			return c.Print(ss, func(w io.Writer) error { return showScores(c, w, of, ss) })
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return l.run(cmd, c) },
 	}
+	l.flag(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.Carrier, "carrier", "", "only at this carrier")
 	switch of {
@@ -98,20 +95,15 @@ func at(carrier, site string) string {
 
 func newLanesCmd(c *cli.Call) *cobra.Command {
 	var f state.LaneFilter
+	l := listing[[]state.Lane]{
+		ask:  func(ctx context.Context, cl *client.Cluster) ([]state.Lane, error) { return cl.SteeredLanes(ctx, f) },
+		show: showLanes,
+	}
 	cmd := &cobra.Command{
 		Use: "lanes", Short: "List what is in force about sources at carriers", Args: cli.WantArgs(0, 0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cl, err := c.Control()
-			if err != nil {
-				return err
-			}
-			ls, err := cl.SteeredLanes(cmd.Context(), f)
-			if err != nil {
-				return c.NoControl(err)
-			}
-			return c.Print(ls, func(w io.Writer) error { return showLanes(c, w, ls) })
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return l.run(cmd, c) },
 	}
+	l.flag(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.Carrier, "carrier", "", "only at this carrier")
 	fl.StringVar(&f.Source, "source", "", "only this source")
@@ -141,47 +133,41 @@ func positive(n int64) string {
 }
 
 func newHoldsCmd(c *cli.Call) *cobra.Command {
-	return &cobra.Command{
-		Use: "holds", Short: "List what the control plane holds of tenants' mail", Args: cli.WantArgs(0, 0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cl, err := c.Control()
-			if err != nil {
-				return err
-			}
-			hs, err := cl.TenantHolds(cmd.Context())
-			if err != nil {
-				return c.NoControl(err)
-			}
-			return c.Print(hs, func(w io.Writer) error {
-				if len(hs) == 0 {
-					fmt.Fprintln(c.Err, "nothing is held")
-					return nil
-				}
-				var rows [][]string
-				for _, h := range hs {
-					rows = append(rows, []string{h.Tenant, h.Carrier, h.Stream, h.Job, human.Stamp(h.Until), h.Decision, h.Reason})
-				}
-				return c.Table(w, []string{"TENANT", "CARRIER", "STREAM", "JOB", "UNTIL", "DECISION", "REASON"}, rows)
-			})
-		},
+	l := listing[[]state.Hold]{
+		ask:  func(ctx context.Context, cl *client.Cluster) ([]state.Hold, error) { return cl.TenantHolds(ctx) },
+		show: showHolds,
 	}
+	cmd := &cobra.Command{
+		Use: "holds", Short: "List what the control plane holds of tenants' mail", Args: cli.WantArgs(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error { return l.run(cmd, c) },
+	}
+	l.flag(cmd)
+	return cmd
+}
+
+func showHolds(c *cli.Call, w io.Writer, hs []state.Hold) error {
+	if len(hs) == 0 {
+		fmt.Fprintln(c.Err, "nothing is held")
+		return nil
+	}
+	var rows [][]string
+	for _, h := range hs {
+		rows = append(rows, []string{h.Tenant, h.Carrier, h.Stream, h.Job, human.Stamp(h.Until), h.Decision, h.Reason})
+	}
+	return c.Table(w, []string{"TENANT", "CARRIER", "STREAM", "JOB", "UNTIL", "DECISION", "REASON"}, rows)
 }
 
 func newWarmUpsCmd(c *cli.Call) *cobra.Command {
-	return &cobra.Command{
-		Use: "warm-ups", Short: "List warm-ups and how far they are", Args: cli.WantArgs(0, 0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cl, err := c.Control()
-			if err != nil {
-				return err
-			}
-			ws, err := cl.WarmUps(cmd.Context())
-			if err != nil {
-				return c.NoControl(err)
-			}
-			return c.Print(ws, func(w io.Writer) error { return showWarmUps(c, w, ws) })
-		},
+	l := listing[[]state.WarmUp]{
+		ask:  func(ctx context.Context, cl *client.Cluster) ([]state.WarmUp, error) { return cl.WarmUps(ctx) },
+		show: showWarmUps,
 	}
+	cmd := &cobra.Command{
+		Use: "warm-ups", Short: "List warm-ups and how far they are", Args: cli.WantArgs(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error { return l.run(cmd, c) },
+	}
+	l.flag(cmd)
+	return cmd
 }
 
 func showWarmUps(c *cli.Call, w io.Writer, ws []state.WarmUp) error {
