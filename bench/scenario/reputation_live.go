@@ -216,7 +216,11 @@ func within(delays []time.Duration, deliverable int64) time.Duration {
 func (r *Run) showLive(profiles []*carriers.Profile, seen []*liveOutcome) {
 	all := report.Treated{Carrier: "real minutes: all", Model: "the farm's carriers together"}
 	each := make([]report.Treated, len(profiles))
-	best := seen[len(seen)-1].account(r.Seed) // of the oracle
+	oracle := seen[len(seen)-1]
+	best := oracle.account(r.Seed)
+	for i, p := range profiles {
+		each[i].Series = oracle.drawn(p, report.SeriesAllowed, allowed)
+	}
 	sums := map[string]*report.Treatment{}
 	for _, l := range seen {
 		rows := l.account(r.Seed)
@@ -227,7 +231,9 @@ func (r *Run) showLive(profiles []*carriers.Profile, seen []*liveOutcome) {
 			t.OfBest = float64(t.Delivered) / float64(max(1, best[i].Delivered))
 			each[i].Carrier, each[i].Model = "real minutes: "+profiles[i].Name, profiles[i].Description
 			each[i].Rows = append(each[i].Rows, t)
-			each[i].Series = append(each[i].Series, l.drawn(profiles[i])...)
+			if l.way.name != reputation.Unlimited { // its peaks would flatten the others
+				each[i].Series = append(each[i].Series, l.drawn(profiles[i], l.way.name, offered)...)
+			}
 			sum.Deliverable, sum.Delivered, sum.Attempts = sum.Deliverable+t.Deliverable, sum.Delivered+t.Delivered, sum.Attempts+t.Attempts
 			sum.Violations, sum.Blocks, sum.BlockedFor = sum.Violations+t.Violations, sum.Blocks+t.Blocks, sum.BlockedFor+t.BlockedFor
 			sum.Suppressed, sum.Wrong = sum.Suppressed+t.Suppressed, sum.Wrong+t.Wrong
@@ -255,23 +261,18 @@ func (r *Run) showLive(profiles []*carriers.Profile, seen []*liveOutcome) {
 	r.note("In the real minutes text rules and oracle are programs beside the product that turn its throttles through the admin API, and what a reply means for its recipient is the product's own reading in all ways.")
 }
 
-// drawn is what was offered to a carrier in this way, and, of the oracle, what was
-// allowed.
-func (l *liveOutcome) drawn(p *carriers.Profile) (out []measure.Series) {
-	if l.way.name == reputation.Unlimited {
-		return nil // its peaks would flatten the others
+// drawn is a rate over time at a carrier in this way.
+func (l *liveOutcome) drawn(p *carriers.Profile, name string, counter func(*carriers.Series) []int64) []measure.Series {
+	at := slices.IndexFunc(l.o.states, func(st carriers.State) bool { return st.Carrier == p.Name })
+	if at < 0 {
+		return nil
 	}
-	for _, st := range l.o.states {
-		if st.Carrier != p.Name {
-			continue
-		}
-		if l.way.name == reputation.Oracle && !st.Unlimited {
-			out = append(out, slopes(report.SeriesAllowed, st.Series.At, st.Series.Allowed))
-		}
-		out = append(out, slopes(l.way.name, st.Series.At, st.Series.Offered))
-	}
-	return out
+	s := &l.o.states[at].Series
+	return []measure.Series{slopes(name, s.At, counter(s))}
 }
+
+func offered(s *carriers.Series) []int64 { return s.Offered }
+func allowed(s *carriers.Series) []int64 { return s.Allowed }
 
 // fates tells of addresses whose they are and whether they take mail.
 type fates struct {
