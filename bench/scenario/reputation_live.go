@@ -244,7 +244,7 @@ func (r *Run) showLive(profiles []*carriers.Profile, seen []*liveOutcome) {
 		sums[l.way.name] = &sum
 		r.figure("real minutes, "+l.way.name+": delivered, of what could be", "%", report.Higher, 0, 100*float64(sum.Delivered)/float64(max(1, sum.Deliverable)))
 		r.figure("real minutes, "+l.way.name+": blocks suffered", "", report.Lower, 0, float64(sum.Blocks))
-		l.o.series = nil // minutes beside the simulated day's hours; the carriers' plots tell them
+		l.o.series = nil                                                                                                 // minutes beside the simulated day's hours; the carriers' plots tell them
 		l.o.processes = slices.DeleteFunc(l.o.processes, func(p measure.Process) bool { return p.Name == measure.Self }) // it served all ways
 		for i := range l.o.flows {
 			l.o.flows[i].service, l.o.flows[i].fromDue = nil, nil // how fast mail is accepted is no question here
