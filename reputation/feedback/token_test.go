@@ -213,12 +213,15 @@ func TestTokensKnowTheirSource(t *testing.T) {
 	}
 }
 
+// firstReturnPath is what a program of the first version made of subject.
+const firstReturnPath = "b-caazzimlqaak6yloxbmdccre64sqeaibinqs3jkahfwm3wnpqpoodscdltigu"
+
 // TestTokensOfTheFirstVersionCount: what was sent before tokens had a source comes
 // back for a month, and links to unsubscribe for half a year.
 func TestTokensOfTheFirstVersionCount(t *testing.T) {
 	k := mustKeys(t, key(0))
 	for _, old := range []string{ // made by the program that made them
-		"b-caazzimlqaak6yloxbmdccre64sqeaibinqs3jkahfwm3wnpqpoodscdltigu",
+		firstReturnPath,
 		"t-caazzimlqaak6yloxbmdccre64sqeaibinqs3jkahfwm3wnpc5lzx2cyv2w5y",
 		"u-caazzimlqaak6yloxbmdccre64sqeaibinqs3jkahfwm3wnpun5fwqrto6pbi",
 	} {
@@ -350,11 +353,12 @@ func FuzzOpen(f *testing.F) {
 	s := subject("ann@example.net")
 	local, link := k.Seal(feedback.ReturnPath, s), k.SealLink(s)
 	f.Add(local)
+	f.Add(firstReturnPath)
 	f.Add(link)
 	f.Add("")
 	f.Add("b-" + strings.Repeat("a", 61))
 	f.Fuzz(func(t *testing.T, text string) {
-		if tok, err := k.Open(text, day); err == nil && !strings.EqualFold(text, local) {
+		if tok, err := k.Open(text, day); err == nil && !strings.EqualFold(text, local) && !strings.EqualFold(text, firstReturnPath) {
 			t.Fatalf("%q opened: %+v", text, tok)
 		}
 		if got, err := k.OpenLink(text, day); err == nil && text != link {
