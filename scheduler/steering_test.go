@@ -184,6 +184,34 @@ func TestControlPlaneHoldsTenants(t *testing.T) {
 	}
 }
 
+// Mail that is held, or whose sources rest, expires in its time: it is kept back,
+// not kept.
+func TestMailThatIsKeptBackExpires(t *testing.T) {
+	st := twoSources(t)
+	st.steer(map[policy.Steered]*policy.Course{{Carrier: "big", Source: "ip1"}: {State: policy.StateRetired}, {Carrier: "big", Source: "ip2"}: {State: policy.StateBlocked, Rests: st.rest(24 * time.Hour)}},
+		map[policy.Selector]*policy.Held{{Tenant: "red"}: {Until: st.rest(24 * time.Hour)}})
+	held, rests := key("c.example", "red", "pool=ips"), key("a.example", "blue", "pool=ips")
+	for _, k := range []message.QueueKey{held, rests} {
+		d := st.disk.newDelivery(k, st.now, st.now, 10*time.Minute)
+		st.disk.put(d)
+		st.s.Add(st.now, d)
+	}
+	there := func() (n int) {
+		for _, k := range []message.QueueKey{held, rests} {
+			if v, ok := st.s.QueueViewOf(st.now, k); ok && v.Loaded > 0 {
+				n++
+			}
+		}
+		return n
+	}
+	if st.play(9 * time.Minute); there() != 2 {
+		t.Errorf("%d of 2 wait before their time", there())
+	}
+	if st.play(11 * time.Minute); there() != 0 || len(st.sent) != 0 {
+		t.Errorf("%d of 2 are there after it; sent: %v", there(), st.sent)
+	}
+}
+
 // Mail whose sources here all rest for long is offered to another node that has
 // one that does not; not when they are soon back, and not when nobody has one.
 func TestMailOfRestingSourcesIsStranded(t *testing.T) {

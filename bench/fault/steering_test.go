@@ -19,9 +19,10 @@ const (
 )
 
 // blockSource has one carrier refuse one source: all nodes leave it alone there,
-// also the one that gets the source next; its mail goes from the others, and
-// other carriers see it as before; a decision says why; and when its rest is over
-// it is used again, first on probation.
+// also the one that gets the source next, and the leader's when it is killed and
+// comes back; its mail goes from the others, and other carriers see it as before;
+// a decision says why, and the next leader does not make it again; and when its
+// rest is over it is used again, first on probation.
 func blockSource(t testing.TB, seed uint64, long bool) {
 	limit := stopsWithinShort
 	if long {
@@ -52,8 +53,12 @@ func blockSource(t testing.TB, seed uint64, long bool) {
 	s.moved([]string{address}, holder, s.w.Now(), leaseTTL+quarantine+few)
 	moved := s.w.Now()
 	s.w.Refuse(open, address, "")
+	s.loseLeader()
 	s.pass(max(0, rests-2*time.Second-s.w.Now()))
-	if _, again := s.attempts(open, address, max(last, first+limit)+1, s.w.Now()); again != 0 {
+	if n := s.blocks(victim); n != 1 {
+		s.Errorf("%d decisions to block it, want 1", n)
+	}
+	if _, again := s.attempts(open, address, max(last, first+limit)+1, min(s.w.Now(), rests-time.Second)); again != 0 {
 		s.Errorf("it was used there %.3f s after it had been blocked, for %v", (again - first).Seconds(), time.Minute)
 	}
 	if n := s.mails(brisk, address, moved) + s.mails(steady, address, moved); n == 0 {
@@ -63,7 +68,34 @@ func blockSource(t testing.TB, seed uint64, long bool) {
 		s.Error("its carrier got nothing from other sources meanwhile")
 	}
 	s.recovers(victim, address, rests)
-	s.fine(s.ends(), 0)
+	s.fine(s.ends(), perCrash)
+}
+
+// loseLeader kills the leader and lets it come back when another one leads.
+func (s *stage) loseLeader() {
+	s.Helper()
+	x := s.leader()
+	at := s.kill(x)
+	s.until(30*time.Second, "another leader", func() bool {
+		l, err := s.ask(x).Leader(s.ctx)
+		return err == nil && l.Name != "" && l.Name != x.ID
+	})
+	s.say("another leader after %.1f s", (s.w.Now() - at).Seconds())
+	s.restart(x)
+}
+
+// blocks is how many decisions there are that block a source at the open carrier.
+func (s *stage) blocks(source string) int {
+	s.Helper()
+	n := 0
+	s.until(30*time.Second, "the decisions", func() bool {
+		l, err := s.ask().Decisions(s.ctx, state.DecisionFilter{Carrier: open, Source: source, Action: "block", Limit: 10})
+		if err == nil {
+			n = len(l.Decisions)
+		}
+		return err == nil
+	})
+	return n
 }
 
 // recovers waits until a source is used again at its carrier and has passed its
