@@ -139,7 +139,7 @@ func first[T letters](rs *Rules, carrier string, r *message.Reply, text T) *rule
 		for ; m != 0; m &= m - 1 {
 			i := w<<6 + bits.TrailingZeros64(m)
 			x := rs.rules[i]
-			if x.matchCodes(r) && (sure.has(i) || textMatches(x.text, r, text)) {
+			if x.matchCodes(r) && (sure.has(i) || textMatches(x.text, r, text, !rs.textless.has(i))) {
 				return x
 			}
 		}
@@ -148,14 +148,14 @@ func first[T letters](rs *Rules, carrier string, r *message.Reply, text T) *rule
 }
 
 // textMatches asks a rule's text, if it has one.
-func textMatches[T letters](p *pattern, r *message.Reply, text T) bool {
+func textMatches[T letters](p *pattern, r *message.Reply, text T, scanned bool) bool {
 	switch {
 	case p == nil:
 		return true
 	case p.raw:
-		return matches(p, r.Text)
+		return matches(p, r.Text, false)
 	}
-	return matches(p, text)
+	return matches(p, text, scanned)
 }
 
 // List is the rules in the order in which they are asked.

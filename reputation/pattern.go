@@ -28,6 +28,7 @@ type sequence struct {
 	parts      []string // folded
 	start, end bool     // the first begins the text, the last ends it
 	vague      bool     // the text must have it, but it is not all that is asked
+	shared     int      // of its first parts, which the alternative before it has too
 }
 
 const (
@@ -71,6 +72,9 @@ func compilePattern(text string) (*pattern, error) {
 		}
 		p.alts = append(p.alts, q)
 		vague = vague || q.vague
+	}
+	for i := 1; i < len(p.alts); i++ {
+		p.alts[i].shared = shared(&p.alts[i-1], &p.alts[i])
 	}
 	if vague {
 		if p.re, err = regexp.Compile(flagged); err != nil {
@@ -226,30 +230,60 @@ func (a alternative) sequence() (sequence, bool) {
 	return s, s.key() != "" || s.start && s.end && len(s.parts) == 1
 }
 
-// key is the longest literal: the rarest, mostly.
+// key is the longest literal, the rarest mostly; but words that stand in every
+// other reply are looked for only where there is nothing else.
 func (s *sequence) key() string {
-	longest := ""
+	longest, rarest := "", ""
 	for _, p := range s.parts {
 		if len(p) > len(longest) {
 			longest = p
 		}
+		if len(p) > len(rarest) && !common[strings.TrimSpace(p)] {
+			rarest = p
+		}
 	}
-	return longest
+	if len(rarest) < 3 {
+		return longest
+	}
+	return rarest
+}
+
+var common = map[string]bool{"account": true, "address": true, "connection": true, "email": true, "mailbox": true, "message": true, "recipient": true, "sender": true, "user": true, "your ip": true}
+
+// shared is how many parts the two begin with together, asked in the same way.
+func shared(a, b *sequence) int {
+	n := 0
+	for n < min(len(a.parts), len(b.parts)) && a.parts[n] == b.parts[n] && a.start == b.start &&
+		(a.end && n == len(a.parts)-1) == (b.end && n == len(b.parts)-1) {
+		n++
+	}
+	return n
 }
 
 // plain reports whether the sequence is one literal anywhere in the text.
 func (s *sequence) plain() bool { return len(s.parts) == 1 && !s.start && !s.end && !s.vague }
 
-// matches reports whether the text has the pattern.
-func matches[T letters](p *pattern, text T) bool {
+// matches reports whether the text has the pattern. scanned: what the automaton
+// is sure of would have been seen, so only the other alternatives are looked for.
+func matches[T letters](p *pattern, text T, scanned bool) bool {
 	maybe := len(p.alts) == 0
+	missing := -1 // the part that the text lacked, of the alternative before
 	for i := range p.alts {
-		if within(&p.alts[i], text) {
-			if !p.alts[i].vague {
-				return true
-			}
-			maybe = true
+		s := &p.alts[i]
+		switch {
+		case missing >= 0 && missing < s.shared: // "(a|b).*(c|d)" is four, but a is looked for once
+			continue
+		case scanned && s.plain() && len(s.parts[0]) <= maxKey:
+			missing = -1
+			continue
 		}
+		if missing = lacks(s, text); missing >= 0 {
+			continue
+		}
+		if !s.vague {
+			return true
+		}
+		maybe = true
 	}
 	if !maybe || p.re == nil {
 		return false
@@ -263,27 +297,30 @@ func matches[T letters](p *pattern, text T) bool {
 
 var unfolded = strings.NewReplacer("\n", " ", "\t", " ", "\r", " ")
 
-// within reports whether the text has the sequence, as far as it says all.
-func within[T letters](s *sequence, text T) bool {
+// lacks is the first part of the sequence that the text has not where it should
+// be, -1 when it has them all.
+func lacks[T letters](s *sequence, text T) int {
 	last := len(s.parts) - 1
 	for i, part := range s.parts {
 		switch {
 		case i == 0 && s.start:
 			if len(text) < len(part) || !foldedAt(text, part, 0) || i == last && s.end && len(text) != len(part) {
-				return false
+				return i
 			}
 			text = text[len(part):]
 		case i == last && s.end:
-			return len(text) >= len(part) && foldedAt(text, part, len(text)-len(part))
+			if len(text) < len(part) || !foldedAt(text, part, len(text)-len(part)) {
+				return i
+			}
 		default:
 			at := foldedIndex(text, part)
 			if at < 0 {
-				return false
+				return i
 			}
 			text = text[at+len(part):]
 		}
 	}
-	return true
+	return -1
 }
 
 // foldedIndex is where folded text has part, -1 when nowhere.

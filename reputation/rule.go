@@ -246,7 +246,7 @@ func (x *rule) matchCodes(r *message.Reply) bool {
 func (x *rule) match(carrier string, r *message.Reply) bool {
 	return (len(x.Carriers) == 0 || slices.Contains(x.Carriers, carrier)) &&
 		(x.phases == 0 || x.phases&(1<<r.Phase) != 0) && x.faults&(1<<r.Fault) != 0 &&
-		x.matchCodes(r) && textMatches(x.text, r, masked(r.Text))
+		x.matchCodes(r) && textMatches(x.text, r, masked(r.Text), false)
 }
 
 func element(list string, i int) string { return fmt.Sprintf("%s[%d]", list, i) }

@@ -27,6 +27,7 @@ func mobile() []entry {
 			OffHour:       5 * minute,
 			OddLocalParts: policy.OddQuoted,
 			Origin: "At most 100 recipients a session, many sessions at a time refused, mail spread over time and not at the top of the hour: docomo.ne.jp/service/docomo_mail/smtp_notice. " +
+				"ahamo has no mail of its own: addresses taken there stay docomo.ne.jp (ahamo.com/column/column63). " +
 				"Starting points of our own: 3 connections, 20 messages and 90 recipients a connection, 5 messages a second, start within 9 min and not within 5 min after the hour, retry after 10 min. " +
 				"Local parts with odd dots were given out until 2009 and are reached quoted (senders' tests: kitaney-google.blogspot.com 2015, odashinsuke.hatenablog.com 2009).",
 		}},
@@ -43,6 +44,8 @@ func mobile() []entry {
 			OffHour:       5 * minute,
 			OddLocalParts: policy.OddQuoted,
 			Origin: "At most 100 recipients a message; forbidden are many unknown users, very much in a short time, many and long-held sessions; regulation is a TCP reset; thresholds are not told: au.com/mobile/service/attention/specification. " +
+				"UQ mobile asks for time and to keep off the top of the hour, and shuts out sources that write to many unknown users: uqwimax.jp/mobile/plan/option/mail/caution. " +
+				"povo has no mail of its own. " +
 				"Starting points of our own: 2 connections, 10 messages a connection, 5 s idle, 3 messages a second, rest of 10 min after resets, start within 9 min. " +
 				"Local parts with odd dots were given out until 2009 and are reached quoted.",
 		}},
@@ -55,7 +58,7 @@ func mobile() []entry {
 			PerSource: each(3, 5), MessagesPerConnection: 20, RecipientsPerTransaction: 1,
 			Retry:       minutes(10, 20, 30, 60, 120, 240),
 			StartJitter: 9 * minute, OffHour: 5 * minute,
-			Origin: "Clean lists, sending spread over time, many unknown users lead to a regulation of sending: softbank.jp/mobile/support/antispam/wrestle. " +
+			Origin: "Clean lists, sending spread over time, many unknown users lead to a regulation of sending: softbank.jp/mobile/support/antispam/wrestle. LINEMO has no mail of its own. " +
 				"Starting points of our own: 3 connections, 20 messages a connection, 5 messages a second, start within 9 min.",
 		}},
 		{"softbank-i", "SoftBank i.softbank.jp (iPhone)", policy.Carrier{
@@ -68,14 +71,14 @@ func mobile() []entry {
 		}},
 		{"ymobile", "Y!mobile, Willcom, Emobile", policy.Carrier{
 			MX:        []string{"ymx1.softbank.ne.jp"},
-			Domains:   []string{"ymobile.ne.jp", "ymobile1.ne.jp", "y-mobile.ne.jp", "yahoo.ne.jp", "emobile.ne.jp", "willcom.com", "pdx.ne.jp", "*.pdx.ne.jp"},
+			Domains:   []string{"ymobile.ne.jp", "ymobile1.ne.jp", "y-mobile.ne.jp", "yahoo.ne.jp", "emobile.ne.jp", "emnet.ne.jp", "willcom.com", "pdx.ne.jp", "*.pdx.ne.jp"},
 			PerSource: each(2, 3), MessagesPerConnection: 10, RecipientsPerTransaction: 1,
 			Retry:       minutes(10, 20, 30, 60, 120, 240),
 			StartJitter: 9 * minute, OffHour: 5 * minute,
 			Origin: "Run on SoftBank's servers. " + start + " 2 connections, 10 messages a connection, 3 messages a second, start within 9 min.",
 		}},
 		{"rakuten", "Rakuten Mobile", policy.Carrier{
-			Domains: []string{"rakumail.jp"}, PerSource: each(2, 2), MessagesPerConnection: 10,
+			Domains: []string{"rakumail.jp", "rakuten.jp"}, PerSource: each(2, 2), MessagesPerConnection: 10,
 			StartJitter: 5 * minute,
 			Origin:      start + " 2 connections, 10 messages a connection, 2 messages a second, start within 5 min.",
 		}},
@@ -94,7 +97,7 @@ func providers() []entry {
 				". Retry: a block lasts from half a day to a day (y-ml.com).",
 		}},
 		{"ocn", "OCN, Plala", policy.Carrier{
-			MX:        []string{".ocn.ad.jp"},
+			MX:        []string{".ocn.ad.jp", ".plala.or.jp"}, // mx.plala.or.jp
 			Domains:   []string{"ocn.ne.jp", "*.ocn.ne.jp", "plala.or.jp", "*.plala.or.jp"},
 			PerSource: each(3, 0), MessagesPerConnection: 20,
 			Origin: start + " 3 connections, 20 messages a connection.",

@@ -114,7 +114,8 @@ func europe() []entry {
 		}},
 		{"mail-com", "mail.com", policy.Carrier{
 			MX: []string{".mail.com"}, PerSource: each(4, 0), MessagesPerConnection: 100,
-			Origin: "100 messages a connection: " + provided + ". 4 connections: a starting point, as for GMX, which runs it.",
+			Retry:  gmxRetry(),
+			Origin: "100 messages a connection: " + provided + ". 4 connections and the retries: starting points, as for GMX, which runs it.",
 		}},
 		{"tonline", "T-Online", policy.Carrier{
 			MX: []string{".t-online.de"}, PerSource: each(5, 0), MessagesPerConnection: 20,
