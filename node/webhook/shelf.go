@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"reflect"
 	"sync"
 	"time"
 )
@@ -122,6 +123,9 @@ func (s *shelf) leave(f *follower) {
 func (s *shelf) refilter(x *follower, f *filter) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if reflect.DeepEqual(x.filter, f) {
+		return // what it was told of is still all
+	}
 	x.filter = f
 	if !x.parked {
 		x.knows, x.hints, x.full = false, nil, nil
