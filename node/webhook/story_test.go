@@ -20,14 +20,15 @@ import (
 func TestNothingIsLostWhateverHappens(t *testing.T) {
 	for seed := range uint64(2) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { playDay(t, rand.New(rand.NewPCG(seed, 1))) })
+			synctest.Test(t, func(t *testing.T) { playDay(t, rand.New(rand.NewPCG(seed, 1)), time.Sleep) })
 		})
 	}
 }
 
 const storyHooks = 10
 
-func playDay(t *testing.T, r *rand.Rand) {
+// playDay is one day; pass is the virtual time's.
+func playDay(t *testing.T, r *rand.Rand, pass func(time.Duration)) {
 	var hosts []string
 	hooks := map[string]*policy.Webhook{}
 	for i := range storyHooks {
@@ -60,7 +61,7 @@ func playDay(t *testing.T, r *rand.Rand) {
 			case len(q.batch.Events) > 10:
 				return http.StatusRequestEntityTooLarge, nil
 			case n < 6:
-				time.Sleep(slow)
+				pass(slow)
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -87,7 +88,7 @@ func playDay(t *testing.T, r *rand.Rand) {
 			}
 		}
 		w.log.write(es...)
-		time.Sleep(time.Duration(r.IntN([]int{1, 200, 20_000}[r.IntN(3)])) * time.Millisecond)
+		pass(time.Duration(r.IntN([]int{1, 200, 20_000}[r.IntN(3)])) * time.Millisecond)
 		switch r.IntN(12) {
 		case 0:
 			w.crash()
@@ -104,7 +105,7 @@ func playDay(t *testing.T, r *rand.Rand) {
 			w.apply(hooks)
 		}
 	}
-	time.Sleep(6 * time.Hour)
+	pass(6 * time.Hour)
 	mu.Lock()
 	defer mu.Unlock()
 	for _, host := range hosts {
