@@ -47,7 +47,7 @@ var importRules = []importRule{
 // packages that commands share.
 var commandsMay = []string{
 	"bench/...", "node/...", "controlplane/...", "spool/...", "scheduler/...", "reputation/...",
-	"tools/hikyaku/cli", "tools/hikyaku/human", "tools/hikyaku/mailbox", "tools/hikyaku/manifests", "tools/hikyaku/screen",
+	"tools/hikyaku/cli", "tools/hikyaku/human", "tools/hikyaku/mailbox", "tools/hikyaku/manifests", "tools/hikyaku/screen", "tools/hikyaku/eventlog",
 	"tools/hikyaku/admin", "tools/hikyaku/build", "tools/hikyaku/config", "tools/hikyaku/peer",
 }
 

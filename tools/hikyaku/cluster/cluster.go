@@ -169,6 +169,9 @@ func newLeaderCmd(c *cli.Call) *cobra.Command {
 						fmt.Fprintf(w, "%-10s %s\n", f[0], human.Clean(f[1]))
 					}
 				}
+				for _, a := range l.Alarms {
+					fmt.Fprintf(w, "%-10s %s\n", "alarm", c.Paint(human.Clean(a), cli.Red))
+				}
 				return nil
 			})
 		},

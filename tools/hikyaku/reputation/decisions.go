@@ -27,7 +27,7 @@ holds. "hikyaku queue why" names the decision that keeps mail back.`,
 	ls := newDecisionsListCmd(c)
 	cmd.RunE, cmd.Args = ls.RunE, cli.WantArgs(0, 0)
 	cmd.Flags().AddFlagSet(ls.Flags())
-	cmd.AddCommand(ls, newDecisionsShowCmd(c), newDecisionsUndoCmd(c))
+	cmd.AddCommand(ls, newDecisionsShowCmd(c), newDecisionsUndoCmd(c), newDecisionsReplayCmd(c))
 	return cmd
 }
 
