@@ -65,7 +65,7 @@ func (b *benchFarm) run(ctx context.Context, c *cli.Call) error {
 	if err != nil {
 		return err
 	}
-	defer farm.Close()
+	defer func() { _ = farm.Close() }() // on the way out by an error; else it is closed below
 	if b.policy != "" {
 		text, err := farm.Policy(carriers.PolicyOptions{Sources: b.sources})
 		if err != nil {

@@ -310,7 +310,7 @@ func exportList(ctx context.Context, c *cli.Call, name, form string, f client.Su
 		if err != nil {
 			return err
 		}
-		defer os.Remove(file.Name()) // is gone when all went well
+		defer func() { _ = os.Remove(file.Name()) }() // is gone when all went well
 		if err := exportTo(ctx, c, s, file, form, f); err != nil {
 			return errors.Join(err, file.Close())
 		}
