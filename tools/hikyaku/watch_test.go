@@ -72,3 +72,18 @@ func TestLanesAreWatched(t *testing.T) {
 	x.Wait(t, "\x1b[?1049l")
 	end()
 }
+
+// TestTopOnATerminal: top is live where there is somebody to look.
+func TestTopOnATerminal(t *testing.T) {
+	t.Parallel()
+	x := screentest.New(t, 40, 120)
+	url, _ := fakeNode(t)
+	end := start(t, &cli.Call{In: x.Program, Out: x.Program, Err: x.Program}, "--api", url, "top", "--interval", "100ms")
+	x.Wait(t, "hikyaku tokyo-1")
+	x.Wait(t, "███") // three looks
+	x.Type(t, "p")
+	x.Wait(t, "paused")
+	x.Type(t, "q")
+	x.Wait(t, "\x1b[?1049l")
+	end()
+}

@@ -123,6 +123,23 @@ func TestFollowPicksItself(t *testing.T) {
 	}
 }
 
+// TestFollowDoesNotTakeOldForNew: when records go, older ones move up into the page
+// that is looked at.
+func TestFollowDoesNotTakeOldForNew(t *testing.T) {
+	d := &decided{}
+	var all []string
+	for i := range 2 * followPage {
+		all = append(all, fmt.Sprintf("%05d-slow-gmail", i))
+	}
+	d.add(all...)
+	step := following(t, d, state.DecisionFilter{Limit: 1}, false)
+	step()
+	d.all = d.all[10:]
+	if got, _ := step(); got != "" {
+		t.Errorf("printed as new: %s", ids(got))
+	}
+}
+
 func TestFollowGoesOnWithoutAnAnswer(t *testing.T) {
 	d := &decided{}
 	step := following(t, d, state.DecisionFilter{Limit: 50}, false)

@@ -98,7 +98,8 @@ func (x *Terminal) Wait(t testing.TB, text string) {
 		select {
 		case <-x.more:
 		case <-late.C:
-			t.Fatalf("%q is not on the terminal:\n%q", text, x.Shown())
+			all := x.Shown()
+			t.Fatalf("%q is not on the terminal, whose last is\n%q", text, all[max(0, len(all)-2000):])
 		}
 	}
 }
