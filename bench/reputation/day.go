@@ -52,7 +52,7 @@ func (w *world) live(ctx context.Context, name string, m mind) (*Run, error) {
 		w: w, mind: m, now: w.start, disk: newDisk(), chance: w.dice(4), traffic: w.newTraffic(), number: map[string]int{},
 		waiting: map[string][]*session{}, listed: map[string]bool{}, run: &Run{Mind: name},
 	}
-	if d.base, err = w.policyOf(func(p *carriers.Profile) *policy.Carrier { return m.limits(written(p)) }); err != nil {
+	if d.base, err = w.policyOf(func(p *carriers.Profile) *policy.Carrier { return m.limits(w.written(p)) }); err != nil {
 		return nil, err
 	}
 	for i, p := range w.profiles {

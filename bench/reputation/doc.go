@@ -27,6 +27,12 @@
 //	oracle      knows every hidden limit at every moment, and who exists. No
 //	            sender can: it is the measure
 //
+// Weather makes days harder (weather.go): limits that halve within a second, that
+// fall everywhere at once, a carrier that is shut for an hour. The quick world
+// (quick.go) is that of package bench/scenario's real minutes, to look at what goes
+// wrong there. Its carriers change their minds every one to three minutes, which is
+// 12 to 36 steps of its controller; those of the day every 180 to 600.
+//
 // # What the world does not have
 //
 // Several nodes, and mail lost between them: it is one scheduler with all sources.

@@ -56,7 +56,9 @@ func (w *world) newMind(name string) (mind, error) {
 	case TextRules:
 		return newTextRules()
 	case Ours:
-		return newOurs(true), nil
+		o := newOurs(true)
+		o.steer = w.steer()
+		return o, nil
 	case Unsteered:
 		return newOurs(false), nil
 	case Oracle:

@@ -20,6 +20,7 @@ type ours struct {
 	rules   *reputation.Rules
 	c       *steer.Controller // nil: nothing is steered
 	steers  bool
+	steer   policy.Steer // as the operator has set it
 	records map[string]keyspace.Steering
 	decided *policy.Steering // to be in force from the next second on
 	tallies map[exchange.Tally]uint32
@@ -46,7 +47,9 @@ func (o *ours) limits(written *policy.Carrier) *policy.Carrier {
 	}
 	start, most := *c.PerSource.Rate, *c.PerSource.Rate
 	most.N *= headroom
-	c.PerSource.Rate, c.Steering = &most, &policy.Steer{Start: &start}
+	x := o.steer
+	x.Start = &start
+	c.PerSource.Rate, c.Steering = &most, &x
 	return &c
 }
 

@@ -19,6 +19,11 @@ type Options struct {
 	// Begin is the time of the day at which it starts, Span how long it is.
 	// Default 06:00 and 24 hours, past midnight.
 	Begin, Span time.Duration
+	// Quick is the world of the real minutes (quick.go): Span is minutes, and
+	// Messages come in it.
+	Quick bool
+	// Weather makes the day harder for all, by name (weather.go); default none.
+	Weather string
 	// Minds are those to compare, by name; default all.
 	Minds []string
 	// Parallel is how many run at once; default 2.

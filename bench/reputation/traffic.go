@@ -61,6 +61,15 @@ var carelessHours = []int{9, 11, 16, 19}
 
 func (w *world) drawPlan(r *rand.Rand) plan {
 	p := plan{tenants: []string{tenantShop, tenantNews, tenantBank, tenantCareless}}
+	total := 0.0
+	for _, c := range w.profiles {
+		total += w.shares[c.Name]
+		p.mix = append(p.mix, total)
+	}
+	if w.o.Quick {
+		p.steady = float64(w.o.Messages) / w.o.Span.Seconds()
+		return p
+	}
 	p.steady = float64(w.o.Messages) * steadyPart / (24 * 3600)
 	sum := 0.0
 	for _, h := range campaignHours {
@@ -81,11 +90,6 @@ func (w *world) drawPlan(r *rand.Rand) plan {
 	}
 	for _, h := range carelessHours {
 		add(h, tenantCareless, float64(w.o.Messages)*carelessPart/float64(len(carelessHours)), carelessUnknown)
-	}
-	total := 0.0
-	for _, c := range w.profiles {
-		total += shares[c.Name]
-		p.mix = append(p.mix, total)
 	}
 	return p
 }
@@ -117,6 +121,9 @@ func (w *world) newTraffic() *traffic {
 // holds until the next call.
 func (t *traffic) second(now time.Time) []arrival {
 	t.out = t.out[:0]
+	if t.w.o.Quick {
+		return t.quickly()
+	}
 	hour := now.Sub(now.Truncate(24 * time.Hour)).Hours()
 	// Least at four in the morning, most at four in the afternoon.
 	t.owed += t.w.plan.steady * (1 - 0.7*math.Cos((hour-4)/12*math.Pi)) * (0.5 + t.r.Float64())

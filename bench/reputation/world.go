@@ -29,7 +29,8 @@ type world struct {
 	end      time.Time
 	sources  []string
 	profiles []*carriers.Profile
-	people   []people // by carrier
+	shares   map[string]float64 // of the mail, by carrier
+	people   []people           // by carrier
 	moods    []Mood
 	plan     plan
 }
@@ -56,21 +57,30 @@ const mailsEach = 4
 
 func newWorld(o Options) (*world, error) {
 	ps, err := carriers.Parse("carriers.yaml", carriersText)
+	moods := Moods{Seed: o.Seed, Sources: o.Sources, Span: o.Span, Least: leastCalm, Most: mostCalm}
+	parts := shares
+	if o.Quick {
+		ps, err = carriers.Named(quickNames...)
+		moods.Least, moods.Most, parts = quickLeast, quickMost, quickShares
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the simulated day's carriers: %w", err)
 	}
 	start := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC).Add(o.Begin)
-	w := &world{o: o, start: start, end: start.Add(o.Span), profiles: ps}
+	w := &world{o: o, start: start, end: start.Add(o.Span), profiles: ps, shares: parts}
 	for i := range o.Sources {
 		w.sources = append(w.sources, "ip"+strconv.Itoa(i+1))
 	}
 	for _, p := range ps {
-		if shares[p.Name] == 0 {
+		if w.shares[p.Name] == 0 {
 			return nil, fmt.Errorf("carrier %s has no share of the traffic", p.Name)
 		}
 		w.people = append(w.people, w.settle(p))
 	}
-	w.moods = Moods{Seed: o.Seed, Carriers: ps, Sources: o.Sources, Span: o.Span, Least: leastCalm, Most: mostCalm}.Draw()
+	moods.Carriers = ps
+	if w.moods, err = under(o.Weather, moods); err != nil {
+		return nil, err
+	}
 	w.plan = w.drawPlan(w.dice(2))
 	return w, nil
 }
@@ -88,7 +98,7 @@ func (w *world) engine(p *carriers.Profile, o carriers.Options) *carriers.Carrie
 
 // settle makes the addresses of a carrier and asks its engine for their fates.
 func (w *world) settle(p *carriers.Profile) people {
-	n := max(200, int(float64(w.o.Messages)*shares[p.Name]/mailsEach))
+	n := max(200, int(float64(w.o.Messages)*w.shares[p.Name]/mailsEach))
 	c := w.engine(p, carriers.Options{})
 	pp := people{addresses: make([]string, n), truth: make([]truth, n)}
 	for i := range n {
