@@ -66,6 +66,28 @@ func (l *lane) softly(tick int64) bool {
 	return s.tick == tick && (s.soft > 0 || s.trouble > 0)
 }
 
+// stepBack is the knee, and the rate to go to, after a step too far, or where the
+// limit is a little lower than it was: the carrier took nearly all. Half of the
+// decrease is enough to let it forget that. The limit is between the rate that held
+// and this one.
+func (l *lane) stepBack(took, share float64, sure bool) (knee, to float64) {
+	knee = took
+	few := !sure && share < 0.1 // then the limit is close to what was tried
+	if few {
+		knee = max(took, (1-share)*l.perSecond)
+	} else if !sure {
+		knee = max(took, 0.9*(1-share)*l.perSecond)
+	}
+	if l.probing {
+		knee = max(knee, min(l.good, l.perSecond))
+	}
+	to = knee * (1 + float64(l.at.cfg.Decrease)/100) / 2
+	if l.probing && !sure || few {
+		to = max(to, nearKnee*knee) // it was a message or two
+	}
+	return knee, to
+}
+
 // cut is the multiplicative decrease.
 func (c *Controller) cut(e *laneEntry, t instant, share float64, why string) {
 	l, cfg := &e.value, e.value.at.cfg
@@ -81,20 +103,8 @@ func (c *Controller) cut(e *laneEntry, t instant, share float64, why string) {
 	}
 	rule, knee, to := "throttled", took, keep*took
 	if l.good > 0 && share < 0.3 && (!sure || took > 0.7*before) {
-		// A step too far, or a limit that is a little lower than it was: the carrier
-		// took nearly all. Half of the decrease is enough to let it forget that. The
-		// limit is between the rate that held and this one.
 		rule = "step-too-far"
-		if !sure {
-			knee = max(took, 0.9*(1-share)*before)
-		}
-		if l.probing {
-			knee = max(knee, min(l.good, before))
-		}
-		to = knee * (1 + keep) / 2
-		if l.probing && !sure {
-			to = max(to, nearKnee*knee) // it was a message or two
-		}
+		knee, to = l.stepBack(took, share, sure)
 	}
 	every := cfg.Every.D()
 	if l.knee > 0 && knee < 0.7*l.knee {
