@@ -29,7 +29,8 @@
 // INVARIANT: 250 and 200 for news are said only when Handle has returned nil.
 //
 // INVARIANT: no address is handed on that no token proves; what is forged,
-// expired, cut or said again changes nothing.
+// expired, cut or said again changes nothing. Only a request to unsubscribe is
+// handed on again, as such: somebody may have taken the first back.
 //
 // INVARIANT: GET never unsubscribes.
 package feedback
