@@ -156,13 +156,21 @@ func (c *Controller) count(e *scopeEntry, cl class, n uint32) {
 // row finds where a tally counts.
 func (c *Controller) row(k rowKey) *row {
 	s := c.rows.find(k)
-	if r := s.row; r != nil && !r.stale() {
+	// While nothing leaves the tables, the entries need not be looked at, each of
+	// which is in no cache.
+	if r := s.row; r != nil && (r.removals == c.removals() || !r.stale()) {
+		r.removals = c.removals()
 		return r
 	}
+	before := c.removals() // a new entry may push others out
 	r := c.newRow(k)
+	r.removals = before
 	c.rows.put(s, r)
 	return r
 }
+
+// removals rises when an entry leaves a table.
+func (c *Controller) removals() int64 { return c.lanes.removals + c.scopes.removals }
 
 func (c *Controller) newRow(k rowKey) *row {
 	name, site := c.carrierOf(k.carrier), k.site

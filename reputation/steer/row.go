@@ -11,6 +11,7 @@ type rowKey struct{ carrier, site, source, tenant, job, domain string }
 type row struct {
 	lane                                *laneEntry
 	tenant, tenantCarrier, domain, work *scopeEntry
+	removals                            int64 // of both tables, when none of them was gone
 }
 
 func (r *row) stale() bool {

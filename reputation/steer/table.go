@@ -9,6 +9,9 @@ type table[K comparable, V any] struct {
 	root entry[K, V]
 	// Lost counts those that gave way, and those that found no room.
 	lost int64
+	// removals counts what has left, so that who keeps pointers knows when none of
+	// them can be out of date.
+	removals int64
 }
 
 type entry[K comparable, V any] struct {
@@ -80,5 +83,6 @@ func (t *table[K, V]) evict() bool {
 func (t *table[K, V]) remove(e *entry[K, V]) {
 	e.prev.next, e.next.prev = e.next, e.prev
 	e.gone = true
+	t.removals++
 	delete(t.entries, e.key)
 }

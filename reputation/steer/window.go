@@ -124,11 +124,12 @@ var slotSpans = [windows]time.Duration{time.Minute, 30 * time.Minute, 6 * time.H
 // What is counted goes into the slot of a minute; a slot that closes goes into
 // that of the next span.
 type window struct {
-	at    [windows]int64  // number of the slot that is filling, since 1970
+	at [windows]int64 // number of the slot that is filling, since 1970
+	// shift moves the ends of slots, so that not all windows close one at once. It
+	// lies beside at, which is looked at each second with it.
+	shift instant
 	open  [windows]counts // filling
 	slots [windows][windowSlots]counts
-	// shift moves the ends of slots, so that not all windows close one at once.
-	shift instant
 }
 
 func newWindow(n int64) *window { return &window{shift: instant(n%60) * instant(time.Second)} }
