@@ -116,6 +116,9 @@ func KeepSecrets(spec, old any) {
 		}
 	case *Webhook:
 		o, ok := old.(*Webhook)
+		if ok && s.Authorization.IsZero() && s.URL == o.URL {
+			s.Authorization = o.Authorization
+		}
 		if ok && s.Secret.IsZero() && s.URL == o.URL {
 			s.Secret = o.Secret
 			if s.FormerSecret.IsZero() { // who gives the secret anew without it drops it

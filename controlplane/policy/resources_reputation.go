@@ -58,7 +58,9 @@ type Webhook struct {
 	Secret Secret `json:"secret,omitzero"`
 	// FormerSecret signs as well while the endpoint learns the new secret: there are two v1= then. It is dropped when secret is given without it.
 	FormerSecret Secret `json:"former_secret,omitzero"`
-	// Headers are sent along, for an endpoint that asks who calls.
+	// Authorization is the header of that name, "Bearer …", for an endpoint that asks who calls. It is kept as secret is.
+	Authorization Secret `json:"authorization,omitzero"`
+	// Headers are sent along. They are shown in listings, so what proves who calls belongs in authorization or secret.
 	Headers map[string]string `json:"headers,omitempty"`
 	// AllowNetworks are private, loopback or link-local networks that the URL may lead to.
 	AllowNetworks []Network `json:"allow_networks,omitempty"`

@@ -205,7 +205,7 @@ func (v *validation) checkWebhook(w *Webhook) {
 	case err != nil || u.Host == "" || u.Fragment != "" || len(w.URL) > 2000:
 		v.bad("spec.url", "%s is no URL to post to: want one as in https://hooks.example.com/mail", quote(w.URL))
 	case u.User != nil:
-		v.bad("spec.url", "a URL with a password would be shown in listings; use headers or secret")
+		v.bad("spec.url", "a URL with a password would be shown in listings; use authorization or secret")
 	case u.Scheme != "https" && !(u.Scheme == "http" && w.AllowHTTP):
 		v.bad("spec.url", "want https; set allow_http: true to send events in the clear")
 	}
@@ -215,7 +215,13 @@ func (v *validation) checkWebhook(w *Webhook) {
 	if len(w.Headers) > 20 {
 		v.bad("spec.headers", "%d are too many: at most 20", len(w.Headers))
 	}
+	if text := w.Authorization.Reveal(); strings.ContainsAny(text, "\r\n\x00") || len(text) > 4096 {
+		v.bad("spec.authorization", "want a value of one line, at most 4096 bytes")
+	}
 	for k, val := range w.Headers {
+		if slices.ContainsFunc(provesWho, func(h string) bool { return strings.EqualFold(h, k) }) {
+			v.bad("spec.headers", "%s would be shown in listings; give it as authorization", quote(k))
+		}
 		if !headerName(k) || strings.ContainsAny(val, "\r\n\x00") || len(val) > 4096 {
 			v.bad("spec.headers", "%s is no header field with a value of one line", quote(k))
 		}
@@ -228,6 +234,9 @@ func (v *validation) checkWebhook(w *Webhook) {
 	v.span("spec.max_wait", w.MaxWait, Duration(10*time.Millisecond), Duration(time.Minute))
 	v.span("spec.give_up_after", w.GiveUpAfter, Duration(time.Minute), Duration(7*24*time.Hour))
 }
+
+// provesWho are header fields that hold nothing but a secret.
+var provesWho = []string{"Authorization", "Proxy-Authorization", "Cookie", "X-Api-Key", "Api-Key", "X-Auth-Token"}
 
 // headerName is a token (RFC 9110 5.6.2).
 func headerName(s string) bool {

@@ -1,6 +1,8 @@
 package policy_test
 
 import (
+	"encoding/json"
+	"strings"
 	"testing"
 
 	"hikyaku/controlplane/policy"
@@ -37,7 +39,31 @@ func TestWebhookSecretsStay(t *testing.T) {
 			t.Errorf("%s: %q, %q, want %q, %q", c.name, c.now.Secret.Reveal(), c.now.FormerSecret.Reveal(), c.secret, c.former)
 		}
 	}
+	for _, url := range []string{u, u + "/b"} {
+		old, now := hook(u, "", ""), hook(url, "", "")
+		old.Authorization = policy.NewSecret("Bearer x")
+		if policy.KeepSecrets(now, old); now.Authorization.IsZero() != (url != u) {
+			t.Errorf("authorization of %s: %q", url, now.Authorization.Reveal())
+		}
+	}
 	policy.KeepSecrets(hook(u, "", ""), &policy.Route{}) // of another kind: nothing to keep
+}
+
+// TestHeadersHoldNoSecrets: what a listing shows must not open a door.
+func TestHeadersHoldNoSecrets(t *testing.T) {
+	for header, want := range map[string]int{"X-Env": 0, "authorization": 1, "X-API-Key": 1, "Cookie": 1} {
+		w := &policy.Webhook{URL: "https://hooks.example.com/a", Headers: map[string]string{header: "x"}}
+		if _, ps := policy.New([]policy.Resource{{Kind: policy.KindWebhook, Name: "h", Spec: w}}); len(ps) != want {
+			t.Errorf("%s: problems %v", header, ps)
+		}
+	}
+	w := &policy.Webhook{URL: "https://hooks.example.com/a", Authorization: policy.NewSecret("Bearer x\r\nX-More: y")}
+	if _, ps := policy.New([]policy.Resource{{Kind: policy.KindWebhook, Name: "h", Spec: w}}); len(ps) != 1 || ps[0].Path != "spec.authorization" {
+		t.Errorf("two lines: problems %v", ps)
+	}
+	if b, err := json.Marshal(w); err != nil || strings.Contains(string(b), "Bearer") {
+		t.Errorf("a listing shows %s (%v)", b, err)
+	}
 }
 
 func TestAFormerSecretNeedsOneAfterIt(t *testing.T) {

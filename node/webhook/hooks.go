@@ -358,7 +358,9 @@ func fingerprint(w *policy.Webhook) string {
 	if err != nil {
 		panic("BUG: webhook has no JSON: " + err.Error())
 	}
-	j = append(append(j, w.Secret.Reveal()...), 0)
-	sum := sha256.Sum256(append(j, w.FormerSecret.Reveal()...))
+	for _, s := range []policy.Secret{w.Secret, w.FormerSecret, w.Authorization} {
+		j = append(append(j, s.Reveal()...), 0)
+	}
+	sum := sha256.Sum256(j)
 	return hex.EncodeToString(sum[:])
 }

@@ -86,6 +86,9 @@ func (s *sender) exchange(ctx context.Context, id string, body []byte, now time.
 			req.Host = v
 		}
 	}
+	if !s.w.Authorization.IsZero() {
+		req.Header.Set("Authorization", s.w.Authorization.Reveal())
+	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", strings.TrimRight("Hikyaku/"+s.h.o.Version, "/"))
 	req.Header.Set(HeaderWebhook, s.name)

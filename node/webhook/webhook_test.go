@@ -129,7 +129,8 @@ func TestEachRequestIsSignedWhenItIsSent(t *testing.T) {
 		w := newWorld(t, "hooks.test", "unsigned.test")
 		plain := hook("unsigned.test")
 		plain.Secret = policy.Secret{}
-		plain.Headers = map[string]string{"Authorization": "Bearer x", "Hikyaku-Batch": "forged"}
+		plain.Authorization = policy.NewSecret("Bearer x")
+		plain.Headers = map[string]string{"X-Asks": "who", "Hikyaku-Batch": "forged"}
 		w.apply(map[string]*policy.Webhook{"signed": hook("hooks.test"), "unsigned": plain})
 		w.hosts["hooks.test"].answer(func(n int, _ *request) (int, http.Header) {
 			if n < 4 {
@@ -156,7 +157,7 @@ func TestEachRequestIsSignedWhenItIsSent(t *testing.T) {
 			}
 		}
 		q := w.hosts["unsigned.test"].got()[0]
-		if q.header.Get("Hikyaku-Signature") != "" || q.header.Get("Authorization") != "Bearer x" || q.header.Get("Hikyaku-Batch") == "forged" {
+		if q.header.Get("Hikyaku-Signature") != "" || q.header.Get("Authorization") != "Bearer x" || q.header.Get("X-Asks") != "who" || q.header.Get("Hikyaku-Batch") == "forged" {
 			t.Errorf("headers %v", q.header)
 		}
 	})

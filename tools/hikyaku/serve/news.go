@@ -1,8 +1,6 @@
 package serve
 
 import (
-	"crypto/tls"
-	"fmt"
 	"maps"
 	"net"
 	"slices"
@@ -38,30 +36,9 @@ func comesBack(cfg *config.Config, key keyspace.Key) (*node.FeedbackConfig, erro
 		c.SMTP = []ingest.SMTPListener{{Listen: f.SMTPListen, Hostname: f.Hostname, CertFile: f.CertFile, KeyFile: f.KeyFile, MaxMessageSize: f.MaxMessageSize, ProxyNetworks: f.ProxyNetworks}}
 	}
 	if f.HTTPListen != "" {
-		c.HTTP = &node.FeedbackHTTP{Listen: func() (net.Listener, error) { return listenTLS(f.HTTPListen, f.CertFile, f.KeyFile) }}
+		c.HTTP = &node.FeedbackHTTP{Listen: func() (net.Listener, error) { return net.Listen("tcp", f.HTTPListen) }, CertFile: f.CertFile, KeyFile: f.KeyFile}
 	}
 	return c, nil
-}
-
-// listenTLS listens, with TLS if there is a certificate. It is read for each
-// connection, so a new one counts from when it is there.
-func listenTLS(address, certFile, keyFile string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
-	if err != nil || certFile == "" {
-		return l, err
-	}
-	load := func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-		cert, err := tls.LoadX509KeyPair(certFile, keyFile)
-		if err != nil {
-			return nil, fmt.Errorf("certificate of %s: %w", address, err)
-		}
-		return &cert, nil
-	}
-	if _, err := load(nil); err != nil {
-		_ = l.Close() // nothing was done with it
-		return nil, err
-	}
-	return tls.NewListener(l, &tls.Config{GetCertificate: load, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}), nil
 }
 
 // nodeNames are the nodes that are registered now.

@@ -101,7 +101,8 @@ func age(seconds float64) string {
 	return human.Span(time.Duration(seconds * float64(time.Second)))
 }
 
-// givenUp counts what will not be posted, lost numbers among it.
+// givenUp counts what will not be posted, lost and unreadable lines of the event
+// log among it.
 func givenUp(h *policyapi.NodeWebhook) string {
 	text := ""
 	if h.GivenUp > 0 {
@@ -112,6 +113,12 @@ func givenUp(h *policyapi.NodeWebhook) string {
 			text += " + "
 		}
 		text += human.Number(int64(h.Lost)) + " lost"
+	}
+	if h.Unreadable > 0 {
+		if text != "" {
+			text += " + "
+		}
+		text += human.Number(int64(h.Unreadable)) + " unreadable"
 	}
 	return text
 }
