@@ -44,7 +44,7 @@ func (c *crowd) grow(open int, backoff time.Duration, now instant) {
 		return
 	}
 	c.most = open + c.step
-	c.step *= 2
+	c.step = min(2*c.step, open)
 	c.wait, c.next = backoff, now+instant(backoff)
 }
 

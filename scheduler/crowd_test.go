@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"hikyaku/controlplane/policy"
 	"hikyaku/spool/message"
 )
 
@@ -70,6 +71,26 @@ func TestStraysEndInARest(t *testing.T) {
 				t.Fatalf("the lane rests: %t, want %t", rests, tt.rests)
 			}
 		})
+	}
+}
+
+// TestRefusedTogetherIsOneFailure: ten sessions that a carrier turns away in the
+// same second are not ten failures in a row; the next ones are.
+func TestRefusedTogetherIsOneFailure(t *testing.T) {
+	s, now, lane := laneWith(t, 10)
+	down := &message.Reply{Code: 554, Phase: message.PhaseMail, Text: "no"}
+	for i := range 10 {
+		s.SessionClosed(now.Add(time.Duration(i)*10*time.Millisecond), lane, true, down)
+	}
+	if v := s.Lanes(now)[0]; v.Fails != 1 || v.RestUntil.Sub(now) != policy.DefaultBackoff {
+		t.Fatalf("%d failures, rests %s; want 1 and %s", v.Fails, v.RestUntil.Sub(now), policy.DefaultBackoff)
+	}
+	again := now.Add(policy.DefaultBackoff)
+	s.lanes[lane].opening++
+	s.countSession(s.lanes[lane], 1)
+	s.SessionClosed(again, lane, false, down)
+	if v := s.Lanes(again)[0]; v.Fails != 2 || v.RestUntil.Sub(again) != 2*policy.DefaultBackoff {
+		t.Fatalf("%d failures, rests %s; want 2 and %s", v.Fails, v.RestUntil.Sub(again), 2*policy.DefaultBackoff)
 	}
 }
 

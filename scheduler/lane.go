@@ -26,6 +26,7 @@ type lane struct {
 	leaving  int // told to end
 	fails    int
 	rest     instant // back-off: no new session before
+	failed   instant // when a session failed that counted
 	reply    message.Reply
 	proven   bool // a session has been established since the last failure
 	crowd    crowd

@@ -437,8 +437,7 @@ func (s *Scheduler) SessionClosed(now time.Time, key Lane, opened bool, failed *
 	case failed != nil && l.stray(opened, failed):
 		l.strays++
 	case failed != nil:
-		l.rest = t + instant(s.backoff(l))
-		l.fails++
+		s.fail(l, t)
 		l.reply = *failed
 		l.proven = false
 	case opened:
@@ -466,6 +465,19 @@ func (s *Scheduler) lookAgain(st *site) {
 		g.full = false
 	}
 	s.beHungry(st)
+}
+
+// fail makes a lane rest. Sessions that are refused together are one failure: a
+// carrier that turns away all ten of a lane at once would otherwise be left alone
+// for half an hour.
+func (s *Scheduler) fail(l *lane, now instant) {
+	together := l.failed + instant(s.backoffOf(l))
+	if l.fails > 0 && now < together {
+		l.rest = max(l.rest, together)
+		return
+	}
+	l.failed, l.rest = now, now+instant(s.backoff(l))
+	l.fails++
 }
 
 // backoffOf is the first rest of a lane.

@@ -33,6 +33,9 @@ type PolicyOptions struct {
 	// left out, so that a farm's carrier has its profile's limits alone, whatever
 	// ships under the same name.
 	Reputation policy.Reputation
+	// Pace, above 1, is how many times as quick the farm's world is: where a shipped
+	// rule waits for a recipient after a reply of a carrier, that is as much shorter.
+	Pace int
 	// Each, if not nil, changes what the product is told of a carrier.
 	Each func(p *Profile, c *policy.Carrier)
 }
@@ -79,6 +82,9 @@ func (f *Farm) Policy(o PolicyOptions) ([]byte, error) {
 		add(policy.KindCarrier, st.profile.Name, c)
 		if r := st.profile.greylistRule(); r != nil && len(o.Retry) > 0 {
 			add(policy.KindReplyRule, st.profile.Name+"-greylist", r)
+		}
+		for i, r := range st.profile.quicker(o.Pace) {
+			add(policy.KindReplyRule, fmt.Sprintf("%s-quicker-%d", st.profile.Name, i+1), r)
 		}
 	}
 	add(policy.KindRoute, "farm", &policy.Route{
@@ -132,16 +138,22 @@ func (p *Profile) greylistRule() *policy.ReplyRule {
 	if p.Greylist == nil {
 		return nil
 	}
-	reply, fixed := cmp.Or(p.Greylist.Reply, greylisted), ""
+	reply := cmp.Or(p.Greylist.Reply, greylisted)
+	return &policy.ReplyRule{
+		Carrier: p.Name, Text: fixedPart(reply), Category: "greylist", Action: "retry",
+		Examples: []string{placeholder.ReplaceAllString(reply, "x")},
+	}
+}
+
+// fixedPart is the longest part of a reply that is always the same, as a pattern.
+func fixedPart(reply string) string {
+	fixed := ""
 	for _, piece := range placeholder.Split(codes.ReplaceAllString(reply, ""), -1) {
 		if len(piece) > len(fixed) {
 			fixed = piece
 		}
 	}
-	return &policy.ReplyRule{
-		Carrier: p.Name, Text: regexp.QuoteMeta(strings.TrimSpace(fixed)), Category: "greylist", Action: "retry",
-		Examples: []string{placeholder.ReplaceAllString(reply, "x")},
-	}
+	return regexp.QuoteMeta(strings.TrimSpace(fixed))
 }
 
 var (

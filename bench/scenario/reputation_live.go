@@ -72,6 +72,14 @@ func liveWays() []liveWay {
 	}
 }
 
+// quick lets the waits that shipped rules ask for be as short as all else.
+func quick(told func(o *carriers.PolicyOptions)) func(o *carriers.PolicyOptions) {
+	return func(o *carriers.PolicyOptions) {
+		o.Pace = livePace
+		told(o)
+	}
+}
+
 // liveReputation sends through real nodes to farms whose hidden limits change by
 // the same draw: one for each way of treating them, side by side, so that the
 // machine is as fast or slow for all.
@@ -101,7 +109,7 @@ func (r *Run) liveReputation(ctx context.Context) error {
 		l.flow.load.Mix.Destinations, l.flow.load.Rate, l.flow.load.Duration = d, r.Rate, r.Duration.D()
 		group.Go(func() (err error) {
 			l.o, err = r.do(gctx, plan{
-				name: "real minutes, " + way.name, flows: []*flow{l.flow}, profiles: names, sources: liveSources, partial: true, told: way.told,
+				name: "real minutes, " + way.name, flows: []*flow{l.flow}, profiles: names, sources: liveSources, partial: true, told: quick(way.told),
 				crew: all, during: l.during, drained: l.drained,
 			})
 			return err
@@ -257,7 +265,7 @@ func (r *Run) showLive(profiles []*carriers.Profile, seen []*liveOutcome) {
 	// The carriers of the trials are shown as treated, and their violations there.
 	r.rep.Carriers, r.rep.Violations, r.rep.ViolationCount = nil, nil, 0
 	r.rep.Treated = append(append(r.rep.Treated, all), each...)
-	r.note("In the real minutes everything is about %d times as quick as in the simulated day: carriers change their minds every one to three minutes, the controller's steps are %s and its rests %s, an hour of the text rules is a minute.", livePace, liveEvery, liveRest)
+	r.note("In the real minutes everything is about %d times as quick as in the simulated day: carriers change their minds every one to three minutes, the controller's steps are %s and its rests %s, an hour of the text rules, and of what a reply asks a recipient to wait, is a minute.", livePace, liveEvery, liveRest)
 	r.note("In the real minutes text rules and oracle are programs beside the product that turn its throttles through the admin API, and what a reply means for its recipient is the product's own reading in all ways.")
 }
 

@@ -249,8 +249,7 @@ func (p *parts) next() (part []byte, line, read int, err error) {
 			return nil, 0, 0, fmt.Errorf("line %d: an entry of more than %d bytes", p.line, maxPart-partSize)
 		}
 		p.line += bytes.Count(text, []byte("\n"))
-		// RFC 4180: a quote within a quoted cell is written twice.
-		open = open != (p.csv && bytes.Count(text, []byte{'"'})%2 == 1)
+		open = p.csv && quoted(text, open)
 		if p.csv && p.head == nil && !open {
 			p.head = bytes.TrimPrefix(bytes.Clone(part), []byte("\xef\xbb\xbf"))
 		}
@@ -267,6 +266,27 @@ func (p *parts) next() (part []byte, line, read int, err error) {
 			return part, line, read, nil
 		}
 	}
+}
+
+// quoted reports whether a quoted cell is open after a line, as it was or was not
+// before it. A quote opens a cell only where the cell begins, and one within a
+// quoted cell is written twice (RFC 4180 2); one in the middle of a plain cell, as in
+// a reason that somebody typed, is text.
+func quoted(line []byte, open bool) bool {
+	begins := !open
+	for i := 0; i < len(line); i++ {
+		c := line[i]
+		switch {
+		case open && c == '"' && i+1 < len(line) && line[i+1] == '"':
+			i++
+		case open && c == '"':
+			open = false
+		case begins && c == '"':
+			open = true
+		}
+		begins = !open && c == ','
+	}
+	return open
 }
 
 func newSuppressExportCmd(c *cli.Call) *cobra.Command {
