@@ -29,7 +29,7 @@ type desk struct {
 	fail error
 	// takenBack: what was unsubscribed is wanted again, by somebody's hand.
 	takenBack bool
-	mu   struct {
+	mu        struct {
 		sync.Mutex
 		got []receiver.Feedback
 	}
