@@ -43,7 +43,7 @@ printed. Keys: q ends, p pauses, + and - change the interval.`,
 					return err
 				}
 				return c.Print(o.raw, func(w io.Writer) error {
-					_, err := io.WriteString(w, topView(c, &topState{now: o.Overview, each: o.each, lacks: o.lacks, width: 120}, false))
+					_, err := io.WriteString(w, topView(c, &topState{now: o.Overview, each: o.each, lacks: o.lacks, alarms: o.alarms, width: 120}, false))
 					return err
 				})
 			}
@@ -61,10 +61,14 @@ type topLook struct {
 	*api.Overview
 	each  []policyapi.NodeSummary
 	lacks policyapi.Coverage
-	raw   any // the answer that it was read from
+	// alarms are the leader's, of the cluster as a whole: sources that a carrier
+	// blocks, held tenants, sources without a node.
+	alarms []string
+	raw    any // the answer that it was read from
 }
 
-// askOverview is how to look.
+// askOverview is how to look. The leader is asked beside the nodes, and may be
+// away: they say so themselves.
 func askOverview(m *mailbox.Mailbox, nodes []string) func(context.Context) (*topLook, error) {
 	if m.Cluster == nil {
 		return func(ctx context.Context) (*topLook, error) {
@@ -88,6 +92,10 @@ func askOverview(m *mailbox.Mailbox, nodes []string) func(context.Context) (*top
 		for i := range all.Gates {
 			o.Gates[i].Name = all.Gates[i].Name + " of " + all.Gates[i].Node
 		}
-		return &topLook{o, all.Each, all.Coverage, all}, nil
+		look := &topLook{Overview: o, each: all.Each, lacks: all.Coverage, raw: all}
+		if l, err := m.Cluster.Leader(ctx); err == nil {
+			look.alarms = l.Alarms
+		}
+		return look, nil
 	}
 }

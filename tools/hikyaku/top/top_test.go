@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	policyapi "hikyaku/controlplane/api"
 	"hikyaku/node/api/apitest"
 	"hikyaku/tools/hikyaku/cli"
 )
@@ -24,6 +25,22 @@ func TestSparkline(t *testing.T) {
 	} {
 		if got := sparkline(x.h, x.width); got != x.want {
 			t.Errorf("sparkline(%v, %d) = %q, want %q", x.h, x.width, got, x.want)
+		}
+	}
+}
+
+// TestAlarmsOfTheCluster: what the leader wants looked at stands above the nodes,
+// a few lines of it.
+func TestAlarmsOfTheCluster(t *testing.T) {
+	o, err := apitest.New().Overview(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &topState{now: o, each: []policyapi.NodeSummary{}, width: 120, alarms: []string{"source out-1 is blocked at gmail", "tenant shop is held at docomo", "c", "d", "e"}}
+	view := topView(&cli.Call{Out: io.Discard}, s, false)
+	for _, want := range []string{"source out-1 is blocked at gmail", "tenant shop is held at docomo", "and 2 more"} {
+		if !strings.Contains(view, want) {
+			t.Errorf("the view lacks %q:\n%s", want, view)
 		}
 	}
 }

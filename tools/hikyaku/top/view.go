@@ -17,6 +17,7 @@ type topState struct {
 	now     *api.Overview
 	each    []policyapi.NodeSummary // of a cluster: a line for each node
 	lacks   policyapi.Coverage
+	alarms  []string // of the cluster as a whole
 	err     error
 	in, out []float64 // rates of the looks so far, the newest last
 	width   int
@@ -49,7 +50,7 @@ func (s *topState) add(o *topLook, err error) {
 	if err != nil {
 		return
 	}
-	s.now, s.each, s.lacks = o.Overview, o.each, o.lacks
+	s.now, s.each, s.lacks, s.alarms = o.Overview, o.each, o.lacks, o.alarms
 	s.in = push(s.in, o.Rates.Accepted)
 	s.out = push(s.out, o.Rates.Delivered)
 }
@@ -125,6 +126,7 @@ func topHead(c *cli.Call, b *strings.Builder, s *topState, paused bool) {
 		}
 		fmt.Fprintf(b, "%s  %s\n", c.Paint("hikyaku "+human.Clean(o.Node), cli.Bold), state)
 		topGates(c, b, o)
+		topAlarms(c, b, "", s.alarms)
 		for i := range s.each {
 			topAlarms(c, b, s.each[i].Node+": ", s.each[i].Alarms)
 		}
@@ -169,7 +171,7 @@ func topGates(c *cli.Call, b *strings.Builder, o *api.Overview) {
 	}
 }
 
-// mostAlarms bounds what one node may take of the screen.
+// mostAlarms bounds what one node, or the leader, may take of the screen.
 const mostAlarms = 3
 
 func topAlarms(c *cli.Call, b *strings.Builder, node string, alarms []string) {
