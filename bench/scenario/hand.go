@@ -118,12 +118,18 @@ func (r *reading) act(ctx context.Context) error {
 // obey turns the throttles that are not as they should be; set are those that
 // stand.
 func (r *reading) obey(ctx context.Context, now time.Time, courses map[policy.Steered]*policy.Course, set map[policy.Steered]policy.Limits) error {
+	wanted := map[policy.Steered]policy.Limits{}
 	for lane, c := range courses {
 		l := policy.Limits{Rate: c.Rate, Connections: c.Connections}
 		if c.Resting(now) {
 			l.Rate = &policy.Rate{Per: time.Second}
 		}
-		if l == set[lane] || l.Rate != nil && set[lane].Rate != nil && *l.Rate == *set[lane].Rate && l.Connections == set[lane].Connections {
+		if l != (policy.Limits{}) { // a rest that is over bounds nothing
+			wanted[lane] = l
+		}
+	}
+	for lane, l := range wanted {
+		if old, stands := set[lane]; stands && same(old, l) {
 			continue
 		}
 		if err := throttle(ctx, r.node, lane, &l); err != nil {
@@ -132,7 +138,7 @@ func (r *reading) obey(ctx context.Context, now time.Time, courses map[policy.St
 		set[lane] = l
 	}
 	for lane := range set {
-		if courses[lane] != nil {
+		if _, stays := wanted[lane]; stays {
 			continue
 		}
 		if err := throttle(ctx, r.node, lane, &policy.Limits{}); err != nil {
@@ -141,6 +147,11 @@ func (r *reading) obey(ctx context.Context, now time.Time, courses map[policy.St
 		delete(set, lane)
 	}
 	return nil
+}
+
+func same(a, b policy.Limits) bool {
+	rates := a.Rate == b.Rate || a.Rate != nil && b.Rate != nil && *a.Rate == *b.Rate
+	return rates && a.Connections == b.Connections
 }
 
 // throttle sets what a source may do at a carrier until that is set anew; no

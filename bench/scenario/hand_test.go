@@ -19,16 +19,22 @@ import (
 // in the event log and lets it go when the time is over; the oracle's passes on what
 // it is told; the idle one does nothing.
 func TestHandsTurnThrottles(t *testing.T) {
-	turned := make(chan string, 10)
+	turned, next := make(chan string, 10), make(chan struct{})
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
 			if r.URL.Path != "/v1/events/tail" || r.URL.Query().Get("type") != "deferred,bounced" {
 				t.Errorf("asked for %s", r.URL)
 			}
-			for range 2 {
-				fmt.Fprintln(w, `{"type":"deferred","time":"`+time.Now().Format(time.RFC3339Nano)+`","id":"01m82je1egdqdqg8pz4hdhdz5p-0","carrier":"gmail","source":"source-0",`+
-					`"reply":{"code":421,"enhanced":"4.7.0","text":"Our system has detected an unusual rate of mail","phase":"mail"}}`)
+			says := func(carrier, text string) {
+				fmt.Fprintln(w, `{"type":"deferred","time":"`+time.Now().Format(time.RFC3339Nano)+`","id":"01m82je1egdqdqg8pz4hdhdz5p-0","carrier":"`+carrier+`","source":"source-0",`+
+					`"reply":{"code":421,"enhanced":"4.7.0","text":"`+text+`","phase":"mail"}}`)
 			}
+			for range 2 {
+				says("gmail", "Our system has detected an unusual rate of mail")
+			}
+			w.(http.Flusher).Flush()
+			<-next
+			says("yahoo", "[TS04] Messages deferred")
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
 			return
@@ -59,6 +65,10 @@ func TestHandsTurnThrottles(t *testing.T) {
 	}()
 	expect(ctx, t, turned, "PUT /v1/carriers/gmail/throttle", map[string]any{"source": "source-0", "rate": fmt.Sprintf("%d/m", 10*pace)})
 	expect(ctx, t, turned, "DELETE /v1/carriers/gmail/throttle?source=source-0", nil)
+	// A suspension, which ends by itself, is set and cleared once.
+	close(next)
+	expect(ctx, t, turned, "PUT /v1/carriers/yahoo/throttle", map[string]any{"source": "source-0", "rate": "0/s"})
+	expect(ctx, t, turned, "DELETE /v1/carriers/yahoo/throttle?source=source-0", nil)
 	stop()
 	<-ended
 
