@@ -52,31 +52,44 @@ func send(ctx context.Context, method, target string, body any, headers []string
 
 // TailEvents calls fn with each line of the event log that is written from now on
 // and is of one of the types, until ctx ends or fn fails. The line is valid until
-// fn returns.
+// fn returns. A stream ends after so many lines; then it is asked for again, and
+// what is written in between is missed.
 func (h *Hikyaku) TailEvents(ctx context.Context, types string, fn func(line []byte) error) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+h.Admin+"/v1/events/tail?seconds=86400&type="+url.QueryEscape(types), nil)
+	for {
+		if err := h.tail(ctx, types, fn); err != nil {
+			return fmt.Errorf("follow the event log: %w", err)
+		}
+	}
+}
+
+// tail is one stream; nil says that the node ended it in order.
+func (h *Hikyaku) tail(ctx context.Context, types string, fn func(line []byte) error) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+h.Admin+"/v1/events/tail?seconds=86400&limit=1000000&type="+url.QueryEscape(types), nil)
 	if err != nil {
 		return err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return fmt.Errorf("follow the event log: %w", err)
+		return err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("follow the event log: status %d", resp.StatusCode)
+		return fmt.Errorf("status %d", resp.StatusCode)
 	}
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		if end, ok := api.ParseStreamEnd(lines.Bytes()); ok {
-			return fmt.Errorf("follow the event log: the node ended it: %s", end.Error)
+			if end.Error != "" {
+				return errors.New(end.Error)
+			}
+			return nil
 		}
 		if err := fn(lines.Bytes()); err != nil {
 			return err
 		}
 	}
-	return fmt.Errorf("follow the event log: %w", cmp.Or(lines.Err(), io.ErrUnexpectedEOF))
+	return cmp.Or(lines.Err(), io.ErrUnexpectedEOF)
 }
 
 // Suppressed calls fn with each address on the suppression lists.
