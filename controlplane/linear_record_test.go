@@ -27,12 +27,19 @@ type recorder struct {
 		history []porcupine.Operation
 		count   map[string]int // verbs, and outcomes of writes
 		clients int
+		flying  map[int]flight // writes that were sent and not answered, by their clients
 	}
+}
+
+// flight is a write under way. Who reads meanwhile may see it.
+type flight struct {
+	called time.Time
+	steps  []step
 }
 
 func newRecorder(keys keyspace.Keys) *recorder {
 	r := &recorder{keys: keys, begin: time.Now()}
-	r.mu.count = map[string]int{}
+	r.mu.count, r.mu.flying = map[string]int{}, map[int]flight{}
 	return r
 }
 
@@ -46,9 +53,13 @@ func (r *recorder) client() int {
 
 // note adds an operation that was called at a time and has returned now.
 func (r *recorder) note(client int, called time.Time, s step) {
-	now := time.Since(r.begin)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.noteLocked(client, called, s)
+}
+
+func (r *recorder) noteLocked(client int, called time.Time, s step) {
+	now := time.Since(r.begin)
 	op := porcupine.Operation{ClientId: client, Input: s, Call: int64(called.Sub(r.begin)), Return: int64(now)}
 	if s.end == unknown {
 		op.Return = never
@@ -70,10 +81,49 @@ func (r *recorder) replaced(client int, called time.Time, lease int64, err error
 	}
 }
 
+// operations are the history so far. What is under way may have been done.
 func (r *recorder) operations() ([]porcupine.Operation, map[string]int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Clone(r.mu.history), maps.Clone(r.mu.count)
+	history := slices.Clone(r.mu.history)
+	for _, f := range r.mu.flying {
+		for _, s := range f.steps {
+			s.end = unknown
+			history = append(history, porcupine.Operation{ClientId: r.mu.clients, Input: s, Call: int64(f.called.Sub(r.begin)), Return: never})
+			r.mu.clients++
+		}
+	}
+	return history, maps.Clone(r.mu.count)
+}
+
+// sent notes a write that goes out, by a number for it.
+func (r *recorder) sent(called time.Time, steps []step) int {
+	number := r.client()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mu.flying[number] = flight{called, slices.Clone(steps)}
+	return number
+}
+
+// ended notes what became of a write: err says that nobody knows.
+func (r *recorder) ended(number, client int, answer *clientv3.TxnResponse, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f := r.mu.flying[number]
+	delete(r.mu.flying, number)
+	for _, s := range f.steps {
+		by := client
+		switch {
+		case err != nil:
+			s.end, by = unknown, r.mu.clients
+			r.mu.clients++
+		case answer.Succeeded:
+			s.end, s.rev = done, answer.Header.Revision
+		default:
+			s.end = refused
+		}
+		r.noteLocked(by, f.called, s)
+	}
 }
 
 // decode is the record of a key as a step; false for other keys.
@@ -187,7 +237,7 @@ func (x *tappedTxn) Commit() (*clientv3.TxnResponse, error) {
 	if len(steps) == 0 {
 		return t.KV.Txn(x.ctx).If(x.ifs...).Then(x.then...).Else(x.dont...).Commit()
 	}
-	called := time.Now()
+	number := t.r.sent(time.Now(), steps)
 	ctx, held, request, reply := x.way(steps)
 	if held != nil {
 		// What was sent before the deadline arrives after it.
@@ -207,18 +257,7 @@ func (x *tappedTxn) Commit() (*clientv3.TxnResponse, error) {
 			answer, err = nil, errLost
 		}
 	}
-	for _, s := range steps {
-		client := t.client
-		switch {
-		case err != nil:
-			s.end, client = unknown, t.r.client()
-		case answer.Succeeded:
-			s.end, s.rev = done, answer.Header.Revision
-		default:
-			s.end = refused
-		}
-		t.r.note(client, called, s)
-	}
+	t.r.ended(number, t.client, answer, err)
 	return answer, err
 }
 
