@@ -55,16 +55,6 @@ func (e *ending) says(v *reputation.Verdict) {
 	}
 }
 
-// ofSource reports whether a reply refuses the source for its own sake.
-func ofSource(v *reputation.Verdict) bool {
-	return v.About == reputation.AboutSource && (v.Category == reputation.Blocked || v.Action == reputation.ActRest)
-}
-
-// ofSpeed reports whether a reply says that the source is too fast.
-func ofSpeed(v *reputation.Verdict) bool {
-	return v.About == reputation.AboutSource && (v.Category == reputation.Rate || v.Category == reputation.Reputation)
-}
-
 // heed reacts to a reply at once, as far as that cannot wait for the leader: a
 // source that the carrier plainly refuses, or calls too fast time after time, is
 // stopped there while the leader decides.
@@ -79,8 +69,8 @@ func (e *ending) heed(recipient int, r *message.Reply, v *reputation.Verdict) {
 		return
 	}
 	n.replies.Sample(e.now, lane, e.d.Recipients[recipient].Address, r, v)
-	own := ofSource(v)
-	if carrier == policy.DefaultName || !own && !ofSpeed(v) || !n.policy.Load().Steers(carrier) {
+	own := v.OfSource()
+	if carrier == policy.DefaultName || !own && !v.OfSpeed() || !n.policy.Load().Steers(carrier) {
 		return
 	}
 	until := n.replies.Refused(e.now, lane, !own)
@@ -104,7 +94,7 @@ func waitOf(scheduled time.Duration, attempts uint16, ds []deferral) time.Durati
 	elsewhere := len(ds) > 0
 	for i := range ds {
 		v := &ds[i].verdict
-		elsewhere = elsewhere && (v.Action == reputation.ActElsewhere || ofSource(v))
+		elsewhere = elsewhere && (v.Action == reputation.ActElsewhere || v.OfSource())
 		least = max(least, v.RetryAfter)
 	}
 	if elsewhere && attempts < 3 {

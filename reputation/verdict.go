@@ -86,3 +86,13 @@ type Verdict struct {
 	// Rule names the rule, as "docomo/unknown-at-rcpt".
 	Rule string
 }
+
+// OfSource reports whether a reply refuses the source for its own sake.
+func (v *Verdict) OfSource() bool {
+	return v.About == AboutSource && (v.Category == Blocked || v.Action == ActRest)
+}
+
+// OfSpeed reports whether a reply says that the source is too fast.
+func (v *Verdict) OfSpeed() bool {
+	return v.About == AboutSource && (v.Category == Rate || v.Category == Reputation)
+}

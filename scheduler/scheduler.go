@@ -215,7 +215,8 @@ func (s *Scheduler) Wake(now time.Time) time.Time {
 }
 
 // Woken calls fn for each site that has had something new for its sessions
-// since the last call, once each.
+// since the last call, once each. fn must not call the scheduler: what it names
+// anew meanwhile would be lost.
 func (s *Scheduler) Woken(fn func(site string)) {
 	for i, st := range s.woken {
 		st.wokenFlag = false
