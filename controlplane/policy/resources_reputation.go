@@ -103,7 +103,7 @@ type Steer struct {
 	Floor *Rate `json:"floor,omitempty"`
 	// Ceiling is the most to rise to. Default: the carrier's own limit.
 	Ceiling *Rate `json:"ceiling,omitempty"`
-	// Decrease is the part that is left of the rate after a sign of throttling, in percent, 10 to 95. Default 50.
+	// Decrease is the part that is left of the rate after a sign of throttling, in percent, 10 to 95. Default 50, and up to 80 where the rate that the carrier took was measured on many messages.
 	Decrease int `json:"decrease,omitempty"`
 	// Increase is the step upwards, in percent of the rate at which the carrier last throttled, 1 to 100. Default 5.
 	Increase int `json:"increase,omitempty"`

@@ -11,7 +11,7 @@ import (
 
 // Defaults of Reputation, Steer, Guard, WarmUp and Webhook.
 const (
-	DefaultDecrease       = 50 // percent
+	DefaultDecrease       = 50 // percent, where the rate was measured on few messages
 	DefaultIncrease       = 5  // percent
 	DefaultSteerEvery     = 30 * time.Second
 	DefaultRest           = 30 * time.Minute
@@ -69,7 +69,6 @@ func (x *Steer) filled() *Steer {
 	if c.Floor == nil {
 		c.Floor = &Rate{N: 1, Per: time.Minute}
 	}
-	orDefault(&c.Decrease, DefaultDecrease)
 	orDefault(&c.Increase, DefaultIncrease)
 	orDefault(&c.Every, Duration(DefaultSteerEvery))
 	orDefault(&c.Rest, Duration(DefaultRest))

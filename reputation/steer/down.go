@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"hikyaku/controlplane/keyspace"
+	"hikyaku/controlplane/policy"
 )
 
 // tooFast slows a lane whose signs are more than chance.
@@ -70,7 +71,7 @@ func (l *lane) softly(tick int64) bool {
 // limit is a little lower than it was: the carrier took nearly all. Half of the
 // decrease is enough to let it forget that. The limit is between the rate that held
 // and this one.
-func (l *lane) stepBack(took, share float64, sure bool) (knee, to float64) {
+func (l *lane) stepBack(took, share, keep float64, sure bool) (knee, to float64) {
 	knee = took
 	few := !sure && share < 0.1 // then the limit is close to what was tried
 	if few {
@@ -81,18 +82,29 @@ func (l *lane) stepBack(took, share float64, sure bool) (knee, to float64) {
 	if l.probing {
 		knee = max(knee, min(l.good, l.perSecond))
 	}
-	to = knee * (1 + float64(l.at.cfg.Decrease)/100) / 2
-	if l.probing && !sure || few {
+	to = knee * (1 + keep) / 2
+	if l.probing && !sure || share < 0.1 {
 		to = max(to, nearKnee*knee) // it was a message or two
 	}
 	return knee, to
 }
 
+// keeps is the part of what the carrier took that is left by a decrease, of being
+// the number of messages that it was measured on. What was measured on many is known
+// to a few percent, and little needs to be given up to be below it.
+func (l *lane) keeps(of uint32) float64 {
+	if own := l.at.cfg.Decrease; own > 0 {
+		return float64(own) / 100
+	}
+	const keep = policy.DefaultDecrease / 100.0
+	return keep + (wellKnown-keep)*min(1, float64(of)/manyMessages)
+}
+
 // cut is the multiplicative decrease.
 func (c *Controller) cut(e *laneEntry, t instant, share float64, why string) {
 	l, cfg := &e.value, e.value.at.cfg
-	keep := float64(cfg.Decrease) / 100
-	took, sure := l.accepted(t, c.ticks)
+	took, of := l.accepted(t, c.ticks)
+	keep, sure := l.keeps(of), of > 0
 	if sure && took == 0 && share > 0 && !l.softly(c.ticks) {
 		c.rest(e, t, "refuses-all", why+"; since the first of them none was delivered")
 		return
@@ -104,7 +116,7 @@ func (c *Controller) cut(e *laneEntry, t instant, share float64, why string) {
 	rule, knee, to := "throttled", took, keep*took
 	if l.good > 0 && share < 0.3 && (!sure || took > 0.7*before) {
 		rule = "step-too-far"
-		knee, to = l.stepBack(took, share, sure)
+		knee, to = l.stepBack(took, share, keep, sure)
 	}
 	every := cfg.Every.D()
 	if l.knee > 0 && knee < 0.7*l.knee {
@@ -119,7 +131,7 @@ func (c *Controller) cut(e *laneEntry, t instant, share float64, why string) {
 	} else {
 		l.wait = firstWait * every
 	}
-	l.knee = max(knee, l.at.floor)
+	l.knee, l.heard = max(knee, l.at.floor), t
 	if rule == "throttled" {
 		l.good, l.told = 0, 0
 	}

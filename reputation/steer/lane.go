@@ -166,7 +166,10 @@ func (l *lane) last(tick int64, ticks int64) (v evidence, span time.Duration) {
 // accepted is the rate that the carrier took while it complained: since the
 // first second with a sign in the ring. That is its limit, if it refuses only
 // what is above it.
-func (l *lane) accepted(t instant, tick int64) (perSecond float64, sure bool) {
+//
+// of is the number of messages that it was measured on, as far as they were at one
+// rate; 0 where they were few and it is a guess.
+func (l *lane) accepted(t instant, tick int64) (perSecond float64, of uint32) {
 	first := tick
 	for i := tick; i > tick-8 && i > 0; i-- {
 		if s := &l.ring[i%ringSlots]; s.tick == i && s.signs+s.blocked+s.trouble+s.conns > 0 {
@@ -175,7 +178,7 @@ func (l *lane) accepted(t instant, tick int64) (perSecond float64, sure bool) {
 	}
 	v, span := l.last(tick, tick-first+1)
 	if v.attempts >= 10 {
-		return float64(v.delivered) / span.Seconds(), true
+		return float64(v.delivered) / span.Seconds(), v.attempts
 	}
 	// Few messages: the last minutes, as many as it takes to have ten, but not those
 	// in which nothing was wanted.
@@ -185,9 +188,9 @@ func (l *lane) accepted(t instant, tick int64) (perSecond float64, sure bool) {
 	}
 	if l.perSecond > 0 {
 		// What a lane asked for may have been far less than it might.
-		return min(max(took, l.perSecond/4), l.perSecond), false
+		return min(max(took, l.perSecond/4), l.perSecond), 0
 	}
-	return took, false
+	return took, 0
 }
 
 // carrier is what holds for all sources at a carrier.
@@ -202,6 +205,7 @@ type carrier struct {
 	most    float64 // Steer.Ceiling, where it is below the carrier's own limit; 0 is none
 	// fineAt is the tick in which a source got through the last time.
 	fineAt  int64
+	risen   instant             // when it last took clearly more from a source than it did
 	bound   int                 // lanes in Controller.bound
 	replies map[string]*replies // by source
 }

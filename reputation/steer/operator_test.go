@@ -198,7 +198,7 @@ func TestReplay(t *testing.T) {
 		classify func(*message.EventRecord) reputation.Category
 		want     string
 	}{
-		{policy.Steer{}, nil, "3m21s slow 150/m [421 too fast (mail)]"},
+		{policy.Steer{}, nil, "3m21s slow 180/m [421 too fast (mail)]"},
 		{policy.Steer{Decrease: 80}, nil, "3m21s slow 240/m [421 too fast (mail)]"},
 		{policy.Steer{Mode: policy.ModeOff}, nil, ""},
 		{policy.Steer{}, func(ev *message.EventRecord) reputation.Category {

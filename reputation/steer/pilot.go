@@ -26,13 +26,17 @@ const (
 	nearKnee, plateau = 0.9, 0.98
 	// firstWait and lastWait are the time at the plateau before a probe, in spans of
 	// Every: it doubles each time that the probe finds the limit where it was.
-	firstWait, lastWait = 4, 32
+	firstWait, lastWait = 2, 8
 	// fewMessages and sureMessages are what it takes to believe in a rate, far below
 	// the knee and near it.
 	fewMessages, sureMessages = 5, 20
+	// wellKnown is the part that is kept of a knee that was measured on manyMessages,
+	// where policy says nothing.
+	wellKnown, manyMessages = 0.8, 30
 	// worthCost is how much longer than the last probe cost the next one waits, up
-	// to longestWait: so probes cost a twentieth, also where carriers punish them.
-	worthCost   = 20
+	// to longestWait: so probes cost a twelfth at most, also where carriers punish
+	// them.
+	worthCost   = 12
 	longestWait = 6 * time.Hour
 	// pastFor is how long a knee of before is worth going back to at once, when the
 	// one after it does not hold.
@@ -74,6 +78,7 @@ type pilot struct {
 	lastCut   instant
 	probing   bool
 	probeAt   instant
+	heard     instant // of what other sources of ours found at the carrier
 	wait      time.Duration
 	step      float64 // the next one beyond the knee, in messages a second
 	held      int     // steps beyond it that held

@@ -172,7 +172,7 @@ func (c *Controller) outage(e *laneEntry, t instant) bool {
 	if !l.trouble {
 		l.trouble, l.ahead, l.peak = true, l.perSecond, tries
 	}
-	to := max(l.at.floor, min(0.05*l.peak, 0.1), tries*float64(l.at.cfg.Decrease)/100)
+	to := max(l.at.floor, min(0.05*l.peak, 0.1), tries*l.keeps(0))
 	if l.perSecond > 0 && to >= 0.9*l.perSecond {
 		return true // low enough
 	}

@@ -110,7 +110,9 @@ func (l *lane) next(t instant, near bool) float64 {
 		return now + l.step
 	case l.probing: // the last step held: the limit is not where it was
 		l.good, l.knee = now, now
-		l.held++
+		if l.held++; l.held == 2 {
+			l.at.risen = t
+		}
 		l.wait = firstWait * l.at.cfg.Every.D()
 		l.step = min(2*l.step, stride(now))
 		if l.past > 0 && t.since(l.pastAt) < pastFor {
@@ -129,11 +131,19 @@ func (l *lane) next(t instant, near bool) float64 {
 		l.failed, l.lost = false, 0
 	}
 	l.changed, l.seen = t, evidence{from: t}
-	if t < l.probeAt {
+	if t < l.probeAt && !l.news() {
 		return 0
 	}
+	l.heard = t
 	l.probeAt, l.probing, l.step = 0, true, l.probe()
 	return now + l.step
+}
+
+// news reports whether the carrier has begun to take more from another source since
+// this one last looked: then to look again is worth it, since many change their mind
+// about all sources of ours at once.
+func (l *lane) news() bool {
+	return l.at.name != policy.DefaultName && l.at.risen > l.heard
 }
 
 // raised records that a carrier takes more than it did.

@@ -66,7 +66,7 @@ func (c *Controller) fewer(e *laneEntry, t instant) {
 	} else {
 		l.connWait = firstWait * cfg.Every.D()
 	}
-	to := max(1, now*cfg.Decrease/100)
+	to := max(1, int(float64(now)*l.keeps(0)))
 	if l.connKnee > 0 && l.conns > 0 {
 		to = max(to, now-1-now/8) // it was the last step that was too far
 	}
