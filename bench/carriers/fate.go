@@ -17,6 +17,9 @@ const (
 	KindComplaint = string(late.Complaint)
 )
 
+// greyKept is how long a greylist remembers by default.
+const greyKept = 24 * time.Hour
+
 // The phases of chances and fates.
 const (
 	phaseConnect = "connect"
@@ -97,7 +100,7 @@ func (c *Carrier) greylisted(now time.Time, s *source, to string) *Say {
 	key := hash(hash(c.seed, s.name), to)
 	first, known := c.grey.first[key]
 	switch {
-	case !known || now.Sub(first) > g.Keep.Or(24*time.Hour):
+	case !known || now.Sub(first) > g.Keep.Or(greyKept):
 		c.grey.remember(key, now)
 		return say
 	case now.Sub(first) < g.Wait.D():

@@ -83,7 +83,7 @@ func (f *Farm) Policy(o PolicyOptions) ([]byte, error) {
 		if r := st.profile.greylistRule(); r != nil && len(o.Retry) > 0 {
 			add(policy.KindReplyRule, st.profile.Name+"-greylist", r)
 		}
-		for i, r := range st.profile.quicker(o.Pace) {
+		for i, r := range st.profile.soonRules(o.Pace) {
 			add(policy.KindReplyRule, fmt.Sprintf("%s-quicker-%d", st.profile.Name, i+1), r)
 		}
 	}

@@ -1,6 +1,8 @@
 package carriers
 
 import (
+	"time"
+
 	"hikyaku/controlplane/policy"
 )
 
@@ -132,6 +134,13 @@ type TopOfHour struct {
 	For   policy.Duration `json:"for"`  // after the full hour
 	Rate  policy.Rate     `json:"rate"` // of each source, that is still taken; no violation beyond
 	Reply string          `json:"reply"`
+	// Hour is how long an hour is where time goes faster (Quicker).
+	Hour policy.Duration `json:"-"`
+}
+
+// In reports whether a time is among the first of an hour.
+func (t *TopOfHour) In(now time.Time) bool {
+	return now.Sub(now.Truncate(t.Hour.Or(time.Hour))) < t.For.D()
 }
 
 // Punish is how a carrier treats a source by its strikes: one for each

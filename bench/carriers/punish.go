@@ -144,7 +144,7 @@ func (w *window) full(size int) bool { return w.seen == size }
 // topOfHour defers what comes too densely just after the full hour.
 func (c *Carrier) topOfHour(now time.Time, s *source) *Say {
 	t := c.profile.TopOfHour
-	if t == nil || now.Sub(now.Truncate(time.Hour)) >= t.For.D() || s.hourly.take(now, now) {
+	if t == nil || !t.In(now) || s.hourly.take(now, now) {
 		return nil
 	}
 	return &Say{Reply: t.Reply}

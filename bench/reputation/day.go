@@ -108,7 +108,11 @@ func (d *day) act() {
 			d.do(a)
 			again = true
 		}
-		d.s.Woken(func(site string) { again = d.wake(site) || again })
+		var sites []string // first: to wake one may have the scheduler name it anew
+		d.s.Woken(func(site string) { sites = append(sites, site) })
+		for _, site := range sites {
+			again = d.wake(site) || again
+		}
 		again = again || d.s.Pending(d.now)
 	}
 }

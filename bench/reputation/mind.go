@@ -44,6 +44,7 @@ type reading struct {
 	atOnce   bool          // on a new connection, without using an attempt up
 	wait     time.Duration // at least
 	soon     time.Duration // in place of the schedule
+	brake    time.Time     // until which the node stops the source there, before anything is decided
 }
 
 // newMind makes a mind by its name.
@@ -54,7 +55,7 @@ func (w *world) newMind(name string) (mind, error) {
 	case Fixed:
 		return &plain{keeps: true}, nil
 	case TextRules:
-		return newTextRules()
+		return newTextRules(int(w.pace()))
 	case Ours:
 		o := newOurs(true)
 		o.steer = w.steer()

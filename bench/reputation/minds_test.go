@@ -19,7 +19,7 @@ func said(at time.Time, carrier, to, reply string, phase message.Phase) *met {
 
 // TestTextRules: the threshold within an hour, the sanction, its end.
 func TestTextRules(t *testing.T) {
-	r, err := newTextRules()
+	r, err := newTextRules(1)
 	if err != nil {
 		t.Fatal(err)
 	}

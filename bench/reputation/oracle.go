@@ -56,7 +56,7 @@ func (o *oracle) second(now time.Time) (*policy.Steering, bool) {
 	}
 	for _, p := range o.w.profiles {
 		if t := p.TopOfHour; t != nil {
-			in := now.Sub(now.Truncate(time.Hour)) < t.For.D()
+			in := t.In(now)
 			changed = changed || in != o.window[p.Name]
 			o.window[p.Name] = in
 		}

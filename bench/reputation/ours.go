@@ -9,6 +9,7 @@ import (
 	"hikyaku/controlplane/exchange"
 	"hikyaku/controlplane/keyspace"
 	"hikyaku/controlplane/policy"
+	"hikyaku/node/replies"
 	"hikyaku/reputation"
 	"hikyaku/reputation/steer"
 )
@@ -27,6 +28,7 @@ type ours struct {
 	samples map[exchange.Sample]uint32
 	sights  map[string]time.Time // first sight of recipients that may not exist
 	seen    func(keyspace.Decision)
+	book    *replies.Book // the node's own part: who is refused several times in a row
 }
 
 // headroom is how far above what is written the operator lets the controller
@@ -37,6 +39,7 @@ func newOurs(steers bool) *ours {
 	return &ours{
 		rules: reputation.Shipped(), steers: steers, records: map[string]keyspace.Steering{},
 		tallies: map[exchange.Tally]uint32{}, samples: map[exchange.Sample]uint32{}, sights: map[string]time.Time{},
+		book: replies.New(reputation.Shipped()),
 	}
 }
 
@@ -74,15 +77,31 @@ func (o *ours) read(m *met) reading {
 		return reading{final: true, suppress: v.Final && o.suppresses(m, v.Action)}
 	}
 	o.note(m, string(v.Category))
+	x := reading{brake: o.heed(m, &v)}
 	switch {
 	case v.Final:
-		return reading{final: true, suppress: o.suppresses(m, v.Action)}
+		x.final, x.suppress = true, o.suppresses(m, v.Action)
 	case v.Action == reputation.ActReconnect:
-		return reading{atOnce: true}
+		x.atOnce = true
 	case v.Action == reputation.ActElsewhere:
-		return reading{soon: elsewhere}
+		x.soon = elsewhere
+	default:
+		x.wait = v.RetryAfter
 	}
-	return reading{wait: v.RetryAfter}
+	return x
+}
+
+// heed is what a node does without being told, as in package node.
+func (o *ours) heed(m *met, v *reputation.Verdict) time.Time {
+	lane := replies.Lane{Carrier: m.carrier, Source: m.source}
+	if v.Category == reputation.Delivered {
+		o.book.Taken(lane)
+		return time.Time{}
+	}
+	if o.c == nil || !v.OfSource() && !v.OfSpeed() {
+		return time.Time{}
+	}
+	return o.book.Refused(m.at, lane, !v.OfSource())
 }
 
 // elsewhere is when mail is tried again that another source may well deliver.

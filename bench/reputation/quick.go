@@ -1,6 +1,8 @@
 package reputation
 
 import (
+	"fmt"
+	"maps"
 	"time"
 
 	"hikyaku/bench/carriers"
@@ -8,37 +10,64 @@ import (
 	"hikyaku/spool/message"
 )
 
-// The quick world is that of the real minutes (package bench/scenario) in virtual
-// time: the farm's own carriers, which take messages by the second, connections
-// that are halved at times, minds that change every one to three minutes, and a
-// controller that steps by seconds. What goes wrong there can be looked at here.
-const (
-	quickLeast = time.Minute
-	quickMost  = 3 * time.Minute
-	quickEvery = 5 * time.Second
-	quickRest  = time.Minute
-	// quickPace is by how much all is quicker than in the day: what a reply says of
-	// minutes is of seconds.
-	quickPace    = 60
-	quickBackoff = 5 * time.Second
-	quickFor     = time.Hour // is mail worth sending
-)
+// QuickPace is by how much all is quicker in the quick world than in the day: ten
+// hours are ten minutes. It is the world of the real minutes (package
+// bench/scenario), here in virtual time, so that what goes wrong there can be
+// looked at: the day's carriers (carriers.Profile.Quicker), moods that change
+// every 90 seconds to five minutes, a controller whose steps are as short as they
+// can be. What does not go faster is the way of a reply to the leader and back.
+const QuickPace = 60
 
-// quickShares are the carriers, and the parts of the mail that go to each.
-var quickShares = map[string]float64{
-	"outlook": 25, "yahoo": 25, "icloud": 15, "gmx": 10, "docomo": 6, "au": 6, "softbank": 6, "yahoo-japan": 6,
+// Mail of the quick world comes evenly, and is worth sending to the end.
+const quickFor = time.Hour
+
+// QuickSteer is how the controller is set in the quick world: with steps of five
+// seconds, since the way of a reply there and back is no shorter, and the shortest
+// rests that policy allows. At the pace of all else they would be of half a second
+// and of thirty.
+func QuickSteer() policy.Steer {
+	return policy.Steer{Every: policy.Duration(5 * time.Second), Rest: policy.Duration(time.Minute)}
 }
 
-var quickNames = []string{"outlook", "yahoo", "icloud", "gmx", "docomo", "au", "softbank", "yahoo-japan"}
-
-var quickRetry = []policy.Duration{
+// QuickRetry are a day's retries, and QuickBackoff how long a site rests.
+var QuickRetry = []policy.Duration{
 	policy.Duration(5 * time.Second), policy.Duration(10 * time.Second), policy.Duration(20 * time.Second), policy.Duration(30 * time.Second),
+}
+
+// QuickBackoff is how long a site rests of which no host takes a connection.
+const QuickBackoff = policy.Duration(5 * time.Second)
+
+// Quick are the carriers of the quick world, and the part of the mail that goes to
+// each by its name.
+func Quick() ([]*carriers.Profile, map[string]float64, error) {
+	ps, err := days()
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, p := range ps {
+		ps[i] = p.Quicker(QuickPace)
+	}
+	return ps, maps.Clone(shares), nil
+}
+
+// QuickMoods draws what the carriers of the quick world allow sources.
+func QuickMoods(seed uint64, ps []*carriers.Profile, sources int, span time.Duration) []Mood {
+	return Moods{Seed: seed, Carriers: ps, Sources: sources, Span: span, Least: leastCalm / QuickPace, Most: mostCalm / QuickPace}.Draw()
+}
+
+// days are the carriers of the day.
+func days() ([]*carriers.Profile, error) {
+	ps, err := carriers.Parse("carriers.yaml", carriersText)
+	if err != nil {
+		return nil, fmt.Errorf("read the simulated day's carriers: %w", err)
+	}
+	return ps, nil
 }
 
 // pace is by how much the world is quicker than the day.
 func (w *world) pace() time.Duration {
 	if w.o.Quick {
-		return quickPace
+		return QuickPace
 	}
 	return 1
 }
@@ -48,7 +77,7 @@ func (w *world) pace() time.Duration {
 func (w *world) written(p *carriers.Profile) *policy.Carrier {
 	c := written(p)
 	if w.o.Quick {
-		c.Retry, c.Backoff = &policy.Retry{Schedule: quickRetry}, policy.Duration(quickBackoff)
+		c.Retry, c.Backoff = &policy.Retry{Schedule: QuickRetry}, QuickBackoff
 	}
 	return c
 }
@@ -56,7 +85,7 @@ func (w *world) written(p *carriers.Profile) *policy.Carrier {
 // steer is how the controller is set.
 func (w *world) steer() policy.Steer {
 	if w.o.Quick {
-		return policy.Steer{Every: policy.Duration(quickEvery), Rest: policy.Duration(quickRest)}
+		return QuickSteer()
 	}
 	return policy.Steer{}
 }

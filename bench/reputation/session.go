@@ -72,10 +72,10 @@ func (s *session) refused(r message.Reply) {
 	if v, ok := d.s.Victim(d.now, s.lane); ok {
 		s.delivery = v.Delivery
 		s.fill(m)
-		d.mind.read(m) // a refused connection ends no recipient
+		s.brake(d.mind.read(m)) // a refused connection ends no recipient
 		s.reschedule(reading{})
 	} else {
-		d.mind.read(m)
+		s.brake(d.mind.read(m))
 	}
 	s.close(&r)
 }
@@ -213,6 +213,7 @@ func (s *session) done(a carriers.Answer, phase message.Phase) {
 	m := s.met(r)
 	s.fill(m)
 	read := d.mind.read(m)
+	s.brake(read)
 	account := d.accounts[s.carrier]
 	switch {
 	case r.Code < 400:
@@ -238,6 +239,13 @@ func (s *session) done(a carriers.Answer, phase message.Phase) {
 		return
 	}
 	s.close(nil)
+}
+
+// brake stops the source at the carrier, as package node does before it is told to.
+func (s *session) brake(r reading) {
+	if !r.brake.IsZero() {
+		s.d.s.Brake(s.d.now, s.d.w.profiles[s.carrier].Name, s.lane.Source, r.brake)
+	}
 }
 
 func (s *session) delivered(a *Account, x *message.Delivery) {

@@ -164,8 +164,8 @@ type textRules struct {
 	texts *Texts
 }
 
-func newTextRules() (*textRules, error) {
-	t, err := NewTexts(1)
+func newTextRules(pace int) (*textRules, error) {
+	t, err := NewTexts(pace)
 	return &textRules{plain{keeps: true}, t}, err
 }
 

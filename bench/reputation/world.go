@@ -56,18 +56,19 @@ const (
 const mailsEach = 4
 
 func newWorld(o Options) (*world, error) {
-	ps, err := carriers.Parse("carriers.yaml", carriersText)
-	moods := Moods{Seed: o.Seed, Sources: o.Sources, Span: o.Span, Least: leastCalm, Most: mostCalm}
-	parts := shares
-	if o.Quick {
-		ps, err = carriers.Named(quickNames...)
-		moods.Least, moods.Most, parts = quickLeast, quickMost, quickShares
-	}
+	ps, err := days()
 	if err != nil {
-		return nil, fmt.Errorf("read the simulated day's carriers: %w", err)
+		return nil, err
+	}
+	moods := Moods{Seed: o.Seed, Sources: o.Sources, Span: o.Span, Least: leastCalm, Most: mostCalm}
+	if o.Quick {
+		moods.Least, moods.Most = leastCalm/QuickPace, mostCalm/QuickPace
+		for i, p := range ps {
+			ps[i] = p.Quicker(QuickPace)
+		}
 	}
 	start := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC).Add(o.Begin)
-	w := &world{o: o, start: start, end: start.Add(o.Span), profiles: ps, shares: parts}
+	w := &world{o: o, start: start, end: start.Add(o.Span), profiles: ps, shares: shares}
 	for i := range o.Sources {
 		w.sources = append(w.sources, "ip"+strconv.Itoa(i+1))
 	}

@@ -23,7 +23,10 @@ type farmInbox struct {
 var retrySoon = []policy.Duration{seconds(5), seconds(10), seconds(20), seconds(30)}
 
 func openFarm(ctx context.Context, t *trial) (*farmInbox, error) {
-	profiles, err := carriers.Pick(t.plan.profiles, t.plan.files)
+	profiles, err := t.plan.given, error(nil)
+	if len(profiles) == 0 {
+		profiles, err = carriers.Pick(t.plan.profiles, t.plan.files)
+	}
 	if err != nil {
 		return nil, err
 	}

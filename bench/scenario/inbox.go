@@ -18,7 +18,7 @@ type inbox interface {
 }
 
 func openInbox(ctx context.Context, t *trial) (inbox, error) {
-	if len(t.plan.profiles)+len(t.plan.files) > 0 {
+	if len(t.plan.profiles)+len(t.plan.files)+len(t.plan.given) > 0 {
 		return openFarm(ctx, t)
 	}
 	return openSink(t)

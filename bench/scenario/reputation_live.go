@@ -17,28 +17,14 @@ import (
 	"hikyaku/controlplane/policy"
 )
 
-// Real time is short, so everything is quicker than in the simulated day, by
-// about livePace: the carriers' rates are those of the farm's own profiles, their
-// minds change every one to three minutes, the controller steps and rests by
-// seconds, and so do the text rules.
+// The real minutes are the simulated day, reputation.QuickPace times as quick: its
+// carriers, its sources, its moods, and a mean of its mail. Ten minutes are ten hours
+// of it. What does not go faster are the wire, and the way of a reply to the leader
+// and back.
 const (
-	liveSources  = 2
-	liveLeast    = time.Minute
-	liveMost     = 3 * time.Minute
+	liveSources  = 4
 	liveHeadroom = 4
-	liveEvery    = 5 * time.Second
-	liveRest     = time.Minute
-	livePace     = 60
 )
-
-// liveCarriers have limits that bind; weights are by what is written about them.
-var liveCarriers = []struct {
-	profile, domain string
-	weight          float64
-}{
-	{"outlook", "outlook.test", 25}, {"yahoo", "yahoo.test", 25}, {"icloud", "icloud.test", 15}, {"gmx", "gmx.test", 10},
-	{"docomo", "docomo.test", 6}, {"au", "ezweb.test", 6}, {"softbank", "softbank.test", 6}, {"yahoo-japan", "yahoo-japan.test", 6},
-}
 
 // liveWay is a way to treat carriers, by what the product is told beforehand and
 // by who turns its throttles meanwhile.
@@ -59,14 +45,16 @@ func liveWays() []liveWay {
 			start, most := *c.PerSource.Rate, *c.PerSource.Rate
 			most.N *= liveHeadroom
 			c.PerSource.Rate = &most
-			c.Steering = &policy.Steer{Start: &start, Every: policy.Duration(liveEvery), Rest: policy.Duration(liveRest)}
+			x := reputation.QuickSteer()
+			x.Start = &start
+			c.Steering = &x
 		}
 	}
 	nobody := func(*trial) (hand, error) { return idle{}, nil }
 	return []liveWay{
 		{reputation.Unlimited, unlimited, nobody},
 		{reputation.Fixed, off, nobody},
-		{reputation.TextRules, off, func(t *trial) (hand, error) { return newReading(t.nodes[0], livePace) }},
+		{reputation.TextRules, off, func(t *trial) (hand, error) { return newReading(t.nodes[0], reputation.QuickPace) }},
 		{reputation.Ours, steered, nobody},
 		{reputation.Oracle, off, func(t *trial) (hand, error) { return knowing{t.nodes[0]}, nil }},
 	}
@@ -75,7 +63,7 @@ func liveWays() []liveWay {
 // quick lets the waits that shipped rules ask for be as short as all else.
 func quick(told func(o *carriers.PolicyOptions)) func(o *carriers.PolicyOptions) {
 	return func(o *carriers.PolicyOptions) {
-		o.Pace = livePace
+		o.Pace, o.Retry, o.Backoff = reputation.QuickPace, reputation.QuickRetry, reputation.QuickBackoff
 		told(o)
 	}
 }
@@ -84,24 +72,23 @@ func quick(told func(o *carriers.PolicyOptions)) func(o *carriers.PolicyOptions)
 // the same draw: one for each way of treating them, side by side, so that the
 // machine is as fast or slow for all.
 func (r *Run) liveReputation(ctx context.Context) error {
-	var names []string
-	d := load.Destinations{Spreading: load.Named}
-	for _, c := range liveCarriers {
-		names = append(names, c.profile)
-		d.Names = append(d.Names, load.Domain{Name: c.domain, Weight: c.weight})
-	}
-	profiles, err := carriers.Named(names...)
+	profiles, shares, err := reputation.Quick()
 	if err != nil {
 		return err
 	}
-	moods := reputation.Moods{Seed: r.Seed, Carriers: profiles, Sources: liveSources, Span: r.Duration.D() + r.Settle.D(), Least: liveLeast, Most: liveMost}.Draw()
+	d := load.Destinations{Spreading: load.Named}
+	for _, p := range profiles {
+		d.Names = append(d.Names, load.Domain{Name: p.Domains[0], Weight: shares[p.Name]})
+	}
+	span := r.Duration.D() + r.Settle.D()
+	moods := reputation.QuickMoods(r.Seed, profiles, liveSources, span)
 	all := &crew{name: "real minutes, all ways side by side"}
 	defer all.showing(ctx, r)()
 	ways := liveWays()
 	seen := make([]*liveOutcome, len(ways))
 	group, gctx := errgroup.WithContext(ctx)
 	for i, way := range ways {
-		l := &liveOutcome{way: way, profiles: profiles, moods: moods}
+		l := &liveOutcome{way: way, profiles: profiles, moods: moods, span: span}
 		seen[i] = l
 		l.flow = r.steady("load")
 		l.flow.keep = true
@@ -109,7 +96,7 @@ func (r *Run) liveReputation(ctx context.Context) error {
 		l.flow.load.Mix.Destinations, l.flow.load.Rate, l.flow.load.Duration = d, r.Rate, r.Duration.D()
 		group.Go(func() (err error) {
 			l.o, err = r.do(gctx, plan{
-				name: "real minutes, " + way.name, flows: []*flow{l.flow}, profiles: names, sources: liveSources, partial: true, told: quick(way.told),
+				name: "real minutes, " + way.name, flows: []*flow{l.flow}, given: profiles, sources: liveSources, partial: true, told: quick(way.told),
 				crew: all, during: l.during, drained: l.drained,
 			})
 			return err
@@ -127,6 +114,7 @@ type liveOutcome struct {
 	way      liveWay
 	profiles []*carriers.Profile
 	moods    []reputation.Mood
+	span     time.Duration
 	o        *outcome
 	flow     *flow
 	// By carrier: addresses that were suppressed, and those of them that exist
@@ -147,24 +135,74 @@ func (l *liveOutcome) during(ctx context.Context, t *trial) error {
 	return group.Wait()
 }
 
-// change lets the farm change its mind, as the draw says.
+// change lets the farm change its mind, as the draw says, and tells the hand of it,
+// and of what carriers do in the first moments of each hour.
 func (l *liveOutcome) change(ctx context.Context, t *trial, h hand) error {
 	farm := t.inbox.(*farmInbox).farm
-	for _, m := range l.moods {
-		if wait := time.Until(t.start.Add(m.After)); wait > 0 {
+	now := map[policy.Steered]policy.Limits{}
+	for _, c := range l.changes(t.start) {
+		if wait := time.Until(c.at); wait > 0 {
 			select {
 			case <-ctx.Done():
 				return nil // all is sent
 			case <-time.After(wait):
 			}
 		}
-		p := l.profiles[m.Carrier]
-		if err := h.told(ctx, policy.Steered{Carrier: p.Name, Source: carriers.SourceName(m.Source)}, m.Limits); err != nil && ctx.Err() == nil {
-			return err
+		for _, m := range c.moods {
+			now[l.lane(m)] = m.Limits
 		}
-		farm.Retune(p.Name, carriers.SourceAddress(m.Source), m.Limits)
+		for i := range liveSources {
+			lane := policy.Steered{Carrier: c.carrier.Name, Source: carriers.SourceName(i)}
+			limits := now[lane]
+			if x := c.carrier.TopOfHour; x != nil && x.In(c.at) {
+				limits.Rate = &x.Rate
+			}
+			if err := h.told(ctx, lane, limits); err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
+		for _, m := range c.moods {
+			farm.Retune(c.carrier.Name, carriers.SourceAddress(m.Source), m.Limits)
+		}
 	}
 	return nil
+}
+
+func (l *liveOutcome) lane(m *reputation.Mood) policy.Steered {
+	return policy.Steered{Carrier: l.profiles[m.Carrier].Name, Source: carriers.SourceName(m.Source)}
+}
+
+// turn is a moment at which a carrier allows something else.
+type turn struct {
+	at      time.Time
+	carrier *carriers.Profile
+	moods   []*reputation.Mood
+}
+
+// changes are all turns from the start on, in their order.
+func (l *liveOutcome) changes(start time.Time) []turn {
+	var turns []turn
+	for i := range l.moods {
+		m := &l.moods[i]
+		at, p := start.Add(m.After), l.profiles[m.Carrier]
+		if last := len(turns) - 1; last >= 0 && turns[last].at.Equal(at) && turns[last].carrier == p {
+			turns[last].moods = append(turns[last].moods, m)
+			continue
+		}
+		turns = append(turns, turn{at, p, []*reputation.Mood{m}})
+	}
+	for _, p := range l.profiles {
+		x := p.TopOfHour
+		if x == nil {
+			continue
+		}
+		hour := x.Hour.Or(time.Hour)
+		for at := start.Truncate(hour).Add(hour); at.Before(start.Add(l.span)); at = at.Add(hour) {
+			turns = append(turns, turn{at: at, carrier: p}, turn{at: at.Add(x.For.D()), carrier: p})
+		}
+	}
+	slices.SortStableFunc(turns, func(a, b turn) int { return a.at.Compare(b.at) })
+	return turns
 }
 
 // drained reads who is suppressed, before the node ends.
@@ -265,7 +303,7 @@ func (r *Run) showLive(profiles []*carriers.Profile, seen []*liveOutcome) {
 	// The carriers of the trials are shown as treated, and their violations there.
 	r.rep.Carriers, r.rep.Violations, r.rep.ViolationCount = nil, nil, 0
 	r.rep.Treated = append(append(r.rep.Treated, all), each...)
-	r.note("In the real minutes everything is about %d times as quick as in the simulated day: carriers change their minds every one to three minutes, the controller's steps are %s and its rests %s, an hour of the text rules, and of what a reply asks a recipient to wait, is a minute.", livePace, liveEvery, liveRest)
+	r.note("In the real minutes the day goes %d times as quick: rates, what carriers hold against a source and for how long, their minds and the text rules. The controller does not: its steps are %s and its rests %s at least, and the way of a reply to the leader and back is as long as ever, some three minutes of the day.", reputation.QuickPace, reputation.QuickSteer().Every, reputation.QuickSteer().Rest)
 	r.note("In the real minutes text rules and oracle are programs beside the product that turn its throttles through the admin API, and what a reply means for its recipient is the product's own reading in all ways.")
 }
 

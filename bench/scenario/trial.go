@@ -46,7 +46,8 @@ type plan struct {
 	nodes    int      // default 1
 	profiles []string // simulated carriers; none is one receiver that takes all
 	files    []string // profiles of the user's own
-	sources  int      // sending addresses to the carriers; default 1
+	given    []*carriers.Profile
+	sources  int // sending addresses to the carriers; default 1
 	// told, if not nil, changes what the product is told of the carriers.
 	told  func(o *carriers.PolicyOptions)
 	flows []*flow
