@@ -23,7 +23,7 @@ type crowd struct {
 
 // mostCrowdWait is how long a lane keeps from trying one connection more, as a
 // multiple of the carrier's backoff.
-const mostCrowdWait = 10
+const mostCrowdWait = 4
 
 // shrink notes that open sessions are as many as the peer takes, backoff being
 // the carrier's. Several that were refused together count once.

@@ -382,3 +382,25 @@ func TestTheCeiling(t *testing.T) {
 		t.Errorf("hours later: %+v", x)
 	}
 }
+
+// TestOneStraySignDoesNotHoldARate: a slow lane that comes back after a decrease
+// meets one sign by chance. It waits as long as a step takes, and not for the hundred
+// messages that make one sign usual.
+func TestOneStraySignDoesNotHoldARate(t *testing.T) {
+	p := plant{limit: 0.5, burst: 2, forgive: 5, blockAt: 100, blockFor: 600}
+	l := newLoop(t, gmx(t, 2), &p, 10)
+	slowed := func() bool { return len(l.list) > 0 && l.list[len(l.list)-1].Action == "slow" }
+	for !slowed() {
+		l.run(time.Second)
+	}
+	l.run(10 * time.Second) // mail that was under way is back
+	p.carry = 1             // the next one is put off whatever the rate
+	took := time.Duration(0)
+	for ; took < 10*time.Minute && (l.pending[1].Rate == nil || rateOf(l.pending[1]) < 0.85*p.limit); took += time.Second {
+		l.run(time.Second)
+	}
+	t.Logf("back after %s, %s", took, actions(l.list))
+	if took > 2*time.Minute {
+		t.Errorf("a stray sign held the rate for %s; want two steps", took)
+	}
+}

@@ -75,6 +75,7 @@ type pilot struct {
 	settling  bool
 	hits      int     // decreases in a row
 	lastSign  instant // that counted
+	signAt    instant // the last one of all
 	lastCut   instant
 	probing   bool
 	probeAt   instant
@@ -167,6 +168,9 @@ func (l *lane) look(t instant, tick int64) {
 	}
 	if fresh {
 		l.seen.add(s)
+		if s.signs > 0 {
+			l.signAt = t
+		}
 	}
 }
 

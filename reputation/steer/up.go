@@ -73,8 +73,10 @@ func (c *Controller) rise(e *laneEntry, t instant) {
 	if t.since(l.changed) < max(every, roundTrip) || l.seen.delivered == 0 {
 		return
 	}
-	if float64(l.seen.signs) > l.chance(t)*float64(l.seen.attempts)+0.5 {
-		// Not enough to go down, but no reason to go up: more evidence tells.
+	if float64(l.seen.signs) > l.chance(t)*float64(l.seen.attempts)+0.5 && (l.probing || t.since(l.signAt) < max(every, roundTrip)) {
+		// Not enough to go down, but no reason to go up: more evidence tells. Below the
+		// knee as long a time without any does so too, since one stray sign outweighs a
+		// hundred messages.
 		if t.since(l.seen.from) > max(longLook, 2*every) {
 			l.changed, l.seen = t, evidence{from: t}
 		}
