@@ -29,9 +29,8 @@
 //
 // Weather makes days harder (weather.go): limits that halve within a second, that
 // fall everywhere at once, a carrier that is shut for an hour. The quick world
-// (quick.go) is that of package bench/scenario's real minutes, to look at what goes
-// wrong there. Its carriers change their minds every one to three minutes, which is
-// 12 to 36 steps of its controller; those of the day every 180 to 600.
+// (quick.go) is the day 60 times as quick, but for the wire and the control loop: that
+// of package bench/scenario's real minutes, to look at what goes wrong there.
 //
 // # What the world does not have
 //
