@@ -79,6 +79,8 @@ type Carrier struct {
 type source struct {
 	name     string
 	began    time.Time // its first MAIL
+	tuned    time.Time // when its limits last changed
+	had      int64     // what its rates before that let pass
 	last     time.Time
 	sessions uint64
 	open     int
@@ -128,11 +130,11 @@ func (c *Carrier) Allowed(now time.Time) (n int64, unlimited bool) {
 	n, unlimited = 0, c.profile.PerSource.Rate == nil && c.profile.PerSource.PerDay == 0
 	for _, s := range c.sources {
 		if !unlimited && !s.began.IsZero() {
-			n += allowed(s.rate, s.day, now.Sub(s.began))
+			n += allowed(s.rate, s.day, s.had, now.Sub(s.since()))
 		}
 	}
 	if (c.rate != nil || c.day != nil) && !c.began.IsZero() {
-		all := allowed(c.rate, c.day, now.Sub(c.began))
+		all := allowed(c.rate, c.day, 0, now.Sub(c.began))
 		if unlimited || all < n {
 			n, unlimited = all, false
 		}
@@ -140,10 +142,11 @@ func (c *Carrier) Allowed(now time.Time) (n int64, unlimited bool) {
 	return n, unlimited
 }
 
-func allowed(m *meter, d *dayMeter, span time.Duration) int64 {
+// allowed is what a meter lets pass in a span, with what others before it had.
+func allowed(m *meter, d *dayMeter, had int64, span time.Duration) int64 {
 	n := int64(1<<62 - 1)
 	if m != nil {
-		n = int64(span/m.interval) + m.burst
+		n = had + int64(span/m.interval) + m.burst
 	}
 	if d != nil {
 		n = min(n, d.most*(1+int64(span/(24*time.Hour))))

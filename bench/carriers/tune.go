@@ -11,6 +11,10 @@ import (
 // Connections that are open above a lower limit stay; no new one is let in.
 func (c *Carrier) Retune(now time.Time, source string, l policy.Limits) {
 	s := c.sourceOf(now, source)
+	if s.rate != nil && !s.began.IsZero() {
+		s.had += int64(now.Sub(s.since()) / s.rate.interval)
+	}
+	s.tuned = now
 	s.connections = l.Connections
 	s.rate = s.rate.retuned(now, l.Rate, c.opts.Tolerance)
 	s.connect = s.connect.retuned(now, l.ConnectionRate, c.opts.Tolerance)
@@ -22,6 +26,14 @@ func (c *Carrier) Retune(now time.Time, source string, l policy.Limits) {
 	default:
 		s.day.most = l.PerDay
 	}
+}
+
+// since is when the limits of now began to count.
+func (s *source) since() time.Time {
+	if s.tuned.After(s.began) {
+		return s.tuned
+	}
+	return s.began
 }
 
 // retuned is the meter with another rate and the same past: the messages that

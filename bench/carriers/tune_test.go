@@ -58,6 +58,28 @@ func TestRetune(t *testing.T) {
 	}
 }
 
+// TestAllowedOverChanges: what limits would have let pass is the sum over the times
+// of each, so that a limit that rises lets nothing pass in the past.
+func TestAllowedOverChanges(t *testing.T) {
+	c := carriers.New(custom(t, tuned)[0], carriers.Options{})
+	now := time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
+	_, now = paced(c, "a", now, time.Second, 30)
+	before, _ := c.Allowed(now)
+	for _, step := range []struct {
+		n    int64 // a minute, from now on
+		span time.Duration
+		want int64 // more than before
+	}{{600, 0, 0}, {600, 10 * time.Second, 100}, {6, 0, 0}, {6, time.Minute, 6}, {6000, 0, 0}} {
+		c.Retune(now, "a", policy.Limits{Rate: &policy.Rate{N: step.n, Per: time.Minute, Burst: 2}})
+		now = now.Add(step.span)
+		after, _ := c.Allowed(now)
+		if more := after - before; more < step.want-2 || more > step.want+2 { // bursts differ
+			t.Errorf("%d a minute for %s let %d more pass, want %d", step.n, step.span, more, step.want)
+		}
+		before = after
+	}
+}
+
 // TestStanding: from a clean sheet through strikes to a block, and back.
 func TestStanding(t *testing.T) {
 	var blocks []carriers.Blocked
