@@ -404,3 +404,21 @@ func TestOneStraySignDoesNotHoldARate(t *testing.T) {
 		t.Errorf("a stray sign held the rate for %s; want two steps", took)
 	}
 }
+
+// TestSteadyCarriers: where nothing changes and there is more mail than may go, a
+// source delivers nearly all of what the carrier takes, and what is decided about it
+// fits on a page. Quicker probes find a new limit sooner, and are paid for here.
+func TestSteadyCarriers(t *testing.T) {
+	const hours, most = 6, 12
+	for name, p := range plants {
+		l := newLoop(t, gmx(t, p.limit/2), &p, 6*p.limit)
+		l.run(3 * time.Hour)
+		decided, delivered := len(l.list), p.delivered
+		l.run(hours * time.Hour)
+		each, part := float64(len(l.list)-decided)/hours, (p.delivered-delivered)/(3600*hours*p.limit)
+		t.Logf("%s: %.1f decisions an hour, %.1f %% of the limit", name, each, 100*part)
+		if each > most || part < 0.95 || p.blocks > 0 {
+			t.Errorf("%s: %.1f decisions an hour, %.1f %% of the limit, %d blocks; want %d, 95 %% and none", name, each, 100*part, p.blocks, most)
+		}
+	}
+}

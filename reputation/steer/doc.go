@@ -43,14 +43,13 @@
 // on few messages and 80 % of one that was on many; half as far if it was only a
 // step too far; to 90 % where hardly any were refused. It comes back: doubling to
 // 90 % of the knee, by steps to 98 %, and there it stays. A probe beyond comes after
-// a wait, 2 to 8 times Every, that doubles each time it finds the limit where it was,
-// and is at least 12 times what the last failed probe cost: so probes cost a twelfth
-// of the mail at most, also at carriers that punish them. While probes hold, they
-// double. Where a second one in a row holds, the other sources at the carrier probe
-// too, since many change their mind about all of a sender's sources at once. A limit
-// that has risen is found within 40 minutes by default (TestFindsARaisedLimit); a
-// limit that fell is obeyed within 10 seconds of the first refusals
-// (TestObeysALoweredLimit).
+// a wait, 4 to 32 times Every, that doubles each time it finds the limit where it was,
+// and is at least 20 times what the last failed probe cost: so probes cost a twentieth
+// of the mail, also at carriers that punish them. While probes hold, they double.
+// Where a second one in a row holds, the other sources at the carrier probe too, since
+// many change their mind about all of a sender's sources at once. A limit that has
+// risen is found within 40 minutes by default (TestFindsARaisedLimit); a limit that
+// fell is obeyed within 10 seconds of the first refusals (TestObeysALoweredLimit).
 //
 // Signs are counted once. After a decrease those of mail that was sent before it
 // come in for a while; they mean nothing until attempts have come down to the new
@@ -113,7 +112,7 @@
 //   - A new leader never is further in a warm-up than the old one was: what it has
 //     not heard of does not count. It may hold a day once more than needed.
 //   - A lane has at most 40 decisions in an hour at the default Every; in steady
-//     state it is 3 to 9.
+//     state it is 3 to 10 (TestSteadyCarriers).
 //   - Memory is bounded: 24,000 lanes, 16,000 scopes, 120 MB. What was used longest
 //     ago gives way, and is counted (Metrics); what is in force does not.
 //

@@ -26,7 +26,7 @@ const (
 	nearKnee, plateau = 0.9, 0.98
 	// firstWait and lastWait are the time at the plateau before a probe, in spans of
 	// Every: it doubles each time that the probe finds the limit where it was.
-	firstWait, lastWait = 2, 8
+	firstWait, lastWait = 4, 32
 	// fewMessages and sureMessages are what it takes to believe in a rate, far below
 	// the knee and near it.
 	fewMessages, sureMessages = 5, 20
@@ -34,9 +34,8 @@ const (
 	// where policy says nothing.
 	wellKnown, manyMessages = 0.8, 30
 	// worthCost is how much longer than the last probe cost the next one waits, up
-	// to longestWait: so probes cost a twelfth at most, also where carriers punish
-	// them.
-	worthCost   = 12
+	// to longestWait: so probes cost a twentieth, also where carriers punish them.
+	worthCost   = 20
 	longestWait = 6 * time.Hour
 	// pastFor is how long a knee of before is worth going back to at once, when the
 	// one after it does not hold.
