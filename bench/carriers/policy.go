@@ -140,20 +140,18 @@ func (p *Profile) greylistRule() *policy.ReplyRule {
 	}
 	reply := cmp.Or(p.Greylist.Reply, greylisted)
 	return &policy.ReplyRule{
-		Carrier: p.Name, Text: fixedPart(reply), Category: "greylist", Action: "retry",
+		Carrier: p.Name, Text: anyOf(reply), Category: "greylist", Action: "retry",
 		Examples: []string{placeholder.ReplaceAllString(reply, "x")},
 	}
 }
 
-// fixedPart is the longest part of a reply that is always the same, as a pattern.
-func fixedPart(reply string) string {
-	fixed := ""
-	for _, piece := range placeholder.Split(codes.ReplaceAllString(reply, ""), -1) {
-		if len(piece) > len(fixed) {
-			fixed = piece
-		}
+// anyOf is a pattern of a reply, whoever it is said to.
+func anyOf(reply string) string {
+	pieces := placeholder.Split(codes.ReplaceAllString(reply, ""), -1)
+	for i := range pieces {
+		pieces[i] = regexp.QuoteMeta(pieces[i])
 	}
-	return regexp.QuoteMeta(strings.TrimSpace(fixed))
+	return strings.Join(pieces, ".*")
 }
 
 var (

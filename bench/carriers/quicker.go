@@ -1,9 +1,7 @@
 package carriers
 
 import (
-	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"hikyaku/controlplane/policy"
@@ -95,13 +93,4 @@ func (p *Profile) soonRules(pace int) (rules []*policy.ReplyRule) {
 		}
 	}
 	return rules
-}
-
-// anyOf is a pattern of a reply, whoever it is said to.
-func anyOf(reply string) string {
-	pieces := placeholder.Split(codes.ReplaceAllString(reply, ""), -1)
-	for i := range pieces {
-		pieces[i] = regexp.QuoteMeta(pieces[i])
-	}
-	return strings.Join(pieces, ".*")
 }

@@ -55,7 +55,7 @@ func (w *world) newMind(name string) (mind, error) {
 	case Fixed:
 		return &plain{keeps: true}, nil
 	case TextRules:
-		return newTextRules(int(w.pace()))
+		return newTextRules(w.o.pace())
 	case Ours:
 		o := newOurs(true)
 		o.steer = w.steer()

@@ -40,37 +40,43 @@ const QuickBackoff = policy.Duration(5 * time.Second)
 // Quick are the carriers of the quick world, and the part of the mail that goes to
 // each by its name.
 func Quick() ([]*carriers.Profile, map[string]float64, error) {
-	ps, err := days()
-	if err != nil {
-		return nil, nil, err
-	}
-	for i, p := range ps {
-		ps[i] = p.Quicker(QuickPace)
-	}
-	return ps, maps.Clone(shares), nil
+	ps, err := carriersAt(QuickPace)
+	return ps, maps.Clone(shares), err
 }
 
 // QuickMoods draws what the carriers of the quick world allow sources.
 func QuickMoods(seed uint64, ps []*carriers.Profile, sources int, span time.Duration) []Mood {
-	return Moods{Seed: seed, Carriers: ps, Sources: sources, Span: span, Least: leastCalm / QuickPace, Most: mostCalm / QuickPace}.Draw()
+	return moodsAt(QuickPace, Moods{Seed: seed, Carriers: ps, Sources: sources, Span: span}).Draw()
 }
 
-// days are the carriers of the day.
-func days() ([]*carriers.Profile, error) {
+// carriersAt are the day's carriers where all goes pace times as fast.
+func carriersAt(pace int) ([]*carriers.Profile, error) {
 	ps, err := carriers.Parse("carriers.yaml", carriersText)
 	if err != nil {
 		return nil, fmt.Errorf("read the simulated day's carriers: %w", err)
 	}
+	for i, p := range ps {
+		ps[i] = p.Quicker(pace)
+	}
 	return ps, nil
 }
 
+// moodsAt are moods that change as often as the day's, at a pace.
+func moodsAt(pace int, m Moods) Moods {
+	m.Least, m.Most = leastCalm/time.Duration(pace), mostCalm/time.Duration(pace)
+	return m
+}
+
 // pace is by how much the world is quicker than the day.
-func (w *world) pace() time.Duration {
-	if w.o.Quick {
+func (o *Options) pace() int {
+	if o.Quick {
 		return QuickPace
 	}
 	return 1
 }
+
+// sooner is how long a time of the day is.
+func (w *world) sooner(d time.Duration) time.Duration { return d / time.Duration(w.o.pace()) }
 
 // written are the limits that are known of a carrier to everybody, and how this
 // world retries.

@@ -270,9 +270,9 @@ func (s *session) reschedule(r reading) {
 		carrier := d.w.profiles[s.carrier].Name
 		wait := scheduler.RetryAfter(d.base.RetryFor(nil, carrier), int(next.Attempts), d.chance.Uint64())
 		if r.soon > 0 {
-			wait = r.soon / d.w.pace()
+			wait = d.w.sooner(r.soon)
 		}
-		next.Due = d.now.Add(max(wait, r.wait/d.w.pace())).Truncate(time.Microsecond)
+		next.Due = d.now.Add(max(wait, d.w.sooner(r.wait))).Truncate(time.Microsecond)
 	}
 	if next.Due.After(next.Expires) {
 		next.Due = next.Expires

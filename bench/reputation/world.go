@@ -56,16 +56,9 @@ const (
 const mailsEach = 4
 
 func newWorld(o Options) (*world, error) {
-	ps, err := days()
+	ps, err := carriersAt(o.pace())
 	if err != nil {
 		return nil, err
-	}
-	moods := Moods{Seed: o.Seed, Sources: o.Sources, Span: o.Span, Least: leastCalm, Most: mostCalm}
-	if o.Quick {
-		moods.Least, moods.Most = leastCalm/QuickPace, mostCalm/QuickPace
-		for i, p := range ps {
-			ps[i] = p.Quicker(QuickPace)
-		}
 	}
 	start := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC).Add(o.Begin)
 	w := &world{o: o, start: start, end: start.Add(o.Span), profiles: ps, shares: shares}
@@ -78,7 +71,7 @@ func newWorld(o Options) (*world, error) {
 		}
 		w.people = append(w.people, w.settle(p))
 	}
-	moods.Carriers = ps
+	moods := moodsAt(o.pace(), Moods{Seed: o.Seed, Carriers: ps, Sources: o.Sources, Span: o.Span})
 	if w.moods, err = under(o.Weather, moods); err != nil {
 		return nil, err
 	}

@@ -40,14 +40,14 @@ type trial struct {
 // plan is what a trial shall do.
 type plan struct {
 	name     string
-	policy   string   // resources added to the receivers'
-	config   string   // lines added to hikyaku.yaml
-	nodeKeys string   // keys added to its node section
-	nodes    int      // default 1
-	profiles []string // simulated carriers; none is one receiver that takes all
-	files    []string // profiles of the user's own
-	given    []*carriers.Profile
-	sources  int // sending addresses to the carriers; default 1
+	policy   string              // resources added to the receivers'
+	config   string              // lines added to hikyaku.yaml
+	nodeKeys string              // keys added to its node section
+	nodes    int                 // default 1
+	profiles []string            // simulated carriers; none is one receiver that takes all
+	files    []string            // profiles of the user's own
+	given    []*carriers.Profile // in place of both
+	sources  int                 // sending addresses to the carriers; default 1
 	// told, if not nil, changes what the product is told of the carriers.
 	told  func(o *carriers.PolicyOptions)
 	flows []*flow
