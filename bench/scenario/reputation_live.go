@@ -60,7 +60,8 @@ func liveWays() []liveWay {
 	}
 }
 
-// quick lets the waits that shipped rules ask for be as short as all else.
+// quick lets what the product waits for, by its rules or its schedule, be as short
+// as all else.
 func quick(told func(o *carriers.PolicyOptions)) func(o *carriers.PolicyOptions) {
 	return func(o *carriers.PolicyOptions) {
 		o.Pace, o.Retry, o.Backoff = reputation.QuickPace, reputation.QuickRetry, reputation.QuickBackoff
