@@ -26,7 +26,8 @@ const (
 	// learntAtOnce bounds the snapshots of one round.
 	learntAtOnce = 512 << 10
 	// leaveWithin bounds the last ones of a term, which ends by an order.
-	leaveWithin = time.Second
+	leaveWithin = 2 * time.Second
+	leaveTries  = 5
 )
 
 // learnt is what is known of the snapshot of one carrier.
@@ -183,20 +184,42 @@ func undated(b []byte) []byte {
 	return slices.Concat(b[:i], b[i+len(mark)+end:])
 }
 
-// leave writes what was learnt when the term ends by an order, and leaves the
-// rest to luck: a leader that is lost writes nothing.
+// leave writes what was decided and learnt when the term ends by an order, and
+// leaves the rest to luck: a leader that is lost writes nothing.
+//
+// The order may come while a write of this term is under way, or before the watch
+// has told of one: what the tables say is then older than what this term itself
+// has written. They are read anew, and it is tried again.
 func (s *steering) leave(ctx context.Context) {
 	if errors.Is(context.Cause(ctx), errDeposed) || !s.o.keeper.Holds(time.Now()) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveWithin)
 	defer cancel()
+	s.decide() // what was heard since the last round, too: nodes tell it once
+	err := s.last(ctx)
+	for try := 1; errors.Is(err, errConflict) && try < leaveTries; try++ {
+		var t *tables
+		if t, err = s.o.load(ctx); err != nil {
+			break
+		}
+		s.o.setTables(t)
+		s.unwritten()
+		err = s.last(ctx)
+	}
+	if err != nil {
+		s.o.c.log.Warn("what was decided and learnt about sources is not written whole", "term", s.o.term, "error", err)
+	}
+}
+
+// last writes all that differs from the tables.
+func (s *steering) last(ctx context.Context) error {
 	ws := append(s.records("", true), s.decisions()...)
 	ws = append(ws, s.snapshots(true)...)
 	for _, batch := range batchesOf(ws) {
 		if _, err := s.o.commit(ctx, batch); err != nil {
-			s.o.c.log.Info("what was learnt about sources is not written whole", "error", err)
-			return
+			return err
 		}
 	}
+	return nil
 }

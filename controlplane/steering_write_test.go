@@ -1,6 +1,7 @@
 package controlplane_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -222,6 +223,66 @@ func TestWhatWasLearntGoesWithItsCarrier(t *testing.T) {
 	p.stop()
 	if c.mod(c.keys.Learnt("au")) != 0 {
 		t.Error("what was learnt about it stays for ever")
+	}
+}
+
+// lateWatch tells of changes later than they are made, while it is held.
+type lateWatch struct {
+	clientv3.Watcher
+	held chan struct{} // closed: no longer
+}
+
+func (w *lateWatch) Watch(ctx context.Context, key string, opts ...clientv3.OpOption) clientv3.WatchChan {
+	in, out := w.Watcher.Watch(ctx, key, opts...), make(chan clientv3.WatchResponse)
+	go func() {
+		defer close(out)
+		for r := range in {
+			for _, e := range r.Events {
+				if !strings.Contains(string(e.Kv.Key), "/steering/") {
+					continue
+				}
+				select {
+				case <-w.held:
+				case <-ctx.Done():
+					return
+				}
+			}
+			select {
+			case out <- r:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out
+}
+
+// A term that ends by an order leaves everything to the next one: what it has
+// written itself and not yet been told of, and what it has heard and not yet
+// looked at.
+func TestNothingIsLostWithAnOrderlyEnd(t *testing.T) {
+	c := newCluster(t, steeringPolicy)
+	w := &lateWatch{held: make(chan struct{})}
+	p := c.lead("c1", func(o *controlplane.Options) {
+		w.Watcher = o.Client.Watcher
+		o.Client.Watcher = w
+	})
+	n := c.join("n1").joined(p)
+	c.blocked(p, n, "au", "s1")
+	// The round that wrote this still waits to be told of it, and what is heard of
+	// now waits for the next.
+	n.says(blocks("docomo", "s2"))
+	n.exchange(p)
+	p.stop()
+	for carrier, source := range map[string]string{"au": "s1", "docomo": "s2"} {
+		if l := c.courseOf(carrier, source); l == nil || l.State != policy.StateBlocked {
+			t.Errorf("%s at %s: %+v", source, carrier, l)
+		} else if c.mod(c.keys.Decision(l.Decision)) == 0 {
+			t.Errorf("%s at %s: nobody can tell why", source, carrier)
+		}
+		if got, err := c.client.Get(t.Context(), c.keys.Learnt(carrier)); err != nil || len(got.Kvs) != 1 || !strings.Contains(string(got.Kvs[0].Value), fmt.Sprintf("%q", source)) {
+			t.Errorf("what was learnt about %s: %+v, %v", carrier, got, err)
+		}
 	}
 }
 
