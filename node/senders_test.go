@@ -92,8 +92,7 @@ func TestEventsArePostedAcrossRestarts(t *testing.T) {
 	desk := newHookDesk(t)
 	quiet := resource("default", &policy.Tenant{DSN: "never"})
 	w := newWorld(t, nil, toSink(r.Addr), quiet)
-	w.send(mail{from: "a@s.test", to: []string{"before@d.test"}})
-	w.empty()
+	w.waitFor(w.send(mail{from: "a@s.test", to: []string{"before@d.test"}}), message.EventDelivered, 1)
 	if err := w.events.Flush(t.Context()); err != nil { // a webhook begins after what is durable
 		t.Fatal(err)
 	}

@@ -142,7 +142,8 @@ func poke(c chan struct{}) {
 	}
 }
 
-// Close stops posting and waits. What was posted so far is kept.
+// Close stops posting and waits, closeWithin at most for the answers to what has
+// been sent. What was posted so far is kept.
 func (h *Hooks) Close() {
 	h.stop()
 	h.running.Wait()

@@ -313,10 +313,38 @@ func (r *runner) post(b *batch) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	a := r.sender.post(r.ctx, id, body)
+	ctx, cancel := r.requestContext()
+	defer cancel()
+	a := r.sender.post(ctx, id, body)
 	r.h.lanes.used(r.sender)
 	r.slow = a.took > slowAfter
+	if a.err == nil {
+		return a, nil // taken, whatever has ended meanwhile
+	}
 	return a, r.ctx.Err()
+}
+
+// requestContext outlives the runner for a while when all webhooks end: the answer
+// to what has been sent is worth waiting for, or the next start sends it again.
+func (r *runner) requestContext() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.ctx))
+	stop := context.AfterFunc(r.ctx, func() {
+		if r.h.root.Err() == nil { // this one ends, by an order that waits for it
+			cancel()
+			return
+		}
+		late := time.NewTimer(closeWithin)
+		defer late.Stop()
+		select {
+		case <-late.C:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() {
+		stop()
+		cancel()
+	}
 }
 
 // body reads the events of a batch. Those that retention took meanwhile are

@@ -20,9 +20,10 @@ import (
 
 const (
 	requestTime  = 30 * time.Second
-	answerHeader = 16 << 10 // bytes
-	answerBody   = 16 << 10 // bytes that are read so that the connection can be used again
-	answerShown  = 200      // bytes of it that are shown
+	closeWithin  = 3 * time.Second // for requests under way when the node ends
+	answerHeader = 16 << 10        // bytes
+	answerBody   = 16 << 10        // bytes that are read so that the connection can be used again
+	answerShown  = 200             // bytes of it that are shown
 )
 
 // answer is what came of one request.

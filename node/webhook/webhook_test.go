@@ -417,10 +417,16 @@ func TestACrashRepeatsButNeverLoses(t *testing.T) {
 	}
 }
 
+// TestAnOrderlyStopRepeatsNothing stops while an answer is under way, each time at
+// another moment of it.
 func TestAnOrderlyStopRepeatsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "hooks.test")
 		r := w.hosts["hooks.test"]
+		r.answer(func(n int, _ *request) (int, http.Header) {
+			time.Sleep(time.Duration(n%5) * 300 * time.Millisecond)
+			return 200, nil
+		})
 		h := map[string]*policy.Webhook{"h": hook("hooks.test")}
 		w.apply(h)
 		for i := range 8 {
@@ -436,6 +442,45 @@ func TestAnOrderlyStopRepeatsNothing(t *testing.T) {
 		slices.Sort(ids)
 		if n := len(slices.Compact(ids)); all != 8*230 || n != all {
 			t.Errorf("%d events, %d different, want %d", all, n, 8*230)
+		}
+	})
+}
+
+// An orderly stop does not wait for an endpoint that hangs, and what that has not
+// taken comes again.
+func TestAnOrderlyStopDoesNotWaitForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "hooks.test")
+		r := w.hosts["hooks.test"]
+		r.block = make(chan struct{})
+		h := map[string]*policy.Webhook{"h": hook("hooks.test")}
+		w.apply(h)
+		w.log.write(events(5, 0)...)
+		time.Sleep(2 * time.Second)
+		start := time.Now()
+		w.hooks.Close()
+		if d := time.Since(start); d != 3*time.Second {
+			t.Errorf("closed after %v", d)
+		}
+		close(r.block)
+		w.begin()
+		w.apply(h)
+		time.Sleep(2 * time.Second)
+		if got := r.got(); len(got) != 2 || got[0].batch.Batch != got[1].batch.Batch {
+			t.Errorf("%d requests", len(got))
+		}
+		// That one webhook goes is no reason to wait for its endpoint.
+		r.mu.Lock()
+		r.block = make(chan struct{})
+		r.mu.Unlock()
+		defer close(r.block)
+		w.log.write(events(5, 5)...)
+		time.Sleep(2 * time.Second)
+		start = time.Now()
+		w.apply(map[string]*policy.Webhook{})
+		synctest.Wait()
+		if s := w.hooks.Status(); len(s) != 0 || time.Since(start) != 0 {
+			t.Errorf("%v after its resource was deleted: %+v", time.Since(start), s)
 		}
 	})
 }
