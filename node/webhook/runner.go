@@ -310,6 +310,9 @@ func (r *runner) post(b *batch) (answer, error) {
 	defer leave()
 	id := b.id(r.name, r.h.o.Store)
 	body, err := r.body(id, b)
+	if err == nil {
+		err = r.ctx.Err() // a lane may have been free all the same
+	}
 	if err != nil {
 		return answer{}, err
 	}
