@@ -133,6 +133,9 @@ func TestAClientDoesNotWaitForABulkJob(t *testing.T) {
 	late := add(g.mail("late.example"))
 	close(gate.open)
 	wg.Wait()
+	if err := s.Close(); err != nil { // events are handed on after the answers; after Close all were
+		t.Fatal(err)
+	}
 
 	of := func(sub *spool.Submission) uint64 { return seen.seq(t, sub.Events) }
 	if of(small) != of(late) || of(small) >= of(page1) || of(page1) > of(page2) {

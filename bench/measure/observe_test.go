@@ -149,6 +149,30 @@ func TestWatchFollowsAProcess(t *testing.T) {
 	})
 }
 
+// TestWatchOfAProcessThatIsEnding: its pages go away one by one, and what is
+// left of them in between replaces nothing.
+func TestWatchOfAProcessThatIsEnding(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &proc{files: fstest.MapFS{}}
+		p.set(10, life{ticks: 100, rssKB: 1000, peakKB: 2000, fds: 3, threads: 4, wrote: 1 << 20})
+		w := measure.NewWatch(measure.WatchOptions{Every: time.Second, Proc: p, Targets: []measure.Target{{Name: "node", PID: 10}}})
+		defer w.Stop()
+		before, err := w.Usage("node")
+		if err != nil || !before.IOKnown || before.RSS == 0 {
+			t.Fatalf("%+v, %v", before, err)
+		}
+		p.set(10, life{ticks: 150, threads: 1})
+		p.Lock()
+		delete(p.files, "10/io")
+		p.files["10/status"] = &fstest.MapFile{Data: []byte("Name:\tx\nState:\tZ (zombie)\n")}
+		p.Unlock()
+		time.Sleep(1500 * time.Millisecond)
+		if u, err := w.Usage("node"); u != before || err != nil {
+			t.Errorf("usage %+v, %v\nwant  %+v", u, err, before)
+		}
+	})
+}
+
 func TestWatchAddsUpLives(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &proc{files: fstest.MapFS{}}

@@ -105,6 +105,10 @@ func (p processes) stat(pid int) (stat, error) {
 
 // usage reads one process. withChildren adds the CPU of children that it has
 // waited for: of a tree of processes they would be missed otherwise.
+//
+// A process that is ending gives up its memory first and its other pages one by
+// one; what is read of it from then on is half of the truth, so it counts as
+// gone. Its memory is looked at last: what was there then was there before.
 func (p processes) usage(pid int, withChildren bool) (Usage, error) {
 	s, err := p.stat(pid)
 	if err != nil {
@@ -116,18 +120,32 @@ func (p processes) usage(pid int, withChildren bool) (Usage, error) {
 		u.System += s.childSystem
 	}
 	dir := strconv.Itoa(pid)
-	u.RSS = p.kilobytes(dir, "VmRSS")
-	u.PeakRSS = max(p.kilobytes(dir, "VmHWM"), u.RSS)
 	if fds, err := fs.ReadDir(p.proc, dir+"/fd"); err == nil {
 		u.Files = len(fds)
 	}
 	p.io(dir, withChildren, &u)
+	status, err := fs.ReadFile(p.proc, dir+"/status")
+	if err != nil {
+		return Usage{}, err
+	}
+	rss, ok := kilobytes(status, "VmRSS")
+	if !ok {
+		return Usage{}, fmt.Errorf("process %d is ending: %w", pid, fs.ErrNotExist)
+	}
+	peak, _ := kilobytes(status, "VmHWM")
+	u.RSS, u.PeakRSS = rss, max(peak, rss)
 	return u, nil
 }
 
-func (p processes) kilobytes(dir, key string) uint64 {
-	kb, _ := strings.CutSuffix(field(p.proc, dir+"/status", key, ":"), " kB")
-	return parseUint(kb) * 1024
+// kilobytes finds a line such as "VmRSS:    1234 kB"; in bytes.
+func kilobytes(status []byte, key string) (n uint64, ok bool) {
+	for line := range strings.Lines(string(status)) {
+		if k, v, found := strings.Cut(line, ":"); found && k == key {
+			kb, _ := strings.CutSuffix(strings.TrimSpace(v), " kB")
+			return parseUint(kb) * 1024, true
+		}
+	}
+	return 0, false
 }
 
 // io reads what a process has read and written. The kernel adds children that
