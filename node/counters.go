@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hikyaku/reputation"
 	"hikyaku/spool/message"
 )
 
@@ -37,7 +38,11 @@ type counters struct {
 
 type tenantCount struct{ messages, recipients uint64 }
 
-type carrierCount struct{ opened, attempts, delivered, deferred, bounced uint64 }
+type carrierCount struct {
+	opened, attempts, delivered, deferred, bounced uint64
+	// meant is what replies that were no success meant, by category.
+	meant map[reputation.Category]uint64
+}
 
 type replyKey struct{ phase, class string }
 
@@ -193,8 +198,8 @@ func (c *counters) opened(carrier string) {
 	c.carrierLocked(carrier).opened++
 }
 
-// settled counts a durable transition.
-func (c *counters) settled(t *tally, carrier string, st *message.Stages) {
+// settled counts a durable transition, and what its replies meant.
+func (c *counters) settled(t *tally, marks []mark, carrier string, st *message.Stages) {
 	c.transitions.Add(1)
 	c.delivered.Add(t.delivered)
 	c.bounced.Add(t.bounced)
@@ -208,6 +213,15 @@ func (c *counters) settled(t *tally, carrier string, st *message.Stages) {
 	cc.delivered += t.delivered
 	cc.bounced += t.bounced
 	cc.deferred += t.deferred
+	for _, m := range marks {
+		if m.category == reputation.Delivered {
+			continue
+		}
+		if cc.meant == nil {
+			cc.meant = map[reputation.Category]uint64{}
+		}
+		cc.meant[m.category] += uint64(m.n)
+	}
 	for _, r := range t.replies {
 		b.replies[replyKey{r.phase.String(), classOf(r)}]++
 	}

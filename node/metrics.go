@@ -127,11 +127,15 @@ func (n *Node) deliveryMetrics(m *api.DeliveryMetrics) {
 	m.Attempts, m.Delivered, m.Deferred, m.Bounced = map[string]uint64{}, map[string]uint64{}, map[string]uint64{}, map[string]uint64{}
 	m.Opened = map[string]uint64{}
 	m.Replies, m.Stages = map[api.ReplyKey]uint64{}, map[string]api.Histogram{}
+	m.Verdicts = map[api.VerdictKey]uint64{}
 	b := &n.count.byName
 	b.Lock()
 	defer b.Unlock()
 	for name, c := range b.carriers {
 		m.Opened[name], m.Attempts[name], m.Delivered[name], m.Deferred[name], m.Bounced[name] = c.opened, c.attempts, c.delivered, c.deferred, c.bounced
+		for category, n := range c.meant {
+			m.Verdicts[api.VerdictKey{Carrier: name, Category: string(category)}] = n
+		}
 	}
 	for k, v := range b.replies {
 		m.Replies[api.ReplyKey{Phase: k.phase, Class: k.class}] = v

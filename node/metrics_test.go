@@ -72,6 +72,11 @@ func TestMetricsSayWhatHappened(t *testing.T) {
 	if n := m.Delivery.Replies[api.ReplyKey{Phase: "rcpt", Class: "5"}]; n != 10 {
 		t.Errorf("replies: %v", m.Delivery.Replies)
 	}
+	for k, want := range map[api.VerdictKey]uint64{{Carrier: "big", Category: "unknown-user"}: 10, {Carrier: "default", Category: "policy"}: 10} {
+		if n := m.Delivery.Verdicts[k]; n != want {
+			t.Errorf("verdicts: %v, want %d of %v", m.Delivery.Verdicts, want, k)
+		}
+	}
 	var timed uint64
 	for _, n := range m.Delivery.Stages["total"].Counts {
 		timed += n

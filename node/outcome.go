@@ -159,7 +159,7 @@ func (e *ending) settled(err error, submits []*spool.Submission) {
 	switch {
 	case err == nil:
 		// Counted only now, so that the counters say what the event log says.
-		n.count.settled(&e.tally, e.event.Carrier, &e.event.Stages)
+		n.count.settled(&e.tally, e.marks, e.event.Carrier, &e.event.Stages)
 		e.signal()
 		e.countReplies()
 		e.feed()

@@ -10,6 +10,7 @@ import (
 	"hikyaku/node/api"
 	"hikyaku/node/blocklist"
 	"hikyaku/node/events"
+	"hikyaku/node/replies"
 	"hikyaku/node/webhook"
 )
 
@@ -61,14 +62,30 @@ func (n *Node) WebhookAPI() api.Webhooks { return hookAPI{n.news.hooks} }
 // SenderAPI is the node's health as a sender, as the admin API asks for it.
 func (n *Node) SenderAPI() api.Senders { return senderAPI{n} }
 
-// SenderAlarms are what a person should look at about sources and webhooks, in
-// words.
+// SenderAlarms are what a person should look at about sources, webhooks and the
+// words of carriers.
 func (n *Node) SenderAlarms() []string {
 	out := n.news.lists.Alarms()
 	if p := n.news.hooks.Problem(); p != "" {
 		out = append(out, "webhooks: "+p)
 	}
-	return append(out, hookAlarms(n.news.hooks.Status(), time.Now())...)
+	out = append(out, hookAlarms(n.news.hooks.Status(), time.Now())...)
+	return append(out, strangerAlarms(n.replies.Strangers(n.now()))...)
+}
+
+// maxStrangerAlarms is how many carriers are named: rules that are lost are one
+// thing to look at, not one a carrier.
+const maxStrangerAlarms = 5
+
+func strangerAlarms(all []replies.Stranger) (out []string) {
+	for i, s := range all {
+		if i == maxStrangerAlarms {
+			out = append(out, fmt.Sprintf("%d more carriers say what no rule knows", len(all)-i))
+			break
+		}
+		out = append(out, fmt.Sprintf("carrier %s says what no rule knows: %d of %d replies that were no success, in the last hour: hikyaku classify --unclassified --carrier %s", s.Carrier, s.Unclassified, s.Bad, s.Carrier))
+	}
+	return out
 }
 
 // maxHookAlarms is how many webhooks are named. There can be a thousand, with one

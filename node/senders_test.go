@@ -20,7 +20,9 @@ import (
 	"hikyaku/node/api"
 	"hikyaku/node/dkim"
 	"hikyaku/node/events"
+	"hikyaku/node/replies"
 	"hikyaku/node/webhook"
+	"hikyaku/reputation"
 	"hikyaku/spool/message"
 )
 
@@ -215,6 +217,31 @@ func TestWhatRetentionTakesIsCounted(t *testing.T) {
 	got := uint64(len(desk.of("delivered")))
 	if s.Counts.Lost == 0 || s.Counts.Lost+got != seq || s.Counts.Posted != got {
 		t.Errorf("of %d events %d came and %d are counted as lost: %+v", seq, got, s.Counts.Lost, s)
+	}
+}
+
+// TestStrangerAlarmsAreFew: likewise carriers.
+func TestStrangerAlarmsAreFew(t *testing.T) {
+	all := []replies.Stranger{{Carrier: "docomo", Unclassified: 40, Bad: 300}}
+	if got := strangerAlarms(all); len(got) != 1 || got[0] != "carrier docomo says what no rule knows: 40 of 300 replies that were no success, in the last hour: hikyaku classify --unclassified --carrier docomo" {
+		t.Errorf("%q", got)
+	}
+	for range 30 {
+		all = append(all, all[0])
+	}
+	if got := strangerAlarms(all); len(got) != maxStrangerAlarms+1 || got[maxStrangerAlarms] != "26 more carriers say what no rule knows" {
+		t.Errorf("%q", got)
+	}
+	if got := strangerAlarms(nil); len(got) != 0 {
+		t.Errorf("%q", got)
+	}
+
+	w := newWorld(t, nil)
+	for range 30 {
+		w.replies.Sample(time.Now(), replies.Lane{Carrier: "docomo", Source: "s"}, "", &message.Reply{Code: 451, Text: "hm", Phase: message.PhaseRcpt}, &reputation.Verdict{Category: reputation.Unknown})
+	}
+	if got := w.SenderAlarms(); len(got) != 1 || !strings.HasPrefix(got[0], "carrier docomo says") {
+		t.Errorf("of the node %q", got)
 	}
 }
 

@@ -313,6 +313,11 @@ func TestMetrics(t *testing.T) {
 		`hikyaku_gate_closed{gate="spool"} 1`,
 		`hikyaku_oldest_silent_delivery_seconds 4`,
 		`hikyaku_delivery_replies_total{class="4",phase="rcpt"} 44`,
+		`hikyaku_delivery_verdicts_total{carrier="docomo",category="rate"} 1e+06`,
+		`hikyaku_delivery_verdicts_total{carrier="other",category="rate"} 2`,
+		`hikyaku_delivery_verdicts_total{carrier="c998",category="unclassified"} 998`,
+		// 0 to 499 are beyond the five hundred largest: 499 * 500 / 2
+		`hikyaku_delivery_verdicts_total{carrier="other",category="unclassified"} 124750`,
 		`hikyaku_delivery_stage_seconds_count{stage="data"} 3`,
 		`hikyaku_events_consumer_behind{consumer="webhook"} 12`,
 		`go_goroutines`,

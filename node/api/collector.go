@@ -2,6 +2,7 @@ package api
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -213,12 +214,38 @@ func (p printer) delivery(m *DeliveryMetrics) {
 	for k, n := range m.Replies {
 		p.one(counterKind, "delivery_replies_total", "Replies by phase and first digit or fault.", float64(n), []string{"phase", "class"}, k.Phase, k.Class)
 	}
+	p.verdicts(m.Verdicts)
 	by(p, counterKind, "delivery_tls_total", "Outgoing sessions by TLS version.", "version", m.TLS)
 	counter(p, "delivery_bytes_total", "Bytes of content sent.", m.Bytes)
 	for stage, h := range m.Stages {
 		p.histogram("delivery_stage_seconds", "Where the time of an attempt went.", h, []string{"stage"}, stage)
 	}
 }
+
+// verdicts prints the most frequent ones, and of the others the sum of each
+// category: how often no rule knew a reply is known of all carriers together.
+func (p printer) verdicts(m map[VerdictKey]uint64) {
+	keys := slices.SortedFunc(maps.Keys(m), func(a, b VerdictKey) int {
+		return cmp.Or(cmp.Compare(m[b], m[a]), cmp.Compare(a.Carrier, b.Carrier), cmp.Compare(a.Category, b.Category))
+	})
+	others := map[string]uint64{}
+	one := func(carrier, category string, n uint64) {
+		p.one(counterKind, "delivery_verdicts_total", "Recipients' replies that were no success, by what they meant.", float64(n), []string{"carrier", "category"}, carrier, category)
+	}
+	for i, k := range keys {
+		if i >= maxVerdicts || k.Carrier == "other" {
+			others[k.Category] += m[k]
+			continue
+		}
+		one(k.Carrier, k.Category, m[k])
+	}
+	for category, n := range others {
+		one("other", category, n)
+	}
+}
+
+// maxVerdicts bounds the pairs of carrier and category that are printed.
+const maxVerdicts = 500
 
 func (p printer) signing(m *SigningMetrics) {
 	counter(p, "dkim_signatures_total", "DKIM signatures made.", m.Signed)

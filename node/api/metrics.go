@@ -117,7 +117,8 @@ type DeliveryMetrics struct {
 	Expired      uint64
 	Cancelled    uint64
 	Replies      map[ReplyKey]uint64
-	TLS          map[string]uint64 // sessions by version; "none" without
+	Verdicts     map[VerdictKey]uint64 // recipients' replies that were no success
+	TLS          map[string]uint64     // sessions by version; "none" without
 	Bytes        uint64
 	Stages       map[string]Histogram // by stage: queued, resolve, connect, sign, mail, data, total
 }
@@ -127,6 +128,10 @@ type ReplyKey struct {
 	Phase string
 	Class string // "2", "4", "5" or a fault's name
 }
+
+// VerdictKey is what a carrier's replies meant, in the words of package
+// reputation.
+type VerdictKey struct{ Carrier, Category string }
 
 // SigningMetrics is DKIM.
 type SigningMetrics struct {

@@ -29,11 +29,12 @@ const (
 
 // Book is safe for concurrent use.
 type Book struct {
-	rules   atomic.Pointer[Judge]
-	seed    maphash.Seed
-	parts   [parts]part
-	samples samples
-	lanes   lanes
+	rules    atomic.Pointer[Judge]
+	seed     maphash.Seed
+	parts    [parts]part
+	samples  samples
+	lanes    lanes
+	wordings wordings
 }
 
 type part struct {
@@ -52,6 +53,7 @@ func New(rules Judge) *Book {
 	}
 	b.samples.init()
 	b.lanes.init()
+	b.wordings.init()
 	b.SetRules(rules)
 	return b
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"hikyaku/controlplane/exchange"
+	"hikyaku/controlplane/policy"
 	"hikyaku/node/replies"
 	"hikyaku/reputation"
 	"hikyaku/spool/message"
@@ -286,5 +287,48 @@ func TestWhatIsFrequentIsShown(t *testing.T) {
 	}
 	if sum != 7000 || len(groups) > 2000 {
 		t.Errorf("%d replies in %d groups", sum, len(groups))
+	}
+}
+
+// TestCarriersThatChangeTheirWords: a carrier whose replies no rule knows is named
+// within the hour, and no longer when the hour is over or a rule has been written.
+func TestCarriersThatChangeTheirWords(t *testing.T) {
+	b := replies.New(reputation.Shipped())
+	say := func(at time.Time, carrier string, category reputation.Category, n int) {
+		for range n {
+			b.Sample(at, replies.Lane{Carrier: carrier, Source: "s"}, "", &message.Reply{Code: 451, Text: "hm", Phase: message.PhaseRcpt}, &reputation.Verdict{Category: category})
+		}
+	}
+	names := func(at time.Time) (out []string) {
+		for _, s := range b.Strangers(at) {
+			out = append(out, fmt.Sprintf("%s %d/%d", s.Carrier, s.Unclassified, s.Bad))
+		}
+		return out
+	}
+	say(noon, "few", reputation.Unknown, 19)
+	say(noon, "rare", reputation.Unknown, 30)
+	say(noon, "rare", reputation.UnknownUser, 271)
+	say(noon, "changed", reputation.Unknown, 20)
+	say(noon, "changed", reputation.UnknownUser, 180)
+	say(noon, "changed", reputation.Delivered, 5000)
+	say(noon, "changed", reputation.Local, 500)
+	say(noon, policy.DefaultName, reputation.Unknown, 1000)
+	if got := names(noon); !slices.Equal(got, []string{"changed 20/200"}) {
+		t.Errorf("%q", got)
+	}
+	say(noon.Add(30*time.Minute), "few", reputation.Unknown, 30)
+	say(noon.Add(-time.Hour), "changed", reputation.Unknown, 1) // the clock was set back
+	if got := names(noon.Add(50 * time.Minute)); !slices.Equal(got, []string{"few 49/49", "changed 21/201"}) {
+		t.Errorf("%q", got)
+	}
+	if got := names(noon.Add(65 * time.Minute)); !slices.Equal(got, []string{"few 30/30"}) {
+		t.Errorf("after an hour %q", got)
+	}
+	say(noon.Add(70*time.Minute), "few", reputation.Rate, 300) // a rule has been written
+	if got := names(noon.Add(70 * time.Minute)); len(got) != 0 {
+		t.Errorf("with the rule %q", got)
+	}
+	if got := names(noon.Add(100 * 24 * time.Hour)); len(got) != 0 {
+		t.Errorf("at last %q", got)
 	}
 }

@@ -60,6 +60,7 @@ func (b *Book) Sample(now time.Time, lane Lane, recipient string, r *message.Rep
 	if v.Category == reputation.Local || v.Category == reputation.Delivered {
 		return
 	}
+	b.wordings.note(now, carrier, v.Category)
 	s := &b.samples
 	if !s.look(sampled{carrier, source, string(v.Category)}) {
 		return

@@ -42,6 +42,10 @@ func (n *Node) Metrics() *api.Metrics {
 	m.Scheduler.Waiting = map[string]int64{"carrier.per_source.rate": 1}
 	m.Delivery.Delivered = map[string]uint64{"docomo": 79000}
 	m.Delivery.Replies = map[api.ReplyKey]uint64{{Phase: "rcpt", Class: "4"}: 44}
+	m.Delivery.Verdicts = map[api.VerdictKey]uint64{{Carrier: "docomo", Category: "rate"}: 1e6, {Carrier: "other", Category: "rate"}: 2}
+	for i := range 999 { // more than are printed
+		m.Delivery.Verdicts[api.VerdictKey{Carrier: fmt.Sprintf("c%d", i), Category: "unclassified"}] = uint64(i)
+	}
 	m.Delivery.Stages = map[string]api.Histogram{"data": {Bounds: []float64{0.1}, Counts: []uint64{1, 2}, Sum: 3}}
 	m.Events.Consumers = map[string]uint64{"webhook": 12}
 	return m
