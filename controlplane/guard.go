@@ -65,17 +65,18 @@ func (o *office) commit(ctx context.Context, ws []write) (int64, error) {
 	defer cancel()
 	leader := o.c.opt.Keys.Leader()
 	cmps := []clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(leader), "=", o.term)}
-	ops := make([]clientv3.Op, 0, len(ws))
+	ops, look := make([]clientv3.Op, 0, len(ws)), []clientv3.Op{clientv3.OpGet(leader)}
 	for i := range ws {
 		w := &ws[i]
 		cmps = append(cmps, clientv3.Compare(clientv3.ModRevision(w.key), "=", w.mod))
+		look = append(look, clientv3.OpGet(w.key, clientv3.WithKeysOnly()))
 		if w.value == nil {
 			ops = append(ops, clientv3.OpDelete(w.key))
 		} else {
 			ops = append(ops, clientv3.OpPut(w.key, string(w.value)))
 		}
 	}
-	r, err := o.c.opt.Client.Txn(ctx).If(cmps...).Then(ops...).Else(clientv3.OpGet(leader)).Commit()
+	r, err := o.c.opt.Client.Txn(ctx).If(cmps...).Then(ops...).Else(look...).Commit()
 	if err != nil {
 		o.c.metrics.etcdErrors.Add(1)
 		return 0, fmt.Errorf("write %d records: %w", len(ws), err)
@@ -90,8 +91,28 @@ func (o *office) commit(ctx context.Context, ws []write) (int64, error) {
 		o.depose()
 		return 0, errDeposed
 	}
-	return 0, fmt.Errorf("write %d records: %w", len(ws), errConflict)
+	changed := &conflict{writes: len(ws)}
+	for i := range ws {
+		for _, kv := range r.Responses[i+1].GetResponseRange().Kvs {
+			if kv.ModRevision != ws[i].mod {
+				changed.revision = max(changed.revision, kv.ModRevision)
+			}
+		}
+	}
+	return 0, changed
 }
+
+// conflict is an errConflict: the tables were not as new as etcd.
+type conflict struct {
+	writes   int
+	revision int64 // of what had changed; 0 when it was removed
+}
+
+// Error implements error.
+func (c *conflict) Error() string { return fmt.Sprintf("write %d records: %v", c.writes, errConflict) }
+
+// Is makes it an errConflict.
+func (c *conflict) Is(target error) bool { return target == errConflict }
 
 // batchesOf parts writes into those of one transaction each.
 func batchesOf(ws []write) (batches [][]write) {
@@ -112,7 +133,8 @@ func batchesOf(ws []write) (batches [][]write) {
 
 // commitAll makes changes that do not depend on each other, in batches, some
 // abreast since each waits for the disks of etcd; it logs each, and waits until
-// the tables show them. What conflicts is left to the next decision.
+// the tables show them, or what they conflicted with: then it is up to the caller
+// to try again from there, or to leave it to the next decision.
 func (o *office) commitAll(ctx context.Context, ws []write) error {
 	type result struct {
 		revision int64
@@ -139,6 +161,9 @@ func (o *office) commitAll(ctx context.Context, ws []write) error {
 	for i, r := range results {
 		if r.err != nil {
 			errs = append(errs, r.err)
+			if c, ok := errors.AsType[*conflict](r.err); ok {
+				last = max(last, c.revision)
+			}
 			continue
 		}
 		last = max(last, r.revision)

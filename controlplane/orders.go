@@ -64,7 +64,7 @@ func (o *office) amend(ctx context.Context, make func() (*write, error)) error {
 		case errors.Is(err, errDeposed):
 			return fmt.Errorf("%w: it has just been lost", state.ErrNoLeader)
 		case errors.Is(err, errConflict) && try < orderTries:
-			pause(ctx, 10*time.Millisecond) // the watch brings what changed
+			pause(ctx, 10*time.Millisecond) // of a removal the watch brings word by itself
 			continue
 		}
 		return err

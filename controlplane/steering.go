@@ -30,6 +30,11 @@ type steering struct {
 		rows    int
 	}
 
+	// writing has room for one who compares the records with the tables and writes
+	// what differs: until the tables show what one has written, another would take
+	// for in force what no longer is, or is not yet.
+	writing chan struct{}
+
 	// Lock order: an office's lock may be taken under this one, never the other way
 	// round.
 	mu struct {
@@ -59,7 +64,7 @@ const (
 )
 
 func newSteering(o *office) *steering {
-	s := &steering{o: o, wake: make(chan struct{}, 1)}
+	s := &steering{o: o, wake: make(chan struct{}, 1), writing: make(chan struct{}, 1)}
 	s.mu.dirty, s.mu.wrote, s.mu.learnt = map[string]bool{}, map[string]time.Time{}, map[string]*learnt{}
 	return s
 }

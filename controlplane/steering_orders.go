@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -214,6 +215,7 @@ func (s *steering) told(ctx context.Context, carrier, source string, mark *write
 		if waits := s.waits(name); mark == nil && !waits {
 			return nil
 		}
+		pause(ctx, 10*time.Millisecond) // of a removal the watch brings word by itself
 	}
 	return fmt.Errorf("%w: the order stands, but etcd has not taken it yet", state.ErrNoLeader)
 }

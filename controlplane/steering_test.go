@@ -137,6 +137,10 @@ func TestBlockedSourceIsDecidedOn(t *testing.T) {
 		t.Errorf("lanes: %+v, %v", lanes, err)
 	}
 	m := p.Metrics().Steering
+	c.eventually("the leader to be told of what it wrote", func() bool {
+		m = p.Metrics().Steering
+		return m.Lanes[policy.StateBlocked] == 1 && m.Pending == 0
+	})
 	if m.Decisions["block"] != 1 || m.Lanes[policy.StateBlocked] != 1 || m.Rounds == 0 || m.Kept == 0 || m.Controller.Rows == 0 {
 		t.Errorf("metrics: %+v", m)
 	}

@@ -21,6 +21,12 @@ func (s *steering) write(ctx context.Context) { _ = s.writeAll(ctx, "", nil) }
 // writeAll is write with the record of one carrier before all others, whatever its
 // pace, and another write in the same transaction.
 func (s *steering) writeAll(ctx context.Context, first string, with *write) error {
+	select {
+	case s.writing <- struct{}{}:
+		defer func() { <-s.writing }()
+	case <-ctx.Done():
+		return fmt.Errorf("wait for a write under way: %w", ctx.Err())
+	}
 	ws := s.records(first, false)
 	if with != nil {
 		ws = slices.Insert(ws, min(1, len(ws)), *with)
@@ -44,7 +50,7 @@ func (s *steering) writeAll(ctx context.Context, first string, with *write) erro
 func (s *steering) records(first string, last bool) (ws []write) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.mu.dirty) == 0 {
+	if s.toldLocked(); len(s.mu.dirty) == 0 {
 		return nil
 	}
 	done := s.warmedUpLocked()
@@ -76,6 +82,16 @@ func (s *steering) records(first string, last bool) (ws []write) {
 	return ws
 }
 
+// toldLocked has the records compared that the watch has told of: they may not be
+// what was written last, where the answer to a write was lost or somebody else has
+// changed one.
+func (s *steering) toldLocked() {
+	s.o.mu.Lock()
+	defer s.o.mu.Unlock()
+	maps.Copy(s.mu.dirty, s.o.mu.tables.steeringTold)
+	clear(s.o.mu.tables.steeringTold)
+}
+
 // differsLocked is the write that brings a record to what was decided; false when
 // etcd has it so, or it is left alone, with an alarm, until somebody has looked at
 // it. It needs the office's lock too.
@@ -97,7 +113,7 @@ func (s *steering) differsLocked(name string, record keyspace.Steering) (w write
 func (s *steering) waits(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.mu.dirty[name] {
+	if s.toldLocked(); !s.mu.dirty[name] {
 		return false
 	}
 	record := withDone(s.mu.ctl.Steering(name), s.warmedUpLocked()[name])

@@ -286,6 +286,54 @@ func TestNothingIsLostWithAnOrderlyEnd(t *testing.T) {
 	}
 }
 
+// An order that meets a record of which the watch has not told yet waits for it,
+// and is carried out: what the operator orders must not hang on who is faster.
+func TestAnOrderWaitsForTheWatch(t *testing.T) {
+	c := newCluster(t, steeringPolicy)
+	w := &lateWatch{held: make(chan struct{})}
+	p := c.lead("c1", func(o *controlplane.Options) {
+		w.Watcher = o.Client.Watcher
+		o.Client.Watcher = w
+	})
+	n := c.join("n1").joined(p)
+	l := c.blocked(p, n, "docomo", "s1") // and the leader has not been told
+	answer := make(chan error, 1)
+	go func() {
+		_, err := p.Undo(t.Context(), state.Undo{ID: l.Decision, Author: "ann"})
+		if l := c.courseOf("docomo", "s1"); l != nil && l.State != policy.StateHealthy {
+			t.Errorf("when the order was answered the course was %+v", l)
+		}
+		answer <- err
+	}()
+	c.eventually("the order to be taken", func() bool { return p.Metrics().Steering.Controller.Undone > 0 })
+	close(w.held)
+	if err := <-answer; err != nil {
+		t.Error(err)
+	}
+}
+
+// What a record says that is not what was decided does not stay: whether somebody
+// has changed or removed it, or the answer to a write was lost.
+func TestARecordThatSomebodyChanged(t *testing.T) {
+	c := newCluster(t, steeringPolicy)
+	p := c.lead("c1")
+	n := c.join("n1").joined(p)
+	l := c.blocked(p, n, "docomo", "s1")
+	for _, change := range []clientv3.Op{
+		clientv3.OpDelete(c.keys.Steering("docomo")),
+		clientv3.OpPut(c.keys.Steering("docomo"), `{}`),
+		clientv3.OpPut(c.keys.Steering("au"), `{"lanes":[{"source":"s1","state":"blocked","rests":"2099-01-01T00:00:00Z"}]}`),
+	} {
+		if _, err := c.client.Do(t.Context(), change); err != nil {
+			t.Fatal(err)
+		}
+		c.eventually("it to be as it was decided", func() bool {
+			got := c.courseOf("docomo", "s1")
+			return got != nil && got.Decision == l.Decision && c.courseOf("au", "s1") == nil
+		})
+	}
+}
+
 // Whoever asks how the cluster is hears of what keeps mail back.
 func TestAlarmsTellOfWhatKeepsMailBack(t *testing.T) {
 	c := newCluster(t, steeringPolicy)

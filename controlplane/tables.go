@@ -44,6 +44,9 @@ type tables struct {
 	daysChanged    map[string]bool
 	// steeringChanged: what lies over policy is out of date.
 	steeringChanged bool
+	// steeringTold are the steering records that have been told of and not been
+	// compared with what was decided since.
+	steeringTold map[string]bool
 }
 
 // decisionRow is what has to be known of a decision to delete it some day.
@@ -81,7 +84,7 @@ func newTables() *tables {
 		learnt:     map[string]int64{},
 		unreadable: map[string]error{},
 
-		membersChanged: true, daysChanged: map[string]bool{}, steeringChanged: true,
+		membersChanged: true, daysChanged: map[string]bool{}, steeringChanged: true, steeringTold: map[string]bool{},
 	}
 }
 
@@ -121,7 +124,10 @@ func (t *tables) note(k keyspace.Keys, key string) {
 	if within(key, k.Day("")) {
 		t.daysChanged[key[len(k.Day("")):]] = true
 	}
-	t.steeringChanged = t.steeringChanged || within(key, k.Steering(""))
+	if within(key, k.Steering("")) {
+		t.steeringChanged = true
+		t.steeringTold[key[len(k.Steering("")):]] = true
+	}
 }
 
 func within(key, prefix string) bool { return len(key) > len(prefix) && strings.HasPrefix(key, prefix) }
@@ -176,6 +182,9 @@ func (t *tables) since(old *tables) {
 		if _, ok := t.days[key]; !ok {
 			t.daysChanged[key] = true // deleted meanwhile
 		}
+	}
+	for name := range old.steering {
+		t.steeringTold[name] = true
 	}
 }
 
