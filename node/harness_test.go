@@ -370,7 +370,7 @@ func (w *world) balance() {
 	w.t.Helper()
 	var es []message.EventRecord
 	var got, want map[message.EventType]int
-	settle := time.Now().Add(2 * time.Second) // an outcome may be between spool and log
+	settle := time.Now().Add(patience / 2) // outcomes may be between spool and log
 	until(w.t, "the counters to be read", func() bool {
 		c := &w.count
 		want = map[message.EventType]int{

@@ -362,10 +362,12 @@ func (s *stage) sources(except ...*Node) []state.Source {
 	return list
 }
 
-// held are the addresses of the movable sources of a node.
+// held are the addresses of the movable sources of a node. One that joined a moment
+// after the sources were given out gets its part when it has lived for half a
+// minute, and not before (package allocate/sources, Settle).
 func (s *stage) held(n *Node) (addresses []string) {
 	s.Helper()
-	s.until(30*time.Second, "what "+n.ID+" holds", func() bool {
+	s.until(90*time.Second, "what "+n.ID+" holds", func() bool {
 		addresses = nil
 		for _, src := range s.sources() {
 			if src.Mode == state.Movable && src.State == "held" && src.Node == n.ID {

@@ -44,7 +44,13 @@ func (p *product) settle(tb testing.TB) ledger.Balance {
 		queue, _ := v["queue"].(map[string]any)
 		return queue["counted"] == true && queue["queued"] == 0.0
 	})
-	log := p.node.CLI(tb, "events", "search", "--json", "--limit", "1000000")
+	var log string
+	sent := p.Balance().Accepted
+	peers.Until(tb, time.Minute, "the event log to have all of it", func() bool { // it follows the spool a moment later
+		log = p.node.CLI(tb, "events", "search", "--json", "--limit", "1000000")
+		accepted := strings.Count(log, `"type":"accepted"`)
+		return accepted >= sent && strings.Count(log, "\n") >= 2*accepted
+	})
 	for line := range strings.Lines(log) {
 		var e message.EventRecord
 		if err := json.Unmarshal([]byte(line), &e); err != nil {

@@ -104,8 +104,13 @@ func (t *trial) settle(ctx context.Context) error {
 				moved = time.Now()
 			}
 		}
-		if t.arrived() || looks%25 == 0 && t.empty(ctx) || time.Since(moved) > within {
+		if t.arrived() || time.Since(moved) > within {
 			return nil
+		}
+		if looks%25 == 0 {
+			if queues, _ := t.empty(ctx); queues {
+				return nil
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -132,23 +137,34 @@ func (t *trial) arrived() bool {
 	return true
 }
 
-// empty asks the nodes for their queues.
-func (t *trial) empty(ctx context.Context) bool {
+// empty asks the nodes for their queues, and how many they have accepted in this
+// life and not counted the end of: what is no longer in the spool is counted a
+// moment later.
+func (t *trial) empty(ctx context.Context) (queues bool, uncounted float64) {
 	for i := range t.nodes {
 		m, err := t.scrape(ctx, i)
 		if err != nil {
-			return false
+			return false, 0
 		}
 		if v, ok := m.Value("hikyaku_queued"); !ok || v > 0 {
-			return false
+			return false, 0
+		}
+		accepted, _ := m.Value(counted[0])
+		uncounted += accepted
+		for _, name := range counted[1:] {
+			ended, _ := m.Value(name)
+			uncounted -= ended
 		}
 	}
-	return true
+	return true, uncounted
 }
 
 // awaitEmpty waits a little for the nodes to have recorded what was received.
 func (t *trial) awaitEmpty(ctx context.Context) {
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end) && !t.empty(ctx); {
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
+		if queues, uncounted := t.empty(ctx); queues && uncounted <= 0 {
+			return
+		}
 		select {
 		case <-ctx.Done():
 			return

@@ -176,7 +176,8 @@ func (o *outcome) node() measure.Process {
 	return measure.Process{}
 }
 
-// counted are the product's counters that are compared with the ledger.
+// counted are the product's counters that are compared with the ledger: what was
+// accepted, then the ends.
 var counted = []string{"hikyaku_ingest_recipients_total", "hikyaku_delivered_total", "hikyaku_bounced_total", "hikyaku_expired_total", "hikyaku_cancelled_total"}
 
 // keepCounters adds a node's counters up before its life ends.
