@@ -418,9 +418,16 @@ func (n *Node) Budgets(_ context.Context, f api.ListFilter) ([]api.Budget, error
 	return out[:min(len(out), f.Limit)], nil
 }
 
+// handOverWithin is how long a search waits for what is between spool and log.
+const handOverWithin = 2 * time.Second
+
 // SearchEvents is api.Node.
 func (n *Node) SearchEvents(ctx context.Context, q api.EventQuery, fn func(line []byte) error) (api.EventsFound, error) {
-	// What happened until now is looked through, also what is still buffered.
+	// What happened until now is looked through, also what is still on its way: who
+	// was told that a message is accepted finds it.
+	ask, cancel := context.WithTimeout(ctx, handOverWithin)
+	_ = n.spool.Barrier(ask) // a disk that hangs is a reason to look into the log
+	cancel()
 	if err := n.events.Flush(ctx); err != nil {
 		return api.EventsFound{}, fmt.Errorf("%w: %w", api.ErrUnavailable, err)
 	}

@@ -126,7 +126,7 @@ func (sw *scopeSweep) run(ctx context.Context) error {
 	n.deciding.Unlock() //nolint:staticcheck // to have waited is all
 	n.mover.past.settle()
 	for first, found := true, true; found; first = false {
-		if err := n.spool.Barrier(); err != nil {
+		if err := n.spool.Barrier(ctx); err != nil {
 			return err
 		}
 		var err error

@@ -131,6 +131,9 @@ func (e *ending) feed() {
 // missed goes through what ended as bounced since a time. The reply is judged again:
 // a verdict is not in the event, and rules may know better by now.
 func (n *Node) missed(ctx context.Context, since time.Time, found func(*reputation.Verdict, *message.Event) error) error {
+	if err := n.spool.Barrier(ctx); err != nil {
+		return err
+	}
 	if err := n.events.Flush(ctx); err != nil {
 		return fmt.Errorf("flush event log: %w", err)
 	}

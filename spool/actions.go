@@ -121,13 +121,13 @@ func (s *Store) writeEvents(ctx context.Context, events []byte, fn func(b *pebbl
 }
 
 // Barrier returns when every change that was handed in before is durable, so
-// that listings hide none of them.
-func (s *Store) Barrier() error {
+// that listings hide none of them, and its events have been handed on.
+func (s *Store) Barrier(ctx context.Context) error {
 	if err := s.enterWrite(); err != nil {
 		return err
 	}
 	defer s.leave()
-	return s.barrier()
+	return s.await(ctx, s.newRequest(kindBarrier, 0))
 }
 
 // expireActions removes those that are no longer in force.

@@ -187,7 +187,8 @@ func (s *Store) write(ctx context.Context, fn func(b *pebble.Batch) error) error
 	return s.await(ctx, r)
 }
 
-// barrier returns when all that was applied before is durable.
+// barrier returns when all that was applied before is durable, and its events have
+// been handed on.
 func (s *Store) barrier() error {
 	return s.await(context.Background(), s.newRequest(kindBarrier, 0))
 }
@@ -427,7 +428,9 @@ func (c *committer) settle() {
 	}
 }
 
-// answer tells everybody in the flight, those who wait first.
+// answer tells everybody in the flight: those who wait first, then who has moved
+// deliveries, then who takes the events; barriers last, for whom all of that must
+// have happened.
 func (c *committer) answer(f *flight, ordinal uint64) {
 	s := c.s
 	if f.err == nil {
@@ -438,19 +441,27 @@ func (c *committer) answer(f *flight, ordinal uint64) {
 	}
 	s.reveal(f, ordinal)
 	for i, r := range f.reqs {
-		if r.kind != kindMove {
+		if r.kind != kindMove && r.kind != kindBarrier {
 			f.reqs[i] = nil // it is the waiter's now, or nobody's
 			r.ack <- r.verdict(f.err)
 		}
 	}
-	for _, r := range f.reqs {
-		if r != nil {
+	for i, r := range f.reqs {
+		if r != nil && r.kind == kindMove {
+			f.reqs[i] = nil
 			r.done(r.verdict(f.err))
 			r.recycle()
 		}
 	}
 	if f.err == nil {
 		s.outbox.deliver(f.seq, f.events)
+	}
+	for _, r := range f.reqs {
+		if r != nil {
+			r.ack <- r.verdict(f.err)
+		}
+	}
+	if f.err == nil {
 		c.reuse(f)
 	}
 }

@@ -3,9 +3,11 @@ package spool_test
 import (
 	"bytes"
 	"context"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -121,7 +123,7 @@ func TestAClientDoesNotWaitForABulkJob(t *testing.T) {
 	}
 	page1, page2, small := add(g.large()), add(g.large()), add(g.mail("small.example"))
 	queued(func() error { // a barrier tells that all of them are durable
-		err := s.Barrier()
+		err := s.Barrier(t.Context())
 		for dest, want := range map[string]int{"bulk.example": 0, "large.example": 2, "small.example": 1} {
 			ds, _, lerr := s.Destination(context.Background(), dest, "", 10)
 			if lerr != nil || len(ds) != want {
@@ -133,7 +135,7 @@ func TestAClientDoesNotWaitForABulkJob(t *testing.T) {
 	late := add(g.mail("late.example"))
 	close(gate.open)
 	wg.Wait()
-	if err := s.Close(); err != nil { // events are handed on after the answers; after Close all were
+	if err := s.Barrier(t.Context()); err != nil { // events are handed on after the answers
 		t.Fatal(err)
 	}
 
@@ -152,4 +154,51 @@ func TestAClientDoesNotWaitForABulkJob(t *testing.T) {
 	if first := seen.seq(t, moves[0].Events); last-first < 3 {
 		t.Errorf("2000 moves in batches %d to %d: want them in more, for those who wait", first, last)
 	}
+}
+
+// TestABarrierWaitsForTheEvents: who waited behind a barrier finds in the event log
+// what came before it, also what went in the same batch.
+func TestABarrierWaitsForTheEvents(t *testing.T) {
+	gate := &turnstile{shut: make(chan struct{}), arrived: make(chan struct{}), open: make(chan struct{})}
+	s := open(t, memOptions(errorfs.Wrap(vfs.NewMem(), gate), newClock()))
+	g := newMaker()
+	sub := g.mail("with.example")
+	var answered, handed atomic.Bool
+	s.OnEvents(func(_ uint64, events []byte) {
+		if !bytes.Equal(events, sub.Events) {
+			return
+		}
+		for range 1000 { // time enough for who would have been answered already
+			runtime.Gosched()
+		}
+		if answered.Load() {
+			t.Error("the barrier was answered before the events were handed on")
+		}
+		handed.Store(true)
+	})
+	close(gate.shut)
+	var wg sync.WaitGroup
+	add := func(sub *spool.Submission) {
+		wg.Go(func() {
+			if err := s.Append(context.Background(), sub); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	add(g.mail("first.example"))
+	<-gate.arrived // it is under way, and the next batch waits for it
+	add(sub)
+	waitFor(t, func() bool { return s.Metrics().Waiting == 1 })
+	wg.Go(func() {
+		if err := s.Barrier(t.Context()); err != nil {
+			t.Error(err)
+		}
+		answered.Store(true)
+		if !handed.Load() {
+			t.Error("the events have not been handed on")
+		}
+	})
+	waitFor(t, func() bool { return s.Metrics().Waiting == 2 })
+	close(gate.open)
+	wg.Wait()
 }

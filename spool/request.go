@@ -14,7 +14,7 @@ const (
 	kindAppend  requestKind = iota // has ack
 	kindMove                       // has done
 	kindWrite                      // has ack; write adds to the batch itself
-	kindBarrier                    // has ack; answered when all before it is durable
+	kindBarrier                    // has ack; answered when all before it is durable and handed on
 	kindReceive                    // has ack; a parcel from another spool
 )
 
