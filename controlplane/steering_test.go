@@ -136,7 +136,7 @@ func TestBlockedSourceIsDecidedOn(t *testing.T) {
 	if err != nil || len(lanes) != 1 || lanes[0].Source != "s1" {
 		t.Errorf("lanes: %+v, %v", lanes, err)
 	}
-	m := p.Metrics().Steering
+	var m controlplane.SteeringMetrics
 	c.eventually("the leader to be told of what it wrote", func() bool {
 		m = p.Metrics().Steering
 		return m.Lanes[policy.StateBlocked] == 1 && m.Pending == 0

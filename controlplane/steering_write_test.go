@@ -257,16 +257,23 @@ func (w *lateWatch) Watch(ctx context.Context, key string, opts ...clientv3.OpOp
 	return out
 }
 
+// leadLate starts a leader that is told of what it has written when the channel is
+// closed, and not before.
+func (c *cluster) leadLate(id string) (*process, chan struct{}) {
+	w := &lateWatch{held: make(chan struct{})}
+	p := c.lead(id, func(o *controlplane.Options) {
+		w.Watcher = o.Client.Watcher
+		o.Client.Watcher = w
+	})
+	return p, w.held
+}
+
 // A term that ends by an order leaves everything to the next one: what it has
 // written itself and not yet been told of, and what it has heard and not yet
 // looked at.
 func TestNothingIsLostWithAnOrderlyEnd(t *testing.T) {
 	c := newCluster(t, steeringPolicy)
-	w := &lateWatch{held: make(chan struct{})}
-	p := c.lead("c1", func(o *controlplane.Options) {
-		w.Watcher = o.Client.Watcher
-		o.Client.Watcher = w
-	})
+	p, _ := c.leadLate("c1")
 	n := c.join("n1").joined(p)
 	c.blocked(p, n, "au", "s1")
 	// The round that wrote this still waits to be told of it, and what is heard of
@@ -290,11 +297,7 @@ func TestNothingIsLostWithAnOrderlyEnd(t *testing.T) {
 // and is carried out: what the operator orders must not hang on who is faster.
 func TestAnOrderWaitsForTheWatch(t *testing.T) {
 	c := newCluster(t, steeringPolicy)
-	w := &lateWatch{held: make(chan struct{})}
-	p := c.lead("c1", func(o *controlplane.Options) {
-		w.Watcher = o.Client.Watcher
-		o.Client.Watcher = w
-	})
+	p, held := c.leadLate("c1")
 	n := c.join("n1").joined(p)
 	l := c.blocked(p, n, "docomo", "s1") // and the leader has not been told
 	answer := make(chan error, 1)
@@ -306,7 +309,7 @@ func TestAnOrderWaitsForTheWatch(t *testing.T) {
 		answer <- err
 	}()
 	c.eventually("the order to be taken", func() bool { return p.Metrics().Steering.Controller.Undone > 0 })
-	close(w.held)
+	close(held)
 	if err := <-answer; err != nil {
 		t.Error(err)
 	}

@@ -127,7 +127,7 @@ func (s *Store) Barrier(ctx context.Context) error {
 		return err
 	}
 	defer s.leave()
-	return s.await(ctx, s.newRequest(kindBarrier, 0))
+	return s.barrier(ctx)
 }
 
 // expireActions removes those that are no longer in force.

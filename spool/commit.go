@@ -189,8 +189,8 @@ func (s *Store) write(ctx context.Context, fn func(b *pebble.Batch) error) error
 
 // barrier returns when all that was applied before is durable, and its events have
 // been handed on.
-func (s *Store) barrier() error {
-	return s.await(context.Background(), s.newRequest(kindBarrier, 0))
+func (s *Store) barrier(ctx context.Context) error {
+	return s.await(ctx, s.newRequest(kindBarrier, 0))
 }
 
 // gather waits until there is something worth a batch and takes it; nil when

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -50,7 +51,7 @@ func (s *Store) Idempotency(tenant, key string) (*Idempotency, bool, error) {
 		return nil, false, err
 	}
 	if s.pending.hasKey(k) {
-		if err := s.barrier(); err != nil {
+		if err := s.barrier(context.Background()); err != nil {
 			return nil, false, err
 		}
 	}

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -56,7 +57,7 @@ func (s *Store) Status(id message.DeliveryID) (Status, error) {
 	}
 	defer s.leave()
 	if s.pending.has(id) && !s.opt.ReadOnly {
-		if err := s.barrier(); err != nil {
+		if err := s.barrier(context.Background()); err != nil {
 			return Status{}, err
 		}
 	}
@@ -78,7 +79,7 @@ func (s *Store) MessageStatus(id message.ID, from uint16, limit int) (sts []Stat
 	}
 	defer s.leave()
 	if s.pending.hasMessage(id) && !s.opt.ReadOnly {
-		if err := s.barrier(); err != nil {
+		if err := s.barrier(context.Background()); err != nil {
 			return nil, false, err
 		}
 	}

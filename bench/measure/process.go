@@ -124,28 +124,19 @@ func (p processes) usage(pid int, withChildren bool) (Usage, error) {
 		u.Files = len(fds)
 	}
 	p.io(dir, withChildren, &u)
-	status, err := fs.ReadFile(p.proc, dir+"/status")
-	if err != nil {
-		return Usage{}, err
-	}
-	rss, ok := kilobytes(status, "VmRSS")
+	u.PeakRSS, _ = p.kilobytes(dir, "VmHWM")
+	rss, ok := p.kilobytes(dir, "VmRSS")
 	if !ok {
 		return Usage{}, fmt.Errorf("process %d is ending: %w", pid, fs.ErrNotExist)
 	}
-	peak, _ := kilobytes(status, "VmHWM")
-	u.RSS, u.PeakRSS = rss, max(peak, rss)
+	u.RSS, u.PeakRSS = rss, max(u.PeakRSS, rss)
 	return u, nil
 }
 
-// kilobytes finds a line such as "VmRSS:    1234 kB"; in bytes.
-func kilobytes(status []byte, key string) (n uint64, ok bool) {
-	for line := range strings.Lines(string(status)) {
-		if k, v, found := strings.Cut(line, ":"); found && k == key {
-			kb, _ := strings.CutSuffix(strings.TrimSpace(v), " kB")
-			return parseUint(kb) * 1024, true
-		}
-	}
-	return 0, false
+// kilobytes is a size in bytes; not ok where the page does not have it.
+func (p processes) kilobytes(dir, key string) (n uint64, ok bool) {
+	kb, ok := strings.CutSuffix(field(p.proc, dir+"/status", key, ":"), " kB")
+	return parseUint(kb) * 1024, ok
 }
 
 // io reads what a process has read and written. The kernel adds children that
